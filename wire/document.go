@@ -36,8 +36,8 @@ type Reason struct{ Code, Text string }
 
 // Progress says how far a running command has come.
 type Progress struct {
-	Percent *float64 // 0 to 100; nil: not known
-	Note    string
+	Percent *float64 `json:"percent,omitempty"` // 0 to 100; nil: not known
+	Note    string   `json:"note,omitempty"`
 }
 
 // Ack answers whether a command was received.

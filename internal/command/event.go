@@ -1,0 +1,155 @@
+package command
+
+import (
+	"encoding/json"
+
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// Kind is what happened to a command. Stored; never change.
+type Kind string
+
+// The events. The device's own words are Received to SaidCancelled.
+const (
+	Create Kind = "create" // only as the first line of a timeline; not an event of Apply
+
+	Approve   Kind = "approve"   // a person lets it go
+	Deny      Kind = "deny"      // a person does not
+	Cancel    Kind = "cancel"    // a person or program wants it not done
+	Retry     Kind = "retry"     // a person wants it tried again, with the same tid
+	Supersede Kind = "supersede" // a newer command takes its place
+
+	Dispatch      Kind = "dispatch"       // its turn has come and the device may be sent to
+	BrokerRefused Kind = "broker_refused" // the broker would not take the publication
+	Tick          Kind = "tick"           // Wake has been reached
+	Online        Kind = "online"         // the device has come (back) online
+
+	Received      Kind = "received"       // ack RECEIVED
+	AckRejected   Kind = "ack_rejected"   // ack REJECTED
+	CancelRefused Kind = "cancel_refused" // ack REJECTED cancel_refused: it goes on
+	SaidRunning   Kind = "said_running"   // result RUNNING
+	Succeeded     Kind = "succeeded"      // result SUCCESS
+	SaidFailed    Kind = "said_failed"    // result FAILURE
+	SaidRejected  Kind = "said_rejected"  // result REJECTED
+	SaidCancelled Kind = "said_cancelled" // result CANCELLED
+)
+
+// Kinds lists all events of Apply.
+var Kinds = []Kind{Approve, Deny, Cancel, Retry, Supersede, Dispatch, BrokerRefused, Tick, Online,
+	Received, AckRejected, CancelRefused, SaidRunning, Succeeded, SaidFailed, SaidRejected, SaidCancelled}
+
+// FromDevice says whether k is a message of the device.
+func (k Kind) FromDevice() bool {
+	switch k {
+	case Received, AckRejected, CancelRefused, SaidRunning, Succeeded, SaidFailed, SaidRejected, SaidCancelled:
+		return true
+	}
+	return false
+}
+
+// Event is something that happened, with what goes with it.
+type Event struct {
+	Kind Kind
+	By   string // person, token or program; empty for device and clock
+	Text string // why, in words of who did it
+
+	// From the device.
+	Reason   *wire.Reason
+	Progress *wire.Progress
+	Result   json.RawMessage
+	State    json.RawMessage
+
+	// What the sender knows of the device and of the next publication. It
+	// fills these for every event, because any may lead to a publication.
+	DeviceOnline bool   // may be sent to now
+	Boot         string // the device's present boot id, "" when not known
+	InProgress   bool   // with Online: the device lists this tid as in progress
+	Epoch, Seq   int64  // the numbers that a publication of the request would carry
+
+	SupersededBy *TID // with Supersede
+}
+
+// EventOfAck turns an ack document into an event.
+func EventOfAck(a wire.Ack) Event {
+	ev := Event{Kind: Received, Reason: a.Reason}
+	if a.Status == wire.Rejected {
+		ev.Kind = AckRejected
+		if a.Reason != nil && a.Reason.Code == wire.ReasonCancelRefused {
+			ev.Kind = CancelRefused
+		}
+	}
+	return ev
+}
+
+// EventOfResult turns a result document into an event.
+func EventOfResult(r wire.Result) Event {
+	ev := Event{Kind: SaidRunning, Reason: r.Reason, Progress: r.Progress, Result: r.Result, State: r.State}
+	switch r.Status {
+	case wire.Success:
+		ev.Kind = Succeeded
+	case wire.Failure:
+		ev.Kind = SaidFailed
+	case wire.Rejected:
+		ev.Kind = SaidRejected
+	case wire.Cancelled:
+		ev.Kind = SaidCancelled
+	}
+	return ev
+}
+
+// Effect is what the caller must do, once the new command is durable.
+type Effect string
+
+// The effects: publications on the device's command topic. SendRequest uses
+// the Epoch and Seq that the event brought.
+const (
+	SendRequest Effect = "send_request"
+	SendCancel  Effect = "send_cancel"
+	SendQuery   Effect = "send_query"
+)
+
+// Reason says why a command is where it is: a closed set. Stored; never change.
+type Reason string
+
+// The reasons.
+const (
+	Requested         Reason = "requested"
+	Approved          Reason = "approved"
+	NotApproved       Reason = "not_approved"
+	ApprovalExpired   Reason = "approval_expired"   // nobody approved before deliver-by
+	DeliverByPassed   Reason = "deliver_by_passed"  // never sent in time
+	BrokerWouldNot    Reason = "broker_refused"     // the broker took none of the publications
+	TurnCame          Reason = "turn_came"          // first publication
+	NoAckYet          Reason = "no_ack_yet"         // published again: ack-by ran out
+	CameOnline        Reason = "device_came_online" // published or asked again: the device is back
+	AskedAgain        Reason = "asked_again"        // a person's retry
+	CancelAsked       Reason = "cancel_requested"
+	CancelledUnsent   Reason = "cancelled_before_sent"
+	Superseded        Reason = "superseded"
+	DeviceReceived    Reason = "device_received"
+	DeviceRunning     Reason = "device_running"
+	DeviceSucceeded   Reason = "device_succeeded"
+	DeviceFailed      Reason = "device_failed"
+	DeviceInterrupted Reason = "device_interrupted" // a reboot of the device broke it off
+	DeviceRejected    Reason = "device_rejected"
+	DeviceTooLate     Reason = "device_refused_late" // past notAfter, or overtaken: stale seq or epoch
+	DeviceNeverGotIt  Reason = "device_never_got_it" // asked, it knows nothing of the tid and will refuse it
+	DeviceCancelled   Reason = "device_cancelled"    // confirmed by the device
+	DeviceWontCancel  Reason = "device_wont_cancel"  // it goes on
+	NoAck             Reason = "no_ack"              // outcome unknown: ack-by ran out for the last time
+	HeartbeatMissed   Reason = "heartbeat_missed"    // outcome unknown: RUNNING stayed away
+	FinishByPassed    Reason = "finish_by_passed"    // outcome unknown: no result in time
+	CancelUnconfirmed Reason = "cancel_unconfirmed"  // outcome unknown: cancel sent, no word
+	OutcomeAsked      Reason = "outcome_asked"       // QUERY sent
+	NeverSettled      Reason = "never_settled"       // the settle window closed; unknown for ever
+	Contradiction     Reason = "contradicts_end"     // anomaly: another final word after the first
+	Unexpected        Reason = "unexpected_message"  // anomaly: about a command that was never sent
+	AfterClose        Reason = "after_settle_closed" // anomaly: an answer after the settle window
+)
+
+// Reasons lists the closed set.
+var Reasons = []Reason{Requested, Approved, NotApproved, ApprovalExpired, DeliverByPassed, BrokerWouldNot,
+	TurnCame, NoAckYet, CameOnline, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
+	DeviceRunning, DeviceSucceeded, DeviceFailed, DeviceInterrupted, DeviceRejected, DeviceTooLate,
+	DeviceNeverGotIt, DeviceCancelled, DeviceWontCancel, NoAck, HeartbeatMissed, FinishByPassed,
+	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose}

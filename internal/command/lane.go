@@ -1,0 +1,88 @@
+package command
+
+import (
+	"bytes"
+	"slices"
+)
+
+// Lane is the order of one device's commands: those that wait, first in first
+// out by TID, and those that take a place in the window. It knows no clock and
+// no presence: the caller asks Next only while the device may be sent to.
+//
+// A Lane is not safe for concurrent use. 16 bytes a waiting command.
+type Lane struct {
+	window   int
+	waiting  []TID // sorted; waiting[:head] are gone
+	head     int
+	inflight []TID
+}
+
+// NewLane makes a lane that lets window commands be in flight; at least 1.
+func NewLane(window int) *Lane { return &Lane{window: max(window, 1)} }
+
+// Track brings the lane up to date with a command that is new or has moved.
+func (l *Lane) Track(c *Command) {
+	if c.State.InFlight() && slices.Contains(l.inflight, c.TID) {
+		return
+	}
+	l.remove(c.TID)
+	switch {
+	case c.State == Created:
+		l.wait(c.TID)
+	case c.State.InFlight():
+		l.inflight = append(l.inflight, c.TID)
+	}
+}
+
+// Next is the command to dispatch now, if the window has a place.
+func (l *Lane) Next() (TID, bool) {
+	if len(l.inflight) >= l.window || l.Waiting() == 0 {
+		return TID{}, false
+	}
+	return l.waiting[l.head], true
+}
+
+// Waiting is the number of commands that have not been sent.
+func (l *Lane) Waiting() int { return len(l.waiting) - l.head }
+
+// InFlight lists the commands that take a place in the window, in the order in
+// which they took it. The slice is the lane's own.
+func (l *Lane) InFlight() []TID { return l.inflight }
+
+// Queued lists the commands that wait, the next one first. The slice is the
+// lane's own.
+func (l *Lane) Queued() []TID { return l.waiting[l.head:] }
+
+// wait puts tid at its place. Nearly always that is the end, because TIDs rise
+// with time; a command that was held for approval goes before younger ones.
+func (l *Lane) wait(tid TID) {
+	i, found := slices.BinarySearchFunc(l.waiting[l.head:], tid, compare)
+	if !found {
+		l.waiting = slices.Insert(l.waiting, l.head+i, tid)
+	}
+}
+
+func (l *Lane) remove(tid TID) {
+	if i := slices.Index(l.inflight, tid); i >= 0 {
+		l.inflight = slices.Delete(l.inflight, i, i+1)
+		return
+	}
+	i, found := slices.BinarySearchFunc(l.waiting[l.head:], tid, compare)
+	if !found {
+		return
+	}
+	if i > 0 {
+		l.waiting = slices.Delete(l.waiting, l.head+i, l.head+i+1)
+		return
+	}
+	l.head++
+	// Space is given back once half of it is behind the head: amortised O(1).
+	if l.head > 32 && l.head > len(l.waiting)/2 {
+		l.waiting = append([]TID(nil), l.waiting[l.head:]...)
+		l.head = 0
+	} else if l.head == len(l.waiting) {
+		l.waiting, l.head = l.waiting[:0], 0
+	}
+}
+
+func compare(a, b TID) int { return bytes.Compare(a[:], b[:]) }
