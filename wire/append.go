@@ -72,6 +72,9 @@ func (w *writer) label(name, text string, limit int) {
 	if len(text) > limit {
 		w.fail(name, "is longer than "+strconv.Itoa(limit)+" bytes")
 	}
+	if !utf8.ValidString(text) {
+		w.fail(name, "is not valid UTF-8")
+	}
 	w.text(name, text)
 }
 

@@ -193,12 +193,15 @@ func (s *scanner) time() time.Time {
 	if s.err != nil {
 		return time.Time{}
 	}
-	t, err := time.Parse(time.RFC3339Nano, string(raw))
-	if err != nil {
+	// UnmarshalText keeps to RFC 3339 more strictly than time.Parse.
+	var t time.Time
+	err := t.UnmarshalText(raw)
+	t = t.UTC()
+	if err != nil || t.Year() < 0 || t.Year() > 9999 {
 		s.wrong("must be a time like 2006-01-02T15:04:05.000Z (RFC 3339)")
 		return time.Time{}
 	}
-	return t.UTC()
+	return t
 }
 
 func (s *scanner) reason() *Reason {
@@ -236,7 +239,7 @@ func cut(text string, limit int) string {
 	if len(text) <= limit {
 		return text
 	}
-	for !utf8.RuneStart(text[limit]) {
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
 		limit--
 	}
 	return text[:limit]
