@@ -1,0 +1,211 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// Fleet keeps devices and tokens.
+type Fleet interface {
+	// Device returns a registered device. It does not block.
+	Device(wire.Address) (store.Device, bool)
+	List(context.Context, store.DeviceQuery) ([]store.Device, string, error)
+	Add(context.Context, NewDevice) (d store.Device, secret string, err error)
+	// Rotate makes a new secret; the old one is void at once.
+	Rotate(context.Context, wire.Address) (d store.Device, secret string, err error)
+	Change(context.Context, wire.Address, DeviceChange) (store.Device, error)
+	// Remove forgets the device, its session and its place in the broker.
+	Remove(context.Context, wire.Address) error
+
+	CreateToken(context.Context, NewToken) (t store.Token, secret string, err error)
+	Tokens(context.Context) ([]store.Token, error)
+	RemoveToken(ctx context.Context, id string) error
+	// VerifyToken says who holds the token; Unauthenticated when nobody does.
+	VerifyToken(ctx context.Context, token string) (Principal, error)
+}
+
+// NewDevice is a device to register.
+type NewDevice struct {
+	Address wire.Address
+	Profile string // "" means the server's default
+	Window  int    // 0 means 1
+	Tags    []string
+	Note    string
+}
+
+// DeviceChange changes a device; nil fields stay.
+type DeviceChange struct {
+	Disabled *bool
+	Window   *int
+	Tags     *[]string
+	Note     *string
+}
+
+// NewToken is a token to make.
+type NewToken struct {
+	Name  string
+	Role  Role
+	Group string        // "" means all
+	TTL   time.Duration // 0 means for ever
+}
+
+// Bounds of what is said of a device.
+const (
+	MaxWindow = 1000
+	MaxTags   = 32
+	MaxNote   = 1024
+)
+
+// Authenticate says who holds the token.
+func (s *Service) Authenticate(ctx context.Context, token string) (Principal, error) {
+	p, err := s.opt.Fleet.VerifyToken(ctx, token)
+	return p, done(err)
+}
+
+// AddDevice registers a device and returns its secret, which is kept nowhere.
+func (s *Service) AddDevice(ctx context.Context, p Principal, n NewDevice) (store.Device, string, error) {
+	if err := s.manage(p, n.Address); err != nil {
+		return store.Device{}, "", err
+	}
+	if n.Profile != "" {
+		if _, err := wire.Lookup(n.Profile, ""); err != nil {
+			return store.Device{}, "", fault.Field("profile", "%q is not known; choose wilco or atlas", n.Profile)
+		}
+	}
+	if err := attributes(DeviceChange{Tags: &n.Tags, Note: &n.Note}); err != nil {
+		return store.Device{}, "", err
+	}
+	if n.Window != 0 {
+		if err := attributes(DeviceChange{Window: &n.Window}); err != nil {
+			return store.Device{}, "", err
+		}
+	}
+	d, secret, err := s.opt.Fleet.Add(ctx, n)
+	return d, secret, done(err)
+}
+
+// Device looks at one device.
+func (s *Service) Device(_ context.Context, p Principal, a wire.Address) (store.Device, error) {
+	if err := s.look(p, a); err != nil {
+		return store.Device{}, err
+	}
+	d, ok := s.opt.Fleet.Device(a)
+	if !ok {
+		return store.Device{}, unknownDevice(a)
+	}
+	return d, nil
+}
+
+// Devices selects devices, in the order of their addresses.
+func (s *Service) Devices(ctx context.Context, p Principal, q store.DeviceQuery) ([]store.Device, string, error) {
+	if err := p.must(Viewer); err != nil {
+		return nil, "", err
+	}
+	var err error
+	if q.Group, err = p.narrow(q.Group); err != nil {
+		return nil, "", err
+	}
+	if q.Limit < 0 || q.Limit > MaxPage {
+		return nil, "", fault.Field("limit", "%d is not between 1 and %d", q.Limit, MaxPage)
+	}
+	page, next, err := s.opt.Fleet.List(ctx, q)
+	return page, next, done(err)
+}
+
+// RotateDevice gives a device a new secret; the old one is void at once.
+func (s *Service) RotateDevice(ctx context.Context, p Principal, a wire.Address) (store.Device, string, error) {
+	if err := s.manage(p, a); err != nil {
+		return store.Device{}, "", err
+	}
+	d, secret, err := s.opt.Fleet.Rotate(ctx, a)
+	return d, secret, named(a, err)
+}
+
+// ChangeDevice changes what is said of a device.
+func (s *Service) ChangeDevice(ctx context.Context, p Principal, a wire.Address, c DeviceChange) (store.Device, error) {
+	if err := s.manage(p, a); err != nil {
+		return store.Device{}, err
+	}
+	if c == (DeviceChange{}) {
+		return store.Device{}, fault.New(fault.Invalid, "nothing to change; give at least one of disabled, window, tags, note")
+	}
+	if err := attributes(c); err != nil {
+		return store.Device{}, err
+	}
+	d, err := s.opt.Fleet.Change(ctx, a, c)
+	return d, named(a, err)
+}
+
+// RemoveDevice forgets a device. Its commands stay in the store.
+func (s *Service) RemoveDevice(ctx context.Context, p Principal, a wire.Address) error {
+	if err := s.manage(p, a); err != nil {
+		return err
+	}
+	return named(a, s.opt.Fleet.Remove(ctx, a))
+}
+
+// Anomalies lists what a device said and was not obeyed, newest first.
+func (s *Service) Anomalies(ctx context.Context, p Principal, a wire.Address, limit int) ([]store.Anomaly, error) {
+	if _, err := s.Device(ctx, p, a); err != nil {
+		return nil, err
+	}
+	if limit < 0 || limit > store.AnomaliesKept {
+		return nil, fault.Field("limit", "%d is not between 1 and %d", limit, store.AnomaliesKept)
+	}
+	if limit == 0 {
+		limit = store.AnomaliesKept
+	}
+	list, err := s.opt.Store.Anomalies(ctx, a, limit)
+	return list, done(err)
+}
+
+// look checks that p may look at the device's group.
+func (s *Service) look(p Principal, a wire.Address) error {
+	if err := p.must(Viewer); err != nil {
+		return err
+	}
+	if err := address(a); err != nil {
+		return err
+	}
+	return p.in(a.Group)
+}
+
+// manage checks that p may change devices of this group.
+func (s *Service) manage(p Principal, a wire.Address) error {
+	if err := p.must(Admin); err != nil {
+		return err
+	}
+	return s.look(p, a)
+}
+
+func named(a wire.Address, err error) error {
+	if fault.CodeOf(err) == fault.NotFound {
+		return unknownDevice(a)
+	}
+	return done(err)
+}
+
+func attributes(c DeviceChange) error {
+	if w := c.Window; w != nil && (*w < 1 || *w > MaxWindow) {
+		return fault.Field("window", "%d is not between 1 and %d", *w, MaxWindow)
+	}
+	if c.Note != nil && len(*c.Note) > MaxNote {
+		return fault.Field("note", "is longer than %d bytes", MaxNote)
+	}
+	if c.Tags == nil {
+		return nil
+	}
+	if len(*c.Tags) > MaxTags {
+		return fault.Field("tags", "%d tags; at most %d", len(*c.Tags), MaxTags)
+	}
+	for _, t := range *c.Tags {
+		if err := (wire.Address{Group: t, Device: t}).Valid(); err != nil {
+			return fault.Field("tags", "each must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
+		}
+	}
+	return nil
+}

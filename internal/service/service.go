@@ -1,0 +1,146 @@
+// Package service is what wilco does for those who ask: one method for each
+// thing that a person or program can want of it.
+//
+//	HTTP (package api) ─► Service ─┬─► engine   create, cancel, retry, wait
+//	                               ├─► store    look, list, events
+//	                               └─► fleet    devices and tokens
+//
+// Every method takes the [Principal] who asks, checks the role and the group,
+// checks the values, and does one thing. Nothing above this package checks
+// rights, and nothing below does. What is refused is an error of package fault,
+// with the field named as the HTTP API writes it.
+//
+// A Service has no state of its own. All methods are safe for concurrent use,
+// and block until done or until their context ends.
+package service
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// Engine makes commands and moves them.
+type Engine interface {
+	Create(context.Context, []Request) ([]Created, error)
+	Cancel(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
+	Retry(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
+	Wait(ctx context.Context, tid command.TID, until func(*command.Command) bool) (command.Command, error)
+}
+
+// Store is read; what changes it goes through the engine or the fleet.
+type Store interface {
+	Command(context.Context, command.TID) (command.Command, error)
+	List(context.Context, store.Query) (page []command.Command, next string, err error)
+	Counts(ctx context.Context, group string) (map[command.State]int64, error)
+	Events(ctx context.Context, after int64, limit int) ([]store.Event, error)
+	FirstEvent(context.Context) (int64, error)
+	LastEvent(context.Context) (int64, error)
+	Changed() <-chan struct{}
+	Anomalies(ctx context.Context, device wire.Address, limit int) ([]store.Anomaly, error)
+}
+
+// Part is a part of the server that can be down. Check returns nil when it is
+// up, and must not block.
+type Part struct {
+	Name  string
+	Check func() error
+}
+
+// Options configure a Service. Engine, Store and Fleet are required.
+type Options struct {
+	Engine Engine
+	Store  Store
+	Fleet  Fleet
+	// Policy is the default of commands that name none; zero fields take those
+	// of [command.Defaults].
+	Policy command.Policy
+	Parts  []Part
+	// Version of the program, as health tells it.
+	Version string
+	Logger  *slog.Logger // default slog.Default
+}
+
+// Service is the use cases. Make one with New.
+type Service struct {
+	opt    Options
+	policy command.Policy
+	log    *slog.Logger
+}
+
+// New makes a service.
+func New(o Options) *Service {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return &Service{opt: o, policy: completed(o.Policy), log: o.Logger}
+}
+
+// Policy is the policy of a command that names none.
+func (s *Service) Policy() command.Policy { return s.policy }
+
+// completed fills zero fields with those of command.Defaults.
+func completed(p command.Policy) command.Policy {
+	d := command.Defaults
+	if p.Backoff == "" {
+		p.Backoff = d.Backoff
+		if p.Jitter == 0 {
+			p.Jitter = d.Jitter
+		}
+	}
+	if p.MaxAttempts == 0 {
+		p.MaxAttempts = d.MaxAttempts
+	}
+	for _, f := range []struct {
+		v *command.Duration
+		d command.Duration
+	}{{&p.DeliverBy, d.DeliverBy}, {&p.AckBy, d.AckBy}, {&p.FinishBy, d.FinishBy},
+		{&p.Settle, d.Settle}, {&p.MaxBackoff, d.MaxBackoff}} {
+		if *f.v == 0 {
+			*f.v = f.d
+		}
+	}
+	return p
+}
+
+// PartHealth is how one part is.
+type PartHealth struct {
+	Name   string
+	Detail string // why it is not ready; "" when it is
+}
+
+// Health is how the server is.
+type Health struct {
+	Ready   bool
+	Version string
+	Parts   []PartHealth
+}
+
+// Health tells how the parts are. Everybody may ask; why a part is down is told
+// to those who have a token.
+func (s *Service) Health(known bool) Health {
+	h := Health{Ready: true, Version: s.opt.Version, Parts: make([]PartHealth, 0, len(s.opt.Parts))}
+	for _, p := range s.opt.Parts {
+		ph := PartHealth{Name: p.Name}
+		if err := p.Check(); err != nil {
+			h.Ready = false
+			ph.Detail = "down"
+			if known {
+				ph.Detail = err.Error()
+			}
+		}
+		h.Parts = append(h.Parts, ph)
+	}
+	return h
+}
+
+// Counts tells how many commands are in each state.
+func (s *Service) Counts(ctx context.Context, p Principal) (map[command.State]int64, error) {
+	if err := p.must(Viewer); err != nil {
+		return nil, err
+	}
+	return s.opt.Store.Counts(ctx, p.Group)
+}
