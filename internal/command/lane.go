@@ -6,19 +6,24 @@ import (
 )
 
 // Lane is the order of one device's commands: those that wait, first in first
-// out by TID, and those that take a place in the window. It knows no clock and
-// no presence: the caller asks Next only while the device may be sent to.
+// out by TID, those that take a place in the window, and those whose outcome is
+// unknown. It knows no clock and no presence: the caller asks Next only while the
+// device may be sent to.
 //
 // A Lane is not safe for concurrent use. 16 bytes a waiting command.
 type Lane struct {
-	window   int
-	waiting  []TID // sorted; waiting[:head] are gone
-	head     int
-	inflight []TID
+	window    int
+	waiting   []TID // sorted; waiting[:head] are gone
+	head      int
+	inflight  []TID
+	unsettled []TID
 }
 
 // NewLane makes a lane that lets window commands be in flight; at least 1.
 func NewLane(window int) *Lane { return &Lane{window: max(window, 1)} }
+
+// SetWindow changes how many commands may be in flight; at least 1.
+func (l *Lane) SetWindow(n int) { l.window = max(n, 1) }
 
 // Track brings the lane up to date with a command that is new or has moved.
 func (l *Lane) Track(c *Command) {
@@ -31,6 +36,8 @@ func (l *Lane) Track(c *Command) {
 		l.wait(c.TID)
 	case c.State.InFlight():
 		l.inflight = append(l.inflight, c.TID)
+	case c.State == TimedOut && !c.Closed:
+		l.unsettled = append(l.unsettled, c.TID)
 	}
 }
 
@@ -49,6 +56,10 @@ func (l *Lane) Waiting() int { return len(l.waiting) - l.head }
 // which they took it. The slice is the lane's own.
 func (l *Lane) InFlight() []TID { return l.inflight }
 
+// Unsettled lists the commands whose outcome is unknown and may still come. The
+// slice is the lane's own.
+func (l *Lane) Unsettled() []TID { return l.unsettled }
+
 // Queued lists the commands that wait, the next one first. The slice is the
 // lane's own.
 func (l *Lane) Queued() []TID { return l.waiting[l.head:] }
@@ -63,9 +74,11 @@ func (l *Lane) wait(tid TID) {
 }
 
 func (l *Lane) remove(tid TID) {
-	if i := slices.Index(l.inflight, tid); i >= 0 {
-		l.inflight = slices.Delete(l.inflight, i, i+1)
-		return
+	for _, list := range []*[]TID{&l.inflight, &l.unsettled} {
+		if i := slices.Index(*list, tid); i >= 0 {
+			*list = slices.Delete(*list, i, i+1)
+			return
+		}
 	}
 	i, found := slices.BinarySearchFunc(l.waiting[l.head:], tid, compare)
 	if !found {

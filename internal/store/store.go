@@ -91,6 +91,7 @@ type Event struct {
 	By      string         `json:"by,omitempty"`
 	Detail  string         `json:"detail,omitempty"`
 	Attempt int            `json:"attempt,omitempty"`
+	Percent *float64       `json:"percent,omitempty"` // of the work done, as the device reports it
 	Online  *bool          `json:"online,omitempty"` // device events
 	Boot    string         `json:"boot,omitempty"`
 }

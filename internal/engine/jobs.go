@@ -1,0 +1,274 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// createJob makes the commands of one Create that belong to one shard.
+type createJob struct {
+	reqs  []Request
+	out   []Created
+	index []int // of reqs and out that are this shard's
+	done  func()
+}
+
+func (j *createJob) needs(func(command.TID)) {}
+
+func (j *createJob) run(t *turn) {
+	for _, i := range j.index {
+		j.out[i] = t.newCommand(&j.reqs[i])
+	}
+	t.after = append(t.after, j.done)
+}
+
+func (j *createJob) failed(err error) bool {
+	for _, i := range j.index {
+		j.out[i] = Created{Err: err}
+	}
+	j.done()
+	return false
+}
+
+// newCommand decides about one request.
+func (t *turn) newCommand(r *Request) Created {
+	reg, ok := t.s.e.opt.Directory.Device(r.Device)
+	if !ok {
+		return Created{Err: fault.New(fault.NotFound, "there is no device %s; register it with: wilco device add %s", r.Device, r.Device)}
+	}
+	d := t.s.device(r.Device)
+	d.lane.SetWindow(reg.Window)
+	d.profile = t.s.e.profile(reg.Profile)
+	if r.Key != "" {
+		if c, ok, err := t.known(r); ok || err != nil {
+			return Created{Command: c, Existed: ok, Err: err}
+		}
+	}
+	tid, err := uuid.NewV7()
+	if err != nil {
+		return Created{Err: err}
+	}
+	c, err := command.New(tid, r.Device, r.Name, r.Params, r.Policy, r.By, false, t.now)
+	if err != nil {
+		return Created{Err: err}
+	}
+	c.Key, c.Digest, c.RetryOf = r.Key, r.Digest, r.RetryOf
+	if c.Policy.Supersede {
+		t.supersede(d, &c)
+	}
+	t.create(d, c)
+	return Created{Command: c}
+}
+
+// known finds the command that was made with the request's idempotency key.
+func (t *turn) known(r *Request) (command.Command, bool, error) {
+	for _, ch := range t.order {
+		if ch.was.Version == 0 && ch.is.Key == r.Key && ch.is.Device == r.Device {
+			return sameRequest(ch.is, r.Digest)
+		}
+	}
+	tid, _, err := t.s.e.opt.Store.CommandByKey(t.s.e.ctx, r.Device, r.Key)
+	if fault.CodeOf(err) == fault.NotFound {
+		return command.Command{}, false, nil
+	}
+	if err != nil {
+		return command.Command{}, false, err
+	}
+	c, err := t.command(tid)
+	if err != nil {
+		return command.Command{}, false, err
+	}
+	return sameRequest(c, r.Digest)
+}
+
+func sameRequest(c command.Command, digest string) (command.Command, bool, error) {
+	if c.Digest != digest {
+		return command.Command{}, false, fault.New(fault.KeyReused,
+			"the Idempotency-Key was used for another command, %s; use a new key", c.TID)
+	}
+	return c, true, nil
+}
+
+// supersede ends the commands of the same name that still wait for d.
+func (t *turn) supersede(d *device, by *command.Command) {
+	for _, tid := range slices.Clone(d.lane.Queued()) {
+		c, err := t.command(tid)
+		if err != nil || c.Name != by.Name {
+			continue
+		}
+		_, err = t.apply(d, c, command.Event{Kind: command.Supersede, By: by.RequestedBy, SupersededBy: &by.TID})
+		if err != nil {
+			t.s.e.log.Error("a waiting command cannot be superseded", "tid", tid, "error", err)
+		}
+	}
+}
+
+// personJob is what a person or program asks for: cancel, retry.
+type personJob struct {
+	tid    command.TID
+	device wire.Address
+	ev     command.Event
+	reply  chan answer
+}
+
+func (j *personJob) needs(f func(command.TID)) { f(j.tid) }
+
+func (j *personJob) run(t *turn) {
+	c, err := t.command(j.tid)
+	if err == nil {
+		if c, err = t.apply(t.s.device(j.device), c, j.ev); err != nil {
+			err = fault.Wrap(err, fault.Conflict, "%s", err)
+		}
+	}
+	t.after = append(t.after, func() { j.reply <- answer{c, err} })
+}
+
+func (j *personJob) failed(err error) bool {
+	j.reply <- answer{err: err}
+	return false
+}
+
+// tickJob is a timer that has run out.
+type tickJob struct {
+	tid    command.TID
+	device *device
+}
+
+func (j *tickJob) needs(f func(command.TID)) { f(j.tid) }
+
+func (j *tickJob) run(t *turn) {
+	c, err := t.command(j.tid)
+	if fault.CodeOf(err) == fault.NotFound {
+		return // purged
+	}
+	if err == nil {
+		_, err = t.apply(j.device, c, command.Event{Kind: command.Tick})
+	}
+	if err != nil {
+		// Not decided, so not lost: the timer comes again.
+		t.s.e.log.Error("a timer could not be served", "tid", j.tid, "error", err)
+		t.after = append(t.after, func() { t.s.timers.set(j.tid, j.device, t.now.Add(retryTick)) })
+		return
+	}
+	if ch, ok := t.dirty[j.tid]; !ok || ch.is.Version == c.Version {
+		// Nothing was due after all, by the clock of this turn: once more at its time.
+		t.after = append(t.after, func() { t.s.timers.set(j.tid, j.device, c.Wake) })
+	}
+}
+
+func (j *tickJob) failed(error) bool { return true }
+
+// refusedJob is a publication that the broker would not take.
+type refusedJob struct {
+	tid    command.TID
+	device *device
+	why    string
+}
+
+func (j *refusedJob) needs(f func(command.TID)) { f(j.tid) }
+
+func (j *refusedJob) run(t *turn) {
+	c, err := t.command(j.tid)
+	if err == nil {
+		_, err = t.apply(j.device, c, command.Event{Kind: command.BrokerRefused, By: "broker", Text: j.why})
+	}
+	if err != nil {
+		t.s.e.log.Error("a refusal of the broker could not be kept", "tid", j.tid, "why", j.why, "error", err)
+	}
+}
+
+func (j *refusedJob) failed(error) bool { return true }
+
+// linkJob: the broker can be reached, or cannot. When it can again, what was on
+// its way may be lost: every device that is online is reconciled, each by a job
+// of its own, so that no turn grows with the fleet.
+type linkJob struct{ up bool }
+
+func (j *linkJob) needs(func(command.TID)) {}
+
+func (j *linkJob) run(t *turn) {
+	was := t.s.linked
+	t.s.linked = j.up
+	if !j.up || was {
+		return
+	}
+	t.after = append(t.after, func() {
+		for _, d := range t.s.devices {
+			if t.sendable(d) {
+				t.s.add(&reconcileJob{d})
+			}
+		}
+	})
+}
+
+func (j *linkJob) failed(error) bool { return true }
+
+// reconcileJob makes sure of what is outstanding on a device, if it is there.
+type reconcileJob struct{ device *device }
+
+func (j *reconcileJob) needs(f func(command.TID)) {
+	for _, tid := range j.device.lane.InFlight() {
+		f(tid)
+	}
+}
+
+func (j *reconcileJob) run(t *turn) {
+	if t.sendable(j.device) {
+		t.reconcile(j.device, nil)
+	}
+}
+
+func (j *reconcileJob) failed(error) bool { return true }
+
+// waitJob registers a waiter, unless the command is there already.
+type waitJob struct {
+	device wire.Address
+	w      *waiter
+}
+
+func (j *waitJob) needs(f func(command.TID)) { f(j.w.tid) }
+
+func (j *waitJob) run(t *turn) {
+	t.after = append(t.after, func() {
+		c, err := t.command(j.w.tid)
+		if err != nil || j.w.until(&c) {
+			j.w.reply <- answer{c, err}
+			return
+		}
+		t.s.waiters[j.w.tid] = append(t.s.waiters[j.w.tid], j.w)
+	})
+}
+
+func (j *waitJob) failed(err error) bool {
+	j.w.reply <- answer{err: err}
+	return false
+}
+
+// unwaitJob forgets a waiter that has gone.
+type unwaitJob struct{ w *waiter }
+
+func (j *unwaitJob) needs(func(command.TID)) {}
+
+func (j *unwaitJob) run(t *turn) {
+	ws := slices.DeleteFunc(t.s.waiters[j.w.tid], func(w *waiter) bool { return w == j.w })
+	if len(ws) == 0 {
+		delete(t.s.waiters, j.w.tid)
+		return
+	}
+	t.s.waiters[j.w.tid] = ws
+}
+
+func (j *unwaitJob) failed(error) bool { return true }
+
+// keepPresence makes p the presence of d.
+func (t *turn) keepPresence(d *device, p store.Presence) {
+	t.touch(d)
+	d.presence = p
+	t.batch.Presence = append(t.batch.Presence, p)
+}

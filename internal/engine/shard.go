@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"sync"
+	"time"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// maxTurn bounds the jobs of one turn, and so the memory and the size of a commit.
+const maxTurn = 1024
+
+// job is one thing that happened and must be decided.
+type job interface {
+	// needs names commands that run will look at, so that they are read together.
+	needs(func(command.TID))
+	// run decides, into the turn.
+	run(*turn)
+	// failed tells that nothing of the turn took effect; again keeps the job
+	// for the next one.
+	failed(error) (again bool)
+}
+
+// shard decides for its share of the devices, in one goroutine.
+type shard struct {
+	e    *Engine
+	wake chan struct{} // one slot: there is something in the inbox
+
+	mu    sync.Mutex
+	inbox []job
+	seen  map[wire.Address]store.Presence // what Presence answers; written after commits
+
+	// Owned by the goroutine of run; Start fills them before that.
+	devices map[wire.Address]*device
+	timers  timers
+	cache   map[command.TID]command.Command
+	waiters map[command.TID][]*waiter
+	linked  bool
+	pending []job // of a turn that failed, to be run first in the next one
+	failing int   // turns failed in a row
+}
+
+// device is what is known of a device in memory. Everything here can be made
+// again from the store and the broker.
+type device struct {
+	address  wire.Address
+	profile  wire.Profile
+	lane     *command.Lane
+	presence store.Presence
+	oldBoots []string // the last few, to know a replayed status by
+	seq      int64    // of the last publication of a request, in this epoch
+}
+
+func newShard(e *Engine) *shard {
+	return &shard{e: e, wake: make(chan struct{}, 1),
+		seen:    make(map[wire.Address]store.Presence),
+		devices: make(map[wire.Address]*device),
+		cache:   make(map[command.TID]command.Command),
+		waiters: make(map[command.TID][]*waiter)}
+}
+
+// device gives the entry of a, made when it is new.
+func (s *shard) device(a wire.Address) *device {
+	d := s.devices[a]
+	if d == nil {
+		reg, _ := s.e.opt.Directory.Device(a)
+		d = &device{address: a, profile: s.e.profile(reg.Profile), lane: command.NewLane(reg.Window),
+			presence: store.Presence{Device: a}}
+		s.devices[a] = d
+	}
+	return d
+}
+
+// add puts a job in the inbox. It does not block: what comes in is bounded by
+// those who wait for it, callers by their requests and the broker by its
+// receive maximum.
+func (s *shard) add(j job) {
+	s.mu.Lock()
+	s.inbox = append(s.inbox, j)
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the loop of a shard: wait, take, turn.
+func (s *shard) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(s.pause())
+		select {
+		case <-s.e.ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+		if jobs := s.take(); len(jobs) > 0 {
+			s.turn(jobs)
+		}
+	}
+}
+
+// pause is how long there is nothing to do unless something comes in.
+func (s *shard) pause() time.Duration {
+	if s.failing > 0 {
+		return min(50*time.Millisecond<<min(s.failing, 6), time.Second)
+	}
+	if t, ok := s.timers.next(); ok {
+		return max(time.Until(t), 0)
+	}
+	return time.Hour
+}
+
+// take gives the jobs of the next turn: what failed before, what came in, and
+// what the clock brings.
+func (s *shard) take() []job {
+	jobs := s.pending
+	s.pending = nil
+	s.mu.Lock()
+	n := 0
+	for weight := len(jobs); n < len(s.inbox) && (n == 0 || weight < maxTurn); n++ {
+		weight++
+		if c, ok := s.inbox[n].(*createJob); ok {
+			weight += len(c.index)
+		}
+	}
+	jobs = append(jobs, s.inbox[:n]...)
+	if s.inbox = s.inbox[n:]; len(s.inbox) == 0 {
+		s.inbox = nil
+	} else {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+	s.mu.Unlock()
+	for _, t := range s.timers.due(time.Now(), max(maxTurn-len(jobs), 1)) {
+		jobs = append(jobs, &tickJob{tid: t.tid, device: t.device})
+	}
+	return jobs
+}
+
+// drain answers everything that is left when the engine has stopped.
+func (s *shard) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range append(s.pending, s.inbox...) {
+		j.failed(ErrStopped)
+	}
+	s.inbox, s.pending = nil, nil
+	for _, ws := range s.waiters {
+		for _, w := range ws {
+			w.reply <- answer{err: ErrStopped}
+		}
+	}
+	s.waiters = nil
+}
+
+// keep puts a committed command in the cache, or drops it when it has ended.
+func (s *shard) keep(c command.Command) {
+	if c.Final() {
+		delete(s.cache, c.TID)
+		return
+	}
+	limit := s.e.opt.Cache / len(s.e.shards)
+	for tid := range s.cache {
+		if len(s.cache) <= limit {
+			break
+		}
+		delete(s.cache, tid) // any one: the store has it
+	}
+	s.cache[c.TID] = c
+}
+
+type waiter struct {
+	tid   command.TID
+	until func(*command.Command) bool
+	reply chan answer
+}
+
+func (s *shard) tell(c *command.Command) {
+	ws := s.waiters[c.TID]
+	if len(ws) == 0 {
+		return
+	}
+	rest := ws[:0]
+	for _, w := range ws {
+		if w.until(c) {
+			w.reply <- answer{c: *c}
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	if len(rest) == 0 {
+		delete(s.waiters, c.TID)
+		return
+	}
+	s.waiters[c.TID] = rest
+}

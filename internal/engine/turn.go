@@ -1,0 +1,256 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/store"
+)
+
+// turn is what a shard decides between two commits.
+type turn struct {
+	s       *shard
+	now     time.Time
+	dirty   map[command.TID]*change
+	order   []*change
+	batch   store.Batch
+	sends   []send
+	linked  bool // before the turn
+	touched map[*device]devicePast
+	after   []func() // once committed, in order; the acknowledgements among them
+}
+
+// change is a command as it was before the turn and as it has become.
+type change struct {
+	device *device
+	was    command.Command // Version 0: it did not exist
+	is     command.Command
+}
+
+// devicePast is what a turn may change in a device, as it was.
+type devicePast struct {
+	presence store.Presence
+	oldBoots []string
+}
+
+// send is a publication that waits for the commit.
+type send struct {
+	device *device
+	c      command.Command
+	effect command.Effect
+}
+
+// turn runs the jobs, lets every device that was touched send what it may,
+// commits, and acts.
+func (s *shard) turn(jobs []job) {
+	t := &turn{s: s, now: time.Now(), linked: s.linked, dirty: make(map[command.TID]*change), touched: make(map[*device]devicePast)}
+	t.load(jobs)
+	for _, j := range jobs {
+		j.run(t)
+	}
+	for d := range t.touched {
+		t.pump(d)
+	}
+	for _, ch := range t.order {
+		if ch.is.Version != ch.was.Version {
+			t.batch.Commands = append(t.batch.Commands, store.CommandWrite{Command: ch.is, Was: ch.was.Version})
+		}
+	}
+	if !t.batch.Empty() {
+		if _, err := s.e.opt.Store.Commit(context.Background(), &t.batch); err != nil {
+			t.undo(jobs, err)
+			return
+		}
+	}
+	s.failing = 0
+	t.act()
+}
+
+// load reads the commands that the jobs need and the cache has not, at once.
+func (t *turn) load(jobs []job) {
+	var missing []command.TID
+	for _, j := range jobs {
+		j.needs(func(tid command.TID) {
+			if _, ok := t.s.cache[tid]; !ok {
+				missing = append(missing, tid)
+			}
+		})
+	}
+	if len(missing) < 2 {
+		return // one is read when it is asked for
+	}
+	found, err := t.s.e.opt.Store.Commands(t.s.e.ctx, missing)
+	if err != nil {
+		return // each job meets the error by itself
+	}
+	for _, c := range found {
+		t.s.cache[c.TID] = c // keep trims the cache after the commit
+	}
+}
+
+// command gives the command as this turn has it so far.
+func (t *turn) command(tid command.TID) (command.Command, error) {
+	if ch, ok := t.dirty[tid]; ok {
+		return ch.is, nil
+	}
+	if c, ok := t.s.cache[tid]; ok {
+		return c, nil
+	}
+	return t.s.e.opt.Store.Command(t.s.e.ctx, tid)
+}
+
+// touch notes that d takes part in this turn, and how it was before.
+func (t *turn) touch(d *device) {
+	if _, ok := t.touched[d]; !ok {
+		t.touched[d] = devicePast{presence: d.presence, oldBoots: d.oldBoots}
+	}
+}
+
+// sendable says whether d may be sent to now.
+func (t *turn) sendable(d *device) bool {
+	return t.s.linked && (d.presence.Online || !d.profile.ReportsPresence())
+}
+
+// create puts a new command into the turn.
+func (t *turn) create(d *device, c command.Command) {
+	t.touch(d)
+	ch := &change{device: d, is: c}
+	ch.was.TID, ch.was.Device = c.TID, c.Device
+	t.dirty[c.TID] = ch
+	t.order = append(t.order, ch)
+	d.lane.Track(&c)
+	t.event(&c, "")
+}
+
+// apply moves a command by the machine and collects what follows from it.
+func (t *turn) apply(d *device, c command.Command, ev command.Event) (command.Command, error) {
+	t.touch(d)
+	ev.DeviceOnline = t.sendable(d)
+	ev.Boot = d.presence.Boot
+	ev.Epoch, ev.Seq = t.s.e.opt.Epoch, d.seq+1
+	next, effects, err := command.Apply(c, ev, t.now)
+	if err != nil {
+		return c, err
+	}
+	if next.Version == c.Version {
+		if ev.Kind.FromDevice() {
+			t.s.e.stats.duplicates.Add(1)
+		}
+		return c, nil
+	}
+	ch, ok := t.dirty[c.TID]
+	if !ok {
+		ch = &change{device: d, was: c}
+		t.dirty[c.TID] = ch
+		t.order = append(t.order, ch)
+	}
+	ch.is = next
+	d.lane.Track(&next)
+	if n, m := len(next.Timeline), len(c.Timeline); n != m || n > 0 && next.Timeline[n-1].Count != c.Timeline[m-1].Count {
+		t.event(&next, c.State)
+	}
+	for _, e := range effects {
+		if e == command.SendRequest {
+			d.seq++
+		}
+		t.sends = append(t.sends, send{d, next, e})
+	}
+	return next, nil
+}
+
+// event tells of the last line of c's timeline.
+func (t *turn) event(c *command.Command, from command.State) {
+	line := c.Timeline[len(c.Timeline)-1]
+	ev := store.Event{Type: store.EventCommand, At: t.now.UTC().Truncate(time.Millisecond), Device: c.Device, TID: &c.TID, Name: c.Name,
+		Kind: line.Kind, From: from, State: line.State, Reason: line.Reason, By: line.By, Detail: line.Detail, Attempt: line.Attempt}
+	if c.Progress != nil {
+		ev.Percent = c.Progress.Percent
+	}
+	if line.Anomaly {
+		ev.Type = store.EventAnomaly
+		t.s.e.stats.anomaly(string(line.Reason))
+		t.batch.Anomalies = append(t.batch.Anomalies, store.Anomaly{At: ev.At, Device: c.Device,
+			Kind: string(line.Reason), TID: c.TID.String(), Detail: string(line.Kind) + " while " + string(c.State)})
+	}
+	t.batch.Events = append(t.batch.Events, ev)
+}
+
+// pump sends the waiting commands of d that its window has places for.
+func (t *turn) pump(d *device) {
+	for t.sendable(d) {
+		tid, ok := d.lane.Next()
+		if !ok {
+			return
+		}
+		c, err := t.command(tid)
+		if err == nil {
+			c, err = t.apply(d, c, command.Event{Kind: command.Dispatch})
+		}
+		if err != nil {
+			if !errors.Is(err, command.ErrNotAllowed) && fault.CodeOf(err) != fault.NotFound {
+				t.s.e.log.Error("a waiting command cannot be read; it stays", "tid", tid, "device", d.address, "error", err)
+				return
+			}
+			// The lane believed a command to wait which does not: the store is right.
+			c.TID = tid
+			d.lane.Track(&c)
+		}
+	}
+}
+
+// act does what the commit has made true.
+func (t *turn) act() {
+	s := t.s
+	for _, ch := range t.order {
+		s.timers.set(ch.is.TID, ch.device, ch.is.Wake)
+		s.keep(ch.is)
+		s.e.stats.moved(&ch.was, &ch.is)
+		s.tell(&ch.is)
+	}
+	if len(t.batch.Presence) > 0 {
+		s.mu.Lock()
+		for _, p := range t.batch.Presence {
+			s.seen[p.Device] = p
+		}
+		s.mu.Unlock()
+	}
+	for i := range t.sends {
+		s.publish(&t.sends[i])
+	}
+	for _, f := range t.after {
+		f()
+	}
+}
+
+// undo takes the turn back and decides which jobs are kept.
+func (t *turn) undo(jobs []job, err error) {
+	s := t.s
+	s.linked = t.linked
+	for d, past := range t.touched {
+		d.presence, d.oldBoots = past.presence, past.oldBoots
+	}
+	for _, ch := range t.order {
+		ch.device.lane.Track(&ch.was)
+	}
+	var conflict *store.ConflictError
+	if errors.As(err, &conflict) {
+		// Somebody else has written these: what is in memory is out of date.
+		for _, tid := range conflict.TIDs {
+			delete(s.cache, tid)
+		}
+	}
+	for _, j := range jobs {
+		if j.failed(err) {
+			s.pending = append(s.pending, j)
+		}
+	}
+	s.failing++
+	s.e.stats.failedTurns.Add(1)
+	if s.failing == 1 || s.failing%20 == 0 {
+		s.e.log.Error("commit failed; nothing of it has happened, what came from devices is kept and tried again",
+			"error", err, "kept", len(s.pending), "failures", s.failing)
+	}
+}
