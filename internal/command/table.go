@@ -1,28 +1,29 @@
 package command
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // step is one cell of the machine: what is done, and the states that it may
-// lead to. A step that may leave the state alone names it among them.
+// lead to: exactly these, as the tests check. A step that may leave the state
+// alone names it among them.
 type step struct {
 	do func(*move) error
 	to []State
 }
 
-// ends are the states that a device's final word leads to.
-var ends = []State{Executed, Failed, Rejected, Cancelled}
-
 // table is the whole machine: state, event, step. An event without a cell is
 // refused with NotAllowedError.
 var table = map[State]map[Kind]step{
-	AwaitingApproval: unsent(map[Kind]step{
+	AwaitingApproval: unsent(AwaitingApproval, map[Kind]step{
 		Approve: {approve, []State{Created}},
 		Deny:    {deny, []State{Denied}},
 	}),
-	Created: unsent(map[Kind]step{
+	Created: unsent(Created, map[Kind]step{
 		Dispatch: {dispatch, []State{Sent, Expired}},
 	}),
-	Sent: outstanding(map[Kind]step{
+	Sent: outstanding(Sent, map[Kind]step{
 		Retry:         {retry, []State{Sent}},
 		Cancel:        {cancel, []State{Cancelling}},
 		BrokerRefused: {brokerRefused, []State{Sent}},
@@ -32,7 +33,7 @@ var table = map[State]map[Kind]step{
 		SaidRunning:   {running, []State{Running}},
 		CancelRefused: {wontCancel, []State{Running}},
 	}),
-	Acknowledged: outstanding(map[Kind]step{
+	Acknowledged: outstanding(Acknowledged, map[Kind]step{
 		Cancel:        {cancel, []State{Cancelling}},
 		Tick:          {tickAtWork, []State{Acknowledged, TimedOut}},
 		Online:        {onlineAtWork, []State{Acknowledged}},
@@ -40,7 +41,7 @@ var table = map[State]map[Kind]step{
 		SaidRunning:   {running, []State{Running}},
 		CancelRefused: {wontCancel, []State{Running}},
 	}),
-	Running: outstanding(map[Kind]step{
+	Running: outstanding(Running, map[Kind]step{
 		Cancel:        {cancel, []State{Cancelling}},
 		Tick:          {tickAtWork, []State{Running, TimedOut}},
 		Online:        {onlineAtWork, []State{Running}},
@@ -48,7 +49,7 @@ var table = map[State]map[Kind]step{
 		SaidRunning:   {running, []State{Running}},
 		CancelRefused: {ignore, []State{Running}},
 	}),
-	Cancelling: outstanding(map[Kind]step{
+	Cancelling: outstanding(Cancelling, map[Kind]step{
 		Cancel:        {ignore, []State{Cancelling}},
 		Tick:          {tickCancelling, []State{Cancelling, TimedOut}},
 		Online:        {onlineCancelling, []State{Cancelling}},
@@ -56,9 +57,9 @@ var table = map[State]map[Kind]step{
 		SaidRunning:   {runningCancelling, []State{Cancelling}},
 		CancelRefused: {wontCancel, []State{Running}},
 	}),
-	TimedOut: unlessClosed(outstanding(map[Kind]step{
-		Retry:         {retry, []State{Sent, TimedOut}},
-		Cancel:        {cancel, []State{Cancelling, TimedOut}},
+	TimedOut: unlessClosed(outstanding(TimedOut, map[Kind]step{
+		Retry:         {retry, []State{Sent}},
+		Cancel:        {cancel, []State{Cancelling}},
 		Tick:          {tickTimedOut, []State{TimedOut}},
 		Online:        {onlineTimedOut, []State{TimedOut}},
 		Received:      {heardTimedOut, []State{Acknowledged, TimedOut}},
@@ -75,11 +76,11 @@ var table = map[State]map[Kind]step{
 
 // unsent completes the row of a state in which nothing has been published: it
 // ends without the device, and whatever a device says of it is an anomaly.
-func unsent(row map[Kind]step) map[Kind]step {
-	stay := []State{AwaitingApproval, Created}
+func unsent(s State, row map[Kind]step) map[Kind]step {
+	stay := []State{s}
 	row[Cancel] = step{cancelUnsent, []State{Cancelled}}
 	row[Supersede] = step{supersede, []State{Cancelled}}
-	row[Tick] = step{tickUnsent, []State{AwaitingApproval, Created, Expired}}
+	row[Tick] = step{tickUnsent, []State{s, Expired}}
 	row[Online] = step{ignore, stay}
 	row[BrokerRefused] = step{ignore, stay}
 	for _, k := range Kinds {
@@ -91,15 +92,15 @@ func unsent(row map[Kind]step) map[Kind]step {
 }
 
 // outstanding completes the row of a state in which the device has the word.
-func outstanding(row map[Kind]step) map[Kind]step {
+func outstanding(s State, row map[Kind]step) map[Kind]step {
 	if _, ok := row[BrokerRefused]; !ok {
-		row[BrokerRefused] = step{ignore, []State{Acknowledged, Running, Cancelling, TimedOut}}
+		row[BrokerRefused] = step{ignore, []State{s}}
 	}
-	row[AckRejected] = step{end, ends}
-	row[Succeeded] = step{end, ends}
-	row[SaidFailed] = step{end, ends}
-	row[SaidRejected] = step{end, ends}
-	row[SaidCancelled] = step{end, ends}
+	row[AckRejected] = step{end, []State{Rejected}}
+	row[Succeeded] = step{end, []State{Executed}}
+	row[SaidFailed] = step{end, []State{Failed}}
+	row[SaidRejected] = step{end, []State{Rejected}}
+	row[SaidCancelled] = step{end, []State{Cancelled}}
 	return row
 }
 
@@ -134,6 +135,9 @@ func unlessClosed(row map[Kind]step) map[Kind]step {
 				return &NotAllowedError{m.c.State, k, "and its settle window is over"}
 			}
 			return nil
+		}
+		if k.FromDevice() && !slices.Contains(s.to, TimedOut) {
+			s.to = append(slices.Clip(s.to), TimedOut)
 		}
 		row[k] = s
 	}
