@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -72,4 +73,7 @@ type webSocketConn struct {
 	ws *websocket.Conn
 }
 
-func (c webSocketConn) Close() error { return c.ws.CloseNow() }
+func (c webSocketConn) Close() error {
+	c.SetDeadline(time.Time{}) // or its timer would fire after the end
+	return c.ws.CloseNow()
+}

@@ -152,7 +152,7 @@ func (o *Options) valid() error {
 	return nil
 }
 
-// server is one parsed URL. Its String is fit for logs: it has no password.
+// server is one parsed URL.
 type server struct {
 	url      *url.URL
 	username string
@@ -161,7 +161,13 @@ type server struct {
 	hasPass  bool
 }
 
-func (s *server) String() string { return s.url.Redacted() }
+// name is fit for logs: it has no password.
+func (s *server) name() string {
+	if s.url == nil {
+		return "in process"
+	}
+	return s.url.Redacted()
+}
 
 var defaultPorts = map[string]string{
 	"mqtt": "1883", "tcp": "1883", "mqtts": "8883", "ssl": "8883", "tls": "8883", "ws": "80", "wss": "443",

@@ -1,0 +1,315 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/wilco-iot/wilco/mqtt"
+	"github.com/wilco-iot/wilco/mqtt/client/internal/flow"
+	"github.com/wilco-iot/wilco/mqtt/client/internal/ring"
+)
+
+// Client is one MQTT client with one session. Make it with New. All methods are
+// safe for concurrent use.
+type Client struct {
+	opts    Options
+	servers []server
+
+	// Two lifetimes: Stop ends running, and the client says its farewell; the
+	// end of life, which Stop causes when its own context ends, cuts that short.
+	running, life context.Context
+	stop, kill    context.CancelFunc
+	stopOnce      sync.Once
+	done          chan struct{} // closed when every goroutine has ended
+
+	// mu guards all below, both halves of the core and the buffers of the link.
+	mu  sync.Mutex
+	snd *flow.Sender
+	rcv *flow.Receiver
+
+	link     *link // nil while there is none
+	up       bool  // link is there and its subscriptions are made
+	started  bool
+	stopping bool
+	stopped  bool
+	refusal  error         // why the server will not have us, until it does
+	changed  chan struct{} // closed and replaced when one of the above changes
+
+	calls    ring.Queue[call]     // whose messages the sender holds; same positions
+	finished ring.Queue[finished] // for the results goroutine
+	outcomes []flow.Outcome       // scratch
+	room     chan struct{}        // closed when a place in the queue came free; nil: nobody waits
+	results  sync.Cond
+
+	inbox      ring.Queue[*Delivery]
+	inboxZeros int // of QoS 0
+	inboxBytes int
+	paused     bool // the connection is gone; what waits may come again
+	arrived    sync.Cond
+	drained    sync.Cond // the reader waits for room, in the inbox or in the link's buffer
+
+	clientID      string
+	sessionExpiry uint32
+	connected     bool // there was a connection before
+	subs          []mqtt.Subscription
+	subCalls      map[uint16]*subCall
+	requests      requests
+}
+
+// call is who waits for the result of a publish: a function, a channel with
+// room for one, or nobody.
+type call struct {
+	done func(Result)
+	wait chan Result
+}
+
+type finished struct {
+	done   func(Result)
+	result Result
+}
+
+// New checks the options and loads the store. It does not connect; Start does.
+func New(opts Options) (*Client, error) {
+	opts, err := opts.complete()
+	if err != nil {
+		return nil, fmt.Errorf("mqtt client: %w", err)
+	}
+	servers, err := parseServers(opts.Servers)
+	if err != nil {
+		return nil, fmt.Errorf("mqtt client: %w", err)
+	}
+	if opts.Dial != nil {
+		servers = []server{{}}
+	}
+	maximum := int(opts.ReceiveMaximum)
+	if opts.Version == mqtt.V311 {
+		maximum = 0
+	}
+	c := &Client{
+		opts: opts, servers: servers,
+		done: make(chan struct{}), changed: make(chan struct{}),
+		snd:      flow.NewSender(opts.Version, opts.MaxQueued, opts.MaxQueuedBytes),
+		rcv:      flow.NewReceiver(opts.Version, maximum),
+		clientID: opts.ClientID,
+		subCalls: make(map[uint16]*subCall),
+		requests: requests{topic: opts.ResponseTopic},
+	}
+	c.life, c.kill = context.WithCancel(context.Background())
+	c.running, c.stop = context.WithCancel(c.life)
+	c.results.L, c.arrived.L, c.drained.L = &c.mu, &c.mu, &c.mu
+	c.sessionExpiry = wholeSeconds(opts.SessionExpiry)
+	for _, s := range opts.Subscriptions {
+		c.keepSub(s)
+	}
+	if err := c.restore(); err != nil {
+		c.kill()
+		return nil, fmt.Errorf("mqtt client: load the store: %w", err)
+	}
+	return c, nil
+}
+
+func wholeSeconds(d time.Duration) uint32 {
+	return uint32(min((d+time.Second-1)/time.Second, 1<<32-1))
+}
+
+// restore takes over what a former process left.
+func (c *Client) restore() error {
+	if c.opts.Store == nil {
+		return nil
+	}
+	records, err := c.opts.Store.Load()
+	if err != nil {
+		return err
+	}
+	for i, r := range records {
+		if i > 0 && r.Seq <= records[i-1].Seq {
+			return errors.New("records are not in rising order")
+		}
+		m := r.Message.outgoing(time.Time{})
+		m.Expires = r.Expires
+		c.snd.Restore(r.Seq, r.PacketID, r.Released, m)
+	}
+	if len(records) > 0 {
+		c.calls.Start(records[0].Seq)
+		for c.calls.Next() < c.snd.NextSeq() {
+			c.calls.Push(call{})
+		}
+	}
+	return nil
+}
+
+// Start begins to connect, and goes on until Stop. It returns at once; a second
+// call does nothing.
+func (c *Client) Start() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.started || c.stopping {
+		return
+	}
+	c.started = true
+	go c.supervise() // Stop waits for it by c.done
+}
+
+// AwaitUp blocks until the client is connected and subscribed. It returns the
+// error of ctx when that ends first, ErrStopped, or the *ReasonError of a server
+// that refuses us for a reason which waiting will not heal; the client goes on
+// trying all the same.
+func (c *Client) AwaitUp(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		up, stopping, refusal, changed := c.up, c.stopping, c.refusal, c.changed
+		c.mu.Unlock()
+		switch {
+		case stopping:
+			return ErrStopped
+		case up:
+			return nil
+		case refusal != nil:
+			return refusal
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Stop ends the client in good order: no new messages are taken; if connected,
+// what is queued is sent and its handshakes are waited for; then DISCONNECT, so
+// that no Will is published; then every goroutine is waited for. Messages
+// without a result get ErrStopped; those with QoS 1 or 2 stay in the Store.
+// Deliveries that OnMessage has not seen are dropped unacknowledged.
+//
+// When ctx ends first, the connection is closed at once and the error of ctx is
+// returned; only a callback that does not return can then still be running.
+// Stop must not be called from a callback.
+func (c *Client) Stop(ctx context.Context) error {
+	c.mu.Lock()
+	c.stopping = true
+	c.notify()
+	started := c.started
+	c.mu.Unlock()
+	c.stopOnce.Do(func() {
+		c.stop()
+		if !started {
+			c.abandon()
+			c.resultLoop()
+			c.kill()
+			close(c.done)
+		}
+	})
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		c.kill()
+		return ctx.Err()
+	}
+}
+
+// notify wakes who waits for a change of state. mu is held.
+func (c *Client) notify() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// live returns the link if packets may be put on it. mu is held.
+func (c *Client) live() *link {
+	if c.link == nil || c.link.dead {
+		return nil
+	}
+	return c.link
+}
+
+// step lets the core go on after something happened: what may be sent is put
+// into the link's buffer, the store is told, and results go to their owners. mu
+// is held.
+func (c *Client) step() {
+	if l := c.live(); l != nil {
+		c.pump(l)
+	}
+	if changes := c.snd.Changes(); c.opts.Store != nil && len(changes) > 0 {
+		if err := c.keep(changes); err != nil && c.link != nil {
+			c.fail(c.link, fmt.Errorf("store: %w", err))
+		}
+	}
+	c.outcomes = c.snd.Outcomes(c.outcomes[:0])
+	if len(c.outcomes) == 0 {
+		return
+	}
+	for i := range c.outcomes {
+		c.finish(c.calls.Pop(), resultOf(&c.outcomes[i]))
+	}
+	clear(c.outcomes)
+	if c.room != nil {
+		close(c.room)
+		c.room = nil
+	}
+	if c.stopping && c.snd.Len() == 0 {
+		c.notify()
+	}
+}
+
+// pump fills the link's buffer. mu is held.
+func (c *Client) pump(l *link) {
+	var now time.Time
+	if c.snd.NeedsClock() {
+		now = time.Now()
+	}
+	l.out = c.snd.Pump(l.out, now, fillBuffer)
+	if len(l.out) > 0 {
+		l.ready.Signal()
+	}
+}
+
+// keep tells the store. mu is held.
+func (c *Client) keep(changes []flow.Change) error {
+	if c.link != nil {
+		c.link.unsynced = true
+	}
+	for _, ch := range changes {
+		var err error
+		if ch.Ended {
+			err = c.opts.Store.Remove(ch.Seq)
+		} else {
+			err = c.opts.Store.Mark(ch.Seq, ch.PacketID, ch.Released)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish gives a result to its owner: a channel at once, a function by way of
+// the results goroutine, so that it cannot hold up reading. mu is held.
+func (c *Client) finish(who call, r Result) {
+	switch {
+	case who.wait != nil:
+		who.wait <- r
+	case who.done != nil:
+		c.finished.Push(finished{who.done, r})
+		c.results.Signal()
+	}
+}
+
+// abandon ends all that still waits when the client has stopped.
+func (c *Client) abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.calls.Len() > 0 {
+		c.finish(c.calls.Pop(), Result{Err: ErrStopped})
+	}
+	c.stopped = true
+	c.results.Broadcast()
+	c.arrived.Broadcast()
+	if c.room != nil {
+		close(c.room)
+		c.room = nil
+	}
+	c.notify()
+}
