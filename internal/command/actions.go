@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -30,7 +31,11 @@ func (m *move) note(s State, r Reason, anomaly bool) {
 		last := m.c.Timeline[n-1]
 		same := last.Kind == e.Kind && last.State == e.State && last.Reason == e.Reason &&
 			last.By == e.By && last.Attempt == e.Attempt && last.Anomaly == e.Anomaly
-		if same || n >= maxTimeline {
+		room := maxTimeline
+		if !anomaly {
+			room -= maxAnomalies // an anomaly must not take the place of the end that it contradicts
+		}
+		if same || n >= room {
 			e.Count, e.Until = max(last.Count, 1)+1, m.now
 			if same {
 				e.At = last.At
@@ -76,10 +81,7 @@ func (m *move) detail() string {
 	if p := m.ev.Progress; p != nil && s == "" {
 		s = p.Note
 	}
-	if len(s) > maxDetail {
-		s = strings.ToValidUTF8(s[:maxDetail], "")
-	}
-	return s
+	return strings.ToValidUTF8(s[:min(len(s), maxDetail)], "")
 }
 
 // publish records a publication and asks for it.
@@ -249,8 +251,10 @@ func wontCancel(m *move) error {
 }
 
 // heardTimedOut takes the command back into work when its time is not over: the
-// device has it, so the outcome is open but no longer in the dark.
+// device has it, so the outcome is open but no longer in the dark. A cancel that
+// was asked for stays asked for: only the device's refusal puts it back to work.
 func heardTimedOut(m *move) error {
+	asked := m.c.Tries
 	m.heard()
 	s, r := TimedOut, m.c.Reason
 	switch m.ev.Kind {
@@ -262,7 +266,8 @@ func heardTimedOut(m *move) error {
 		s, r = Running, DeviceWontCancel
 		m.c.CancelAsked = false
 	}
-	if !m.now.Before(m.c.FinishDue) {
+	if m.reached(m.c.FinishDue) || m.c.CancelAsked {
+		m.c.Tries = asked // it lives, but that is no answer: the questions stay bounded
 		m.note(TimedOut, r, false)
 		return nil
 	}
@@ -323,8 +328,22 @@ func afterEnd(m *move) error {
 		return nil
 	}
 	s, _ := finalWord(m.ev)
-	if s != m.c.State || s == Executed && !bytes.Equal(m.ev.Result, m.c.Result) {
+	if s != m.c.State || s == Executed && !sameJSON(m.ev.Result, m.c.Result) {
 		m.anomaly(Contradiction)
 	}
 	return nil
+}
+
+// sameJSON compares as JSON is stored: without spaces, and with some characters
+// escaped. A command that was loaded has the stored form, a message has not.
+func sameJSON(a, b json.RawMessage) bool {
+	return bytes.Equal(a, b) || bytes.Equal(stored(a), stored(b))
+}
+
+func stored(raw json.RawMessage) []byte {
+	b, err := json.Marshal(raw)
+	if err != nil {
+		return raw
+	}
+	return b
 }

@@ -44,7 +44,7 @@ func (c *Command) answerDue() time.Time {
 // does, for a network that is late.
 func (c *Command) heartbeatDue() time.Time {
 	h := c.Policy.Heartbeat.D()
-	return c.LastHeard.Add(h + h/2)
+	return c.LastHeard.Add((h + h/2).Truncate(time.Millisecond))
 }
 
 // overdue moves the command to TimedOut and asks the device what became of it.
@@ -154,7 +154,7 @@ func tickTimedOut(m *move) error {
 func onlineSent(m *move) error {
 	m.c.Tries = 0
 	if m.reached(m.c.NotAfter) {
-		return m.overdue(NoAck)
+		return m.gaveUp(NoAck)
 	}
 	m.publish(SendRequest)
 	m.to(Sent, CameOnline)
@@ -169,6 +169,7 @@ func onlineAtWork(m *move) error {
 		return nil
 	}
 	m.c.LastHeard = m.now // the heartbeat clock starts anew
+	m.c.Tries = 0
 	m.publish(SendQuery)
 	m.note(m.c.State, CameOnline, false)
 	return nil

@@ -159,7 +159,8 @@ const (
 )
 
 // New makes a command in state Created, or AwaitingApproval when held. Missing
-// times of the policy take their defaults. Times are cut to milliseconds.
+// times of the policy take their defaults. Times are cut to milliseconds. The
+// error names what is wrong: a *PolicyError, the device or params.
 func New(tid TID, device wire.Address, name string, params json.RawMessage, p Policy, by string, held bool, now time.Time) (Command, error) {
 	p = p.withDefaults()
 	if err := p.Check(); err != nil {
@@ -167,6 +168,9 @@ func New(tid TID, device wire.Address, name string, params json.RawMessage, p Po
 	}
 	if err := device.Valid(); err != nil {
 		return Command{}, fmt.Errorf("device: %w", err)
+	}
+	if len(params) > 0 && !json.Valid(params) {
+		return Command{}, errors.New("params: not valid JSON")
 	}
 	now = stamp(now)
 	c := Command{TID: tid, Device: device, Name: name, Params: params, Policy: p, RequestedBy: by,

@@ -20,7 +20,7 @@ const (
 	Supersede Kind = "supersede" // a newer command takes its place
 
 	Dispatch      Kind = "dispatch"       // its turn has come and the device may be sent to
-	BrokerRefused Kind = "broker_refused" // the broker would not take the publication
+	BrokerRefused Kind = "broker_refused" // the broker answered one SendRequest with a refusal; nothing else is meant by it
 	Tick          Kind = "tick"           // Wake has been reached
 	Online        Kind = "online"         // the device has come (back) online
 
@@ -53,7 +53,7 @@ type Event struct {
 	By   string // person, token or program; empty for device and clock
 	Text string // why, in words of who did it
 
-	// From the device.
+	// From the device. Result and State are valid JSON, or empty.
 	Reason   *wire.Reason
 	Progress *wire.Progress
 	Result   json.RawMessage
@@ -91,6 +91,9 @@ func EventOfResult(r wire.Result) Event {
 		ev.Kind = SaidFailed
 	case wire.Rejected:
 		ev.Kind = SaidRejected
+		if r.Reason != nil && r.Reason.Code == wire.ReasonCancelRefused {
+			ev.Kind = CancelRefused // it goes on: anything but "not executed"
+		}
 	case wire.Cancelled:
 		ev.Kind = SaidCancelled
 	}

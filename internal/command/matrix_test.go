@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"pgregory.net/rapid"
 
 	"github.com/wilco-iot/wilco/wire"
 )
@@ -401,7 +402,7 @@ func TestEveryReasonIsProduced(t *testing.T) {
 
 // strict is Apply, and fails the test when Apply broke what it says of its
 // arguments: they are not changed, and an error gives the command back.
-func strict(t testing.TB, c Command, ev Event, now time.Time) (Command, []Effect, error) {
+func strict(t rapid.TB, c Command, ev Event, now time.Time) (Command, []Effect, error) {
 	t.Helper()
 	// Room behind the timeline shows an append into the caller's array.
 	spare := Entry{Detail: "the caller's own memory"}

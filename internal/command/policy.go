@@ -3,7 +3,6 @@ package command
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"time"
 )
 
@@ -61,6 +60,8 @@ var Defaults = Policy{
 	Backoff: Exponential, MaxAttempts: 5, Jitter: 0.2, MaxBackoff: Duration(5 * time.Minute),
 }
 
+// withDefaults fills what is missing and cuts the clocks to milliseconds, which
+// is how fine the machine's time is.
 func (p Policy) withDefaults() Policy {
 	if p.Backoff == "" {
 		p.Backoff = Defaults.Backoff
@@ -79,7 +80,9 @@ func (p Policy) withDefaults() Policy {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
+		*d.v = Duration(d.v.D().Truncate(time.Millisecond))
 	}
+	p.Heartbeat = Duration(p.Heartbeat.D().Truncate(time.Millisecond))
 	return p
 }
 
@@ -138,7 +141,11 @@ func (p Policy) wait(tid TID, n int) time.Duration {
 	limit := max(p.MaxBackoff.D(), d)
 	switch p.Backoff {
 	case Linear:
-		d = min(d*time.Duration(min(n, 1000)), limit)
+		if time.Duration(n) > limit/d { // the product may be more than fits
+			d = limit
+		} else {
+			d *= time.Duration(n)
+		}
 	case Exponential:
 		for range n - 1 {
 			if d *= 2; d >= limit {
@@ -148,20 +155,26 @@ func (p Policy) wait(tid TID, n int) time.Duration {
 		}
 	}
 	if p.Jitter > 0 && n > 1 {
-		h := fnv.New64a()
-		h.Write(tid[:])
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(n)))
-		share := float64(h.Sum64()>>11)/(1<<53)*2 - 1 // -1 to 1
+		h := mix(uint64(n) + mix(binary.BigEndian.Uint64(tid[8:])+mix(binary.BigEndian.Uint64(tid[:8]))))
+		share := float64(h>>11)/(1<<53)*2 - 1 // -1 to 1
 		d += time.Duration(share * p.Jitter * float64(d))
 	}
-	return max(d, minClock)
+	return min(max(d.Truncate(time.Millisecond), minClock), limit)
+}
+
+// mix spreads every bit of x over all bits (the finaliser of SplitMix64), so
+// that neighbours, as the attempts of one command are, have nothing in common.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
 // patience is how long all publications of one question are waited for.
 func (p Policy) patience(tid TID) time.Duration {
 	var sum time.Duration
 	for n := range p.attempts() {
-		sum += p.wait(tid, n+1)
+		sum = min(sum+p.wait(tid, n+1), maxClock)
 	}
 	return sum
 }

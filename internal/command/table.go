@@ -28,7 +28,7 @@ var table = map[State]map[Kind]step{
 		Cancel:        {cancel, []State{Cancelling}},
 		BrokerRefused: {brokerRefused, []State{Sent}},
 		Tick:          {tickSent, []State{Sent, TimedOut, Expired}},
-		Online:        {onlineSent, []State{Sent, TimedOut}},
+		Online:        {onlineSent, []State{Sent, TimedOut, Expired}},
 		Received:      {received, []State{Acknowledged}},
 		SaidRunning:   {running, []State{Running}},
 		CancelRefused: {wontCancel, []State{Running}},
