@@ -10,7 +10,7 @@ import (
 // place of each, so that a new time replaces the old one: a command has at most
 // one entry, however often it moves.
 //
-// About 90 bytes an entry, 200-400 ns an operation at 1,000,000 entries.
+// About 90 bytes an entry; 1.3 us to move one of 1,000,000, nearly all of it cache misses.
 type timers struct {
 	heap []timer
 	at   map[command.TID]int32
