@@ -1,0 +1,114 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// life is a command at each stage of an ordinary life, with the events of it.
+func life(tb testing.TB, device wire.Address, now time.Time) (stages []command.Command, events []store.Event) {
+	tid, err := uuid.NewV7()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c, err := command.New(tid, device, "valve.set", json.RawMessage(`{"position":42,"rampSeconds":5}`), command.Defaults, "token:ops", false, now)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	stages = append(stages, c)
+	for _, ev := range []command.Event{
+		{Kind: command.Dispatch, DeviceOnline: true, Boot: "b1", Epoch: 1700000000, Seq: 7},
+		{Kind: command.Received, DeviceOnline: true, Boot: "b1"},
+		{Kind: command.Succeeded, DeviceOnline: true, Boot: "b1", Result: json.RawMessage(`{"position":42}`)},
+	} {
+		now = now.Add(50 * time.Millisecond)
+		if c, _, err = command.Apply(c, ev, now); err != nil {
+			tb.Fatal(err)
+		}
+		stages = append(stages, c)
+	}
+	from := command.State("")
+	for i := range stages {
+		e := stages[i].Timeline[i]
+		events = append(events, store.Event{Type: store.EventCommand, At: e.At, Device: device, TID: &tid, Name: c.Name,
+			Kind: e.Kind, From: from, State: e.State, Reason: e.Reason, By: e.By, Attempt: e.Attempt})
+		from = e.State
+	}
+	return stages, events
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkLife is one insert and three updates a command, with an event each,
+// in batches of some commands by 1 or 8 callers.
+func BenchmarkLife(b *testing.B) {
+	for _, size := range []int{1, 16, 64, 256} {
+		for _, callers := range []int{1, 8} {
+			b.Run(fmt.Sprintf("batch=%d/callers=%d", size, callers), func(b *testing.B) { benchmarkLife(b, size, callers) })
+		}
+	}
+}
+
+func benchmarkLife(b *testing.B, size, callers int) {
+	s := open(b, filepath.Join(b.TempDir(), "wilco.db"))
+	const devices = 1000
+	ctx := context.Background()
+	batches := make([][]store.Batch, (b.N+size-1)/size)
+	for i := range batches {
+		batches[i] = make([]store.Batch, 4)
+		for j := range size {
+			stages, events := life(b, wire.Address{Group: "site1", Device: fmt.Sprintf("pump-%d", (i*size+j)%devices)}, time.Now())
+			for k := range stages {
+				w := store.CommandWrite{Command: stages[k], Was: int64(k)}
+				batches[i][k].Commands = append(batches[i][k].Commands, w)
+				batches[i][k].Events = append(batches[i][k].Events, events[k])
+			}
+		}
+	}
+	work := make(chan []store.Batch, len(batches))
+	for _, x := range batches {
+		work <- x
+	}
+	close(work)
+	b.ResetTimer()
+	before := cpu()
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for x := range work {
+				for k := range x {
+					if _, err := s.Commit(ctx, &x[k]); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	n := float64(len(batches) * size)
+	b.ReportMetric(float64((cpu()-before).Microseconds())/n, "cpu-us/command")
+	b.ReportMetric(4*n/b.Elapsed().Seconds(), "rows/s")
+	st := s.Stats()
+	b.ReportMetric(float64(st.Rows)/float64(st.Transactions), "rows/tx")
+	b.ReportMetric(float64(st.FileBytes+st.WALBytes)/n, "bytes/command")
+	b.ReportMetric(0, "ns/op")
+}
