@@ -16,7 +16,11 @@ func unwire(t testing.TB, s string) []byte {
 	var out []byte
 	for _, field := range strings.Fields(s) {
 		if text, quoted := strings.CutPrefix(field, "'"); quoted {
-			out = append(out, strings.ReplaceAll(strings.TrimSuffix(text, "'"), "~", " ")...)
+			text, closed := strings.CutSuffix(text, "'")
+			if !closed || strings.Contains(text, "'") {
+				t.Fatalf("test data %q: quotes", field)
+			}
+			out = append(out, strings.ReplaceAll(text, "~", " ")...)
 			continue
 		}
 		b, err := hex.DecodeString(field)
