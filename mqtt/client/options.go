@@ -47,6 +47,12 @@ type Options struct {
 	// MaximumPacketSize is the largest packet we take, in bytes. Default 1 MiB.
 	MaximumPacketSize uint32
 
+	// MaxInflight is how many publishes with QoS 1 or 2 may wait for the
+	// server's answer. The Receive Maximum that an MQTT 5 server states is kept
+	// as well, and is the default. An MQTT 3.1.1 server cannot state any; the
+	// default is then 20, beyond which a stock Mosquitto 2.0 stalls with QoS 2.
+	MaxInflight uint16
+
 	// MaxQueued and MaxQueuedBytes bound what Publish and PublishAsync have
 	// taken and not yet told the result of. Defaults 65,536 and 64 MiB.
 	MaxQueued      int
@@ -91,6 +97,8 @@ const (
 	defaultConnectTimeout = 10 * time.Second
 	defaultReceiveMaximum = 1024
 	defaultMaximumPacket  = 1 << 20
+	defaultInflight311    = 20
+	defaultInflight5      = 65535
 	defaultMaxQueued      = 1 << 16
 	defaultMaxQueuedBytes = 64 << 20
 )
@@ -103,6 +111,10 @@ func (o Options) complete() (Options, error) {
 	setDefault(&o.ConnectTimeout, defaultConnectTimeout)
 	setDefault(&o.ReceiveMaximum, defaultReceiveMaximum)
 	setDefault(&o.MaximumPacketSize, defaultMaximumPacket)
+	if o.Version == mqtt.V311 {
+		setDefault(&o.MaxInflight, defaultInflight311)
+	}
+	setDefault(&o.MaxInflight, defaultInflight5)
 	setDefault(&o.MaxQueued, defaultMaxQueued)
 	setDefault(&o.MaxQueuedBytes, defaultMaxQueuedBytes)
 	setDefault(&o.KeepAlive, defaultKeepAlive)

@@ -246,7 +246,9 @@ func (c *Client) establish(l *link, connack *mqtt.Connack) {
 	c.connected = true
 	c.link = l
 	c.rcv.Up(connack.SessionPresent)
-	c.snd.Up(flow.LimitsOf(connack), connack.SessionPresent)
+	limits := flow.LimitsOf(connack)
+	limits.ReceiveMaximum = min(limits.ReceiveMaximum, c.opts.MaxInflight)
+	c.snd.Up(limits, connack.SessionPresent)
 	c.paused = false
 	c.arrived.Signal()
 	// The publishes that wait are not yet pumped: SUBSCRIBE goes first, so that

@@ -48,7 +48,7 @@ func (m *Message) Size() int {
 
 // Limits is what the server said in CONNACK that it can take.
 type Limits struct {
-	ReceiveMaximum    uint16 // 0: absent, meaning 65,535
+	ReceiveMaximum    uint16
 	MaximumPacketSize uint32 // 0: absent
 	MaximumQoS        mqtt.QoS
 	NoRetain          bool
@@ -61,6 +61,9 @@ func LimitsOf(p *mqtt.Connack) Limits {
 		MaximumPacketSize: p.MaximumPacketSize,
 		MaximumQoS:        mqtt.ExactlyOnce,
 		NoRetain:          p.NoRetain,
+	}
+	if l.ReceiveMaximum == 0 {
+		l.ReceiveMaximum = 65535
 	}
 	if p.HasMaximumQoS {
 		l.MaximumQoS = p.MaximumQoS

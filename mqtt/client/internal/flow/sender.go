@@ -128,9 +128,6 @@ func (s *Sender) Start(seq uint64) { s.queue.Start(seq) }
 // ended starts again as a new one, a QoS 2 message after PUBREC included. That
 // is a choice for at least once: a server may pass a message on only at PUBREL.
 func (s *Sender) Up(l Limits, sessionPresent bool) {
-	if l.ReceiveMaximum == 0 {
-		l.ReceiveMaximum = 65535
-	}
 	s.limits, s.up = l, true
 	s.cursor, s.written, s.busy = s.queue.First(), s.queue.First(), 0
 	if sessionPresent {
@@ -251,8 +248,12 @@ func (s *Sender) fill(e *entry, dup bool, now time.Time) {
 	}
 	p.HasCorrelation, p.CorrelationData = m.CorrelationData != nil, m.CorrelationData
 	s.other = append(append(s.other[:0], m.ContentType...), m.ResponseTopic...)
-	p.ContentType = s.other[:len(m.ContentType)]
-	p.ResponseTopic = s.other[len(m.ContentType):]
+	if m.ContentType != "" {
+		p.ContentType = s.other[:len(m.ContentType)]
+	}
+	if m.ResponseTopic != "" {
+		p.ResponseTopic = s.other[len(m.ContentType):]
+	}
 	if len(m.User) > 0 {
 		s.user = s.user[:0]
 		for _, u := range m.User {
