@@ -1,0 +1,45 @@
+// Package authority lets the devices of a fleet into a broker.
+package authority
+
+import (
+	"context"
+	"errors"
+
+	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// Authority is a broker.Authority, and its Directory, over a fleet. It is safe for
+// concurrent use and does not block.
+type Authority struct{ fleet *fleet.Fleet }
+
+// New makes the authority of a fleet.
+func New(f *fleet.Fleet) *Authority { return &Authority{f} }
+
+var (
+	_ broker.Authority = (*Authority)(nil)
+	_ broker.Directory = (*Authority)(nil)
+)
+
+// Authenticate names the device, or refuses it with 0x85 when its client id is not
+// its user name, else with 0x86, whatever is wrong.
+func (a *Authority) Authenticate(_ context.Context, c broker.Credentials) (broker.Identity, error) {
+	i, err := a.fleet.Login(c.Username, c.Password, c.ClientID)
+	switch {
+	case errors.Is(err, fleet.ErrClientID):
+		return nil, &mqtt.Error{Code: mqtt.ClientIdentifierNotValid, Text: err.Error()}
+	case err != nil:
+		return nil, &mqtt.Error{Code: mqtt.BadUserNameOrPassword, Text: "user name or password is wrong"}
+	}
+	return i, nil
+}
+
+// Identify finds a device by its name "group/device".
+func (a *Authority) Identify(name string) (broker.Identity, bool) {
+	i, ok := a.fleet.Identify(name)
+	if !ok {
+		return nil, false // not i: a nil *Identity in the interface would not be nil
+	}
+	return i, true
+}
