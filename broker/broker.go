@@ -1,0 +1,297 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/broker/store"
+	"github.com/wilco-iot/wilco/mqtt"
+	"github.com/wilco-iot/wilco/mqtt/pipe"
+)
+
+// Options configures a Broker.
+type Options struct {
+	// Listeners are where clients connect; none is fine, then Dial is the only
+	// way in.
+	Listeners []Listener
+	// Authority decides who may connect. Required: there is no default that
+	// lets anybody in. AllowAnonymous does that.
+	Authority Authority
+	// Store keeps sessions, queues and retained messages. Default: a
+	// store.Memory. The broker does not close it.
+	Store store.Store
+	// Limits bounds what clients may cost; zero fields have defaults.
+	Limits Limits
+	// RefuseRetained are topic filters under which nothing may be retained. An
+	// MQTT 5 client that tries is disconnected with 0x9A, or refused when it is
+	// its will; for a 3.1.1 client the message goes out without being retained.
+	// Clearing a retained message is allowed.
+	RefuseRetained []string
+	Events         Events
+	// Logger is told of what an operator may want to know. Default: nothing is
+	// logged.
+	Logger *slog.Logger
+}
+
+// Broker is a running MQTT broker. Its methods are safe for concurrent use.
+type Broker struct {
+	options Options
+	limits  session.Limits
+	store   store.Store
+	log     *slog.Logger
+	epoch   time.Time // what conn.seen counts from
+	hub     hub
+	count   counters
+
+	claimed  atomic.Bool // Start was called
+	stopping atomic.Bool
+
+	mu        sync.Mutex
+	started   bool
+	stopped   bool // no goroutine may begin any more
+	running   sync.WaitGroup
+	listeners map[string]*listener
+	conns     map[*conn]struct{}
+	halfOpen  map[string]int // connections without CONNECT, by address
+}
+
+// ErrStopped says that the broker is not running, or not any more.
+var ErrStopped = errors.New("broker is not running")
+
+// New checks the options. It starts nothing and holds nothing that would have
+// to be closed.
+func New(o Options) (*Broker, error) {
+	if o.Authority == nil {
+		return nil, errors.New("broker: an Authority is required")
+	}
+	for _, f := range o.RefuseRetained {
+		if err := mqtt.ValidFilter(f); err != nil {
+			return nil, fmt.Errorf("broker: RefuseRetained %q: %w", f, err)
+		}
+	}
+	names := map[string]bool{}
+	for _, l := range o.Listeners {
+		if err := l.check(); err != nil {
+			return nil, err
+		}
+		if names[l.Name] {
+			return nil, fmt.Errorf("broker: two listeners are named %q", l.Name)
+		}
+		names[l.Name] = true
+	}
+	if o.Store == nil {
+		o.Store = store.NewMemory()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Limits = o.Limits.withDefaults()
+	return &Broker{
+		options: o, limits: o.Limits.session(), store: o.Store, log: o.Logger,
+		hub:       hub{clients: make(map[string]*client)},
+		listeners: make(map[string]*listener), conns: make(map[*conn]struct{}), halfOpen: make(map[string]int),
+	}, nil
+}
+
+// Start reads the store and opens the listeners. When it fails, nothing is left
+// open. A Broker starts once.
+func (b *Broker) Start() error {
+	if !b.claimed.CompareAndSwap(false, true) {
+		return errors.New("broker: started before")
+	}
+	b.epoch = time.Now()
+	if err := b.restore(); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return ErrStopped
+	}
+	b.started = true
+	for _, l := range b.options.Listeners {
+		open, err := b.listen(l)
+		if err != nil {
+			for _, other := range b.listeners {
+				_ = other.close()
+			}
+			b.stopped = true
+			return fmt.Errorf("broker: listener %s: %w", l.Name, err)
+		}
+		b.listeners[l.Name] = open
+	}
+	for _, l := range b.listeners {
+		b.running.Go(l.serve)
+	}
+	return nil
+}
+
+// Addr is the address that a listener is bound to, or nil before Start and for
+// names that do not exist.
+func (b *Broker) Addr(name string) net.Addr {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.listeners[name]; l != nil {
+		return l.Addr()
+	}
+	return nil
+}
+
+// Dial opens a connection inside the process. It speaks MQTT like any other;
+// whatever its CONNECT says, it is the system identity, named "$system", which
+// may do everything, topics that begin with "$" included.
+func (b *Broker) Dial(ctx context.Context) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	near, far := pipe.Pipe()
+	c := b.newConn(far, "", true)
+	if !b.admit(c) {
+		_ = far.Close()
+		return nil, ErrStopped
+	}
+	go c.serve()
+	return near, nil
+}
+
+// begin counts a goroutine that is about to start, unless the broker has
+// stopped. The goroutine calls b.running.Done.
+func (b *Broker) begin() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return false
+	}
+	b.running.Add(1)
+	return true
+}
+
+// Stop closes the listeners, tells the clients 0x8B [MQTT-4.13.2-1], and waits
+// until all goroutines have ended. Sessions, and wills that were not due, stay
+// in the store for the next start. When ctx ends first, connections are closed
+// without waiting for their last words, and Stop returns its error. Calling it
+// again is harmless.
+func (b *Broker) Stop(ctx context.Context) error {
+	b.hub.mu.Lock()
+	b.stopping.Store(true) // from here on no session begins, ends, or publishes its will
+	b.hub.mu.Unlock()
+	b.mu.Lock()
+	listeners, conns := b.listeners, make([]*conn, 0, len(b.conns))
+	for c := range b.conns {
+		conns = append(conns, c)
+	}
+	b.mu.Unlock()
+	for _, l := range listeners {
+		_ = l.close()
+	}
+	for _, c := range conns {
+		c.shutDown()
+	}
+	idle := make(chan struct{})
+	go func() {
+		b.running.Wait()
+		close(idle)
+	}()
+	var err error
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		err = ctx.Err()
+		for _, c := range conns {
+			_ = c.nc.Close()
+		}
+		<-idle
+	}
+	b.mu.Lock()
+	b.stopped = true
+	b.mu.Unlock()
+	b.stopTimers()
+	return err
+}
+
+func (b *Broker) stopTimers() {
+	b.hub.mu.Lock()
+	defer b.hub.mu.Unlock()
+	for _, cl := range b.hub.clients {
+		if cl.timer != nil {
+			cl.timer.Stop()
+			cl.timer = nil
+		}
+	}
+}
+
+// retainRefused tells whether nothing may be retained on a topic.
+func (b *Broker) retainRefused(topic string) bool {
+	for _, f := range b.options.RefuseRetained {
+		if mqtt.Match(f, topic) {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *Broker) storeFailed(err error) {
+	b.count.storeFailures.Add(1)
+	b.log.Error("store failed", "error", err)
+	if b.options.Events.StoreFailed != nil {
+		b.options.Events.StoreFailed(err)
+	}
+}
+
+// stored is for commits that nobody waits for.
+func (b *Broker) stored(err error) {
+	if err != nil {
+		b.storeFailed(err)
+	}
+}
+
+// restore rebuilds the sessions and retained messages that the store has.
+func (b *Broker) restore() error {
+	h := &b.hub
+	h.mu.Lock()
+	h.seq = b.store.LastSeq()
+	h.durable.Store(h.seq)
+	for m, err := range b.store.Retained() {
+		if err != nil {
+			h.mu.Unlock()
+			return fmt.Errorf("read retained messages: %w", err)
+		}
+		h.retained.put(m)
+		m.Release()
+	}
+	now := time.Now()
+	t := b.newTurn(nil)
+	var restored []*client
+	for s, err := range b.store.Sessions() {
+		if err != nil {
+			h.mu.Unlock()
+			return fmt.Errorf("read sessions: %w", err)
+		}
+		cl := &client{id: s.ClientID, owner: s.Owner, kept: true, detachedAt: s.DetachedAt}
+		if cl.detachedAt.IsZero() { // it was connected when the broker died
+			cl.detachedAt = now
+		}
+		s.Saved.DetachedAt = cl.detachedAt
+		cl.core = session.Restore(&b.limits, s.Saved)
+		cl.subscriptions = s.Subscriptions
+		for _, sub := range s.Subscriptions {
+			h.index.add(cl, sub)
+		}
+		h.clients[cl.id] = cl
+		restored = append(restored, cl)
+	}
+	for _, cl := range restored { // when all are there to get their wills
+		t.passed(cl, now)
+	}
+	t.commit()
+	h.mu.Unlock()
+	t.finish()
+	return nil
+}

@@ -1,0 +1,67 @@
+package broker
+
+import (
+	"sync"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/broker/store"
+)
+
+// client is one session and what the broker needs around it. It exists from
+// the first CONNECT until the session ends; a connection comes and goes.
+//
+// Locks: the hub's mutex before mu, never the other way.
+type client struct {
+	id string
+
+	// guarded by the hub's mutex
+	owner         string
+	subscriptions []store.Subscription
+	mark          uint64 // see index.serial
+	slot          int
+	kept          bool // the store has a record of it
+	ended         bool
+	timer         *time.Timer // for Due, while there is no connection
+	detachedAt    time.Time   // when it lost its connection
+
+	mu       sync.Mutex
+	core     *session.Session
+	identity Identity // nil after a restart, until somebody connects
+	// conn is the connection, or nil. Writing it takes the hub's mutex too, so
+	// holding either is enough to read it.
+	conn *conn
+}
+
+// wake makes the writer of the client's connection look again. c.mu is held.
+// It returns the connection whose writer the caller has to start, if any.
+func (c *client) wake() *conn {
+	if c.conn == nil {
+		return nil
+	}
+	c.conn.wakes++
+	if c.conn.writing || c.conn.hold > 0 && len(c.conn.ctl) == 0 {
+		return nil
+	}
+	c.conn.writing = true
+	return c.conn
+}
+
+// subscription returns the client's subscription to a filter, or nil.
+func (c *client) subscription(filter string) *store.Subscription {
+	for i := range c.subscriptions {
+		if c.subscriptions[i].Filter == filter {
+			return &c.subscriptions[i]
+		}
+	}
+	return nil
+}
+
+// record is what the store keeps of c. at is when it lost its connection, zero
+// while it has one. c.mu is held.
+func (c *client) record(at time.Time) *store.Record {
+	return &store.Record{
+		ClientID: c.id, Owner: c.owner, ExpirySeconds: c.core.ExpirySeconds(),
+		Will: c.core.Will(), DetachedAt: at,
+	}
+}

@@ -1,0 +1,355 @@
+package broker
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// conn is one network connection. One goroutine reads it, from accept to close;
+// a second one writes while there is something to write, and ends when there is
+// not, so an idle connection costs one goroutine and no buffers but its own
+// small one.
+type conn struct {
+	b      *Broker
+	nc     net.Conn
+	info   ConnInfo
+	system bool
+	host   string // for the count of half-open connections
+	halved bool   // counted as half-open
+
+	client   *client     // set once, when CONNECT is accepted
+	joined   atomic.Bool // client is set
+	identity Identity
+	small    [256]byte // read into while little comes
+	timer    *time.Timer
+	seen     atomic.Int64 // when something came last, as time since broker.epoch
+	alive    time.Duration
+
+	// guarded by client.mu, once there is a client
+	ctl     []byte // answers to be written
+	writing bool   // a writer is running or about to
+	wakes   uint   // counts wake
+	starved bool   // the store had nothing new; the next wake looks again
+	hold    int    // turns whose answers go before any message
+	pending int    // turns whose answers wait for the store
+	ending  bool   // close when ctl is written
+	closed  bool
+	code    mqtt.ReasonCode
+	err     error
+	room    sync.Cond // ctl or pending went down, or closed
+}
+
+// Bounds of what one connection may have under way: beyond them it is not read
+// from until the client takes its answers, and the store catches up.
+const (
+	maxAnswers = 64 << 10 // bytes
+	maxPending = 16       // turns
+)
+
+// serve runs the connection until it ends.
+func (c *conn) serve() {
+	defer c.b.forget(c)
+	in := newInbox(c.small[:], min(preAuthPacket, c.b.options.Limits.MaxPacketSize))
+	if !c.handshake(&in) {
+		return
+	}
+	in.max = c.b.options.Limits.MaxPacketSize
+	code, err := c.read(&in)
+	c.b.detach(c, code, err)
+	c.drain()
+}
+
+// drain waits until the last words are written, or the timer has closed.
+func (c *conn) drain() {
+	c.client.mu.Lock()
+	defer c.client.mu.Unlock()
+	for c.ending && c.writing && !c.closed {
+		c.room.Wait()
+	}
+	c.closeLocked()
+}
+
+// read takes turns until the connection ends, and says why it did.
+func (c *conn) read(in *inbox) (mqtt.ReasonCode, error) {
+	for {
+		more, err := c.turn(in)
+		if !more {
+			in.drop()
+			return c.why(err)
+		}
+		n, err := in.fill(c.nc)
+		if err != nil {
+			in.drop()
+			return c.why(err)
+		}
+		c.seen.Store(int64(time.Since(c.b.epoch)))
+		c.b.count.bytesIn.Add(uint64(n))
+	}
+}
+
+// why gives the reason for the end that was found first.
+func (c *conn) why(err error) (mqtt.ReasonCode, error) {
+	c.client.mu.Lock()
+	defer c.client.mu.Unlock()
+	if c.ending || c.closed || c.code != 0 {
+		return c.code, c.err
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		err = nil
+	}
+	return mqtt.UnspecifiedError, err
+}
+
+// turn takes all packets that have arrived in full, as one turn. It says false
+// when the connection is to end.
+func (c *conn) turn(in *inbox) (more bool, err error) {
+	if len(in.rest()) == 0 {
+		return true, nil
+	}
+	if !c.waitRoom() {
+		return false, nil
+	}
+	t := c.b.newTurn(c)
+	now := time.Now()
+	packets := uint64(0)
+	for !t.acts.Close {
+		var h mqtt.Header
+		var body []byte
+		var ok bool
+		h, body, ok, err = in.next()
+		if err != nil || !ok {
+			break
+		}
+		packets++
+		if err = t.take(h, body, now); err != nil {
+			break
+		}
+	}
+	c.b.count.packetsIn.Add(packets)
+	c.b.count.publishIn.Add(uint64(t.publish))
+	t.settle()
+	closing, tell, code := t.acts.Close, t.acts.Tell, t.acts.Code
+	t.finish()
+	switch {
+	case closing && tell:
+		c.end(code, nil)
+		return false, nil
+	case closing:
+		c.leave(code)
+		return false, nil
+	case err != nil:
+		c.end(codeOf(err), err)
+		return false, err
+	}
+	return true, nil
+}
+
+// settle does what the turn's packets asked for.
+func (t *turn) settle() {
+	if len(t.ops) > 0 {
+		t.run()
+		return
+	}
+	if len(t.acts.Store) == 0 && len(t.acts.Send) == 0 {
+		return
+	}
+	// Nothing for the hub: only this client is concerned.
+	t.commit()
+}
+
+// waitRoom waits until the client has taken enough of its answers, and says
+// false when the connection is to end instead.
+func (c *conn) waitRoom() bool {
+	c.client.mu.Lock()
+	defer c.client.mu.Unlock()
+	for !c.closed && !c.ending && (len(c.ctl) > maxAnswers || c.pending > maxPending) {
+		c.room.Wait()
+	}
+	return !c.closed && !c.ending
+}
+
+// codeOf is the reason code that an error brings to the client.
+func codeOf(err error) mqtt.ReasonCode {
+	var e *mqtt.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return mqtt.UnspecifiedError
+}
+
+// take decodes one packet and steps the session with it.
+func (t *turn) take(h mqtt.Header, body []byte, now time.Time) error {
+	var p mqtt.Packet
+	switch h.Type {
+	case mqtt.TypePublish:
+		p = &t.packet
+	case mqtt.TypePuback, mqtt.TypePubrec, mqtt.TypePubrel, mqtt.TypePubcomp:
+		t.ack.Kind = h.Type
+		p = &t.ack
+	case mqtt.TypePingreq:
+		p = &t.ping
+	case mqtt.TypeConnect, mqtt.TypeConnack, mqtt.TypeSuback, mqtt.TypeUnsuback, mqtt.TypePingresp:
+		// Not from a client that is connected [MQTT-3.1.0-2].
+		return &mqtt.Error{Code: mqtt.ProtocolError, Text: "packet that no connected client sends"}
+	default:
+		p = mqtt.NewPacket(h.Type)
+	}
+	if err := p.Decode(h, body, t.conn.info.Version); err != nil {
+		return err
+	}
+	cl := t.from
+	cl.mu.Lock()
+	if cl.conn != t.conn {
+		cl.mu.Unlock()
+		t.acts.Close, t.acts.Code = true, mqtt.SessionTakenOver
+		return nil
+	}
+	send := len(t.acts.Send)
+	request := cl.core.Receive(p, now, &t.acts)
+	if h.Type >= mqtt.TypePuback && h.Type <= mqtt.TypePubcomp && len(t.acts.Send) == send {
+		// The client's window may be open again.
+		if w := cl.wake(); w != nil {
+			t.wake = append(t.wake, w)
+		}
+	}
+	cl.mu.Unlock()
+	switch request {
+	case session.Route:
+		t.published(now)
+	case session.Subscribe:
+		t.ops = append(t.ops, op{kind: request, subscribe: p.(*mqtt.Subscribe)})
+	case session.Unsubscribe:
+		t.ops = append(t.ops, op{kind: request, unsubscribe: p.(*mqtt.Unsubscribe)})
+	}
+	return nil
+}
+
+// published makes the PUBLISH in t.packet an op: a message to be routed, or the
+// code why not.
+func (t *turn) published(now time.Time) {
+	p := &t.packet
+	t.publish++
+	topic := t.acts.Aliased
+	if t.acts.Aliased = ""; topic == "" {
+		topic = t.topic(p.Topic)
+	}
+	o := op{kind: session.Route, qos: p.QoS, id: p.PacketID}
+	o.code = t.conn.mayPublish(topic) // of the topic an alias stands for, at every message
+	if o.code.Failed() {
+		t.drops = append(t.drops, Drop{Reason: session.DropDeniedPublish, ClientID: t.from.id, Topic: topic, QoS: p.QoS, Count: 1})
+		t.ops = append(t.ops, o)
+		return
+	}
+	if p.Retain && len(p.Payload) > 0 && t.b.retainRefused(topic) {
+		t.b.count.retained.Add(1)
+		t.drops = append(t.drops, Drop{Reason: session.DropRetainRefused, ClientID: t.from.id, Topic: topic, QoS: p.QoS, Count: 1})
+		if t.conn.info.Version == mqtt.V5 {
+			// No acknowledgement may carry 0x9A; the standard's answer is to
+			// disconnect (3.14.2.1).
+			t.acts.Close, t.acts.Tell, t.acts.Code = true, true, mqtt.RetainNotSupported
+			return
+		}
+		p.Retain = false
+	}
+	o.message = session.NewMessage(p, topic, t.from.id, t.conn.info.Identity, now)
+	t.ops = append(t.ops, o)
+}
+
+// mayPublish says whether the client may publish to a topic. Topics that begin
+// with "$" belong to the broker.
+func (c *conn) mayPublish(topic string) mqtt.ReasonCode {
+	if topic[0] == '$' && (!c.system || isShare(topic)) {
+		return mqtt.TopicNameInvalid
+	}
+	if !c.identity.MayPublish(topic) {
+		return mqtt.NotAuthorized
+	}
+	return mqtt.Success
+}
+
+func isShare(topic string) bool {
+	_, _, shared := mqtt.ParseShare(topic)
+	return shared || topic == "$share"
+}
+
+// end tells the client why, and closes the connection when that is written.
+func (c *conn) end(code mqtt.ReasonCode, err error) {
+	c.client.mu.Lock()
+	c.endLocked(code, err)
+	c.client.mu.Unlock()
+}
+
+// linger is how long a client has to take the last words.
+const linger = 2 * time.Second
+
+func (c *conn) endLocked(code mqtt.ReasonCode, err error) {
+	if c.ending || c.closed {
+		return
+	}
+	c.ending = true
+	c.code, c.err = code, err
+	if c.info.Version == mqtt.V5 && code.ListedIn(mqtt.TypeDisconnect) { // [MQTT-3.14.2-1]
+		c.ctl, _ = (&mqtt.Disconnect{Reason: code}).Append(c.ctl, mqtt.V5)
+	}
+	c.room.Broadcast()
+	c.timer.Reset(linger)
+	if !c.writing {
+		c.writing = true
+		c.startWriter()
+	}
+}
+
+// leave closes the connection as the client asked, without a word
+// [MQTT-3.14.4-2].
+func (c *conn) leave(code mqtt.ReasonCode) {
+	c.client.mu.Lock()
+	if !c.ending {
+		c.ending, c.code = true, code
+		c.timer.Reset(linger)
+		if !c.writing {
+			c.writing = true
+			c.startWriter()
+		}
+	}
+	c.client.mu.Unlock()
+}
+
+// tick is called when the connection's timer runs out: before CONNECT is
+// accepted that ends it; afterwards it looks when the client was heard last
+// [MQTT-3.1.2-22].
+func (c *conn) tick() {
+	if !c.joined.Load() {
+		_ = c.nc.Close()
+		return
+	}
+	c.client.mu.Lock()
+	defer c.client.mu.Unlock()
+	switch {
+	case c.closed:
+	case c.ending:
+		c.closeLocked()
+	case c.alive > 0:
+		idle := time.Since(c.b.epoch) - time.Duration(c.seen.Load())
+		if idle < c.alive {
+			c.timer.Reset(c.alive - idle)
+			return
+		}
+		c.endLocked(mqtt.KeepAliveTimeout, nil)
+	}
+}
+
+// closeLocked closes the connection at once. client.mu is held.
+func (c *conn) closeLocked() {
+	if !c.closed {
+		c.closed = true
+		c.room.Broadcast()
+		_ = c.nc.Close() // nothing is left to be told of a failure
+	}
+}

@@ -1,0 +1,300 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base32"
+	"errors"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/broker/store"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// handshake reads CONNECT, authenticates, and joins the session. It says false
+// when the connection is over; then it is closed.
+func (c *conn) handshake(in *inbox) bool {
+	p, err := c.readConnect(in)
+	if err == nil {
+		err = c.accept(p)
+	}
+	if err == nil {
+		return true
+	}
+	in.drop()
+	c.refuse(p, err)
+	return false
+}
+
+// errSilent is for peers that are owed no answer.
+var errSilent = errors.New("closed before CONNECT")
+
+// readConnect waits for the first packet, which must be CONNECT [MQTT-3.1.0-1].
+// On an error the packet, if any, says what version was spoken.
+func (c *conn) readConnect(in *inbox) (*mqtt.Connect, error) {
+	if t, ok := c.nc.(*tls.Conn); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), c.b.options.Limits.ConnectTimeout)
+		defer cancel()
+		if err := t.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		if rest := in.rest(); len(rest) > 0 && rest[0] != byte(mqtt.TypeConnect)<<4 {
+			return nil, errSilent
+		}
+		h, body, ok, err := in.next()
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			p := new(mqtt.Connect)
+			err := p.Decode(h, body, 0)
+			c.info.Version, c.info.ClientID = p.Version, p.ClientID
+			return p, err
+		}
+		n, err := in.fill(c.nc)
+		if err != nil {
+			return nil, errSilent
+		}
+		c.b.count.bytesIn.Add(uint64(n))
+	}
+}
+
+// refuse answers a CONNECT that is not accepted, where the standard has an
+// answer, and closes [MQTT-3.2.2-7].
+func (c *conn) refuse(p *mqtt.Connect, err error) {
+	code := codeOf(err)
+	if p != nil && p.Version != 0 && !errors.Is(err, errSilent) {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(linger))
+		ack := mqtt.Connack{Reason: code}
+		version := mqtt.V5
+		if p.Version <= mqtt.V311 {
+			version = mqtt.V311
+		}
+		// A 3.1.1 client whose CONNECT was malformed gets no answer: there is
+		// no return code for it [MQTT-3.2.2-6 v3.1.1].
+		if b, err := ack.Append(nil, version); err == nil {
+			_, _ = c.nc.Write(b)
+		}
+	}
+	_ = c.nc.Close()
+	c.timer.Stop()
+	c.b.count.refused.Add(1)
+	if c.b.options.Events.Refused != nil {
+		c.b.options.Events.Refused(c.info, code, err)
+	}
+	c.b.log.Debug("connection refused", "client", c.info.ClientID, "remote", c.info.Remote, "reason", code.String(), "error", err)
+}
+
+func refusal(code mqtt.ReasonCode, text string) error { return &mqtt.Error{Code: code, Text: text} }
+
+// accept checks p, and gives the connection its session. Who the client is
+// comes before anything is read or changed of any session.
+func (c *conn) accept(p *mqtt.Connect) error {
+	if p.AuthMethod != "" {
+		return refusal(mqtt.BadAuthenticationMethod, "no enhanced authentication") // [MQTT-4.12.0-1]
+	}
+	id, err := c.authenticate(p)
+	if err != nil {
+		return err
+	}
+	c.identity, c.info.Identity = id, id.Name()
+	if err := c.checkWill(p); err != nil {
+		return err
+	}
+	assigned := ""
+	if p.ClientID == "" { // [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16]
+		var raw [15]byte
+		_, _ = rand.Read(raw[:]) // never fails
+		assigned = "auto-" + base32.HexEncoding.EncodeToString(raw[:])
+		p.ClientID, c.info.ClientID = assigned, assigned
+	}
+	return c.b.join(c, p, assigned)
+}
+
+func (c *conn) authenticate(p *mqtt.Connect) (Identity, error) {
+	if c.system {
+		return system, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.b.options.Limits.ConnectTimeout)
+	defer cancel()
+	cred := Credentials{
+		ClientID: p.ClientID, Username: p.Username, HasPassword: p.HasPassword, Password: p.Password,
+		Remote: c.info.Remote, Listener: c.info.Listener,
+	}
+	switch nc := c.nc.(type) {
+	case *tls.Conn:
+		state := nc.ConnectionState()
+		cred.TLS = &state
+	case *webSocket:
+		cred.TLS = nc.tls
+	}
+	id, err := c.b.options.Authority.Authenticate(ctx, cred)
+	if err == nil && id == nil {
+		err = errors.New("authority gave no identity")
+	}
+	if err == nil {
+		return id, nil
+	}
+	var e *mqtt.Error
+	if errors.As(err, &e) && e.Code.Failed() && e.Code.ListedIn(mqtt.TypeConnack) {
+		return nil, err
+	}
+	return nil, &mqtt.Error{Code: mqtt.NotAuthorized, Text: err.Error()}
+}
+
+// checkWill holds the will to what its publication will need.
+func (c *conn) checkWill(p *mqtt.Connect) error {
+	w := p.Will
+	if w == nil {
+		return nil
+	}
+	if code := c.mayPublish(w.Topic); code.Failed() {
+		return refusal(code, "will topic")
+	}
+	if w.Retain && len(w.Payload) > 0 && c.b.retainRefused(w.Topic) {
+		c.b.count.retained.Add(1)
+		if p.Version == mqtt.V5 {
+			return refusal(mqtt.RetainNotSupported, "retained will")
+		}
+		w.Retain = false
+	}
+	// The will outlives the packet, whose bytes it borrows.
+	w.Payload = append([]byte{}, w.Payload...)
+	if w.CorrelationData != nil {
+		w.CorrelationData = append([]byte{}, w.CorrelationData...)
+	}
+	return nil
+}
+
+// granted is the session expiry interval that p gets, in seconds.
+func (b *Broker) granted(p *mqtt.Connect) uint32 {
+	limit := uint32(min(b.options.Limits.SessionExpiry/time.Second, 1<<32-1))
+	if p.Version == mqtt.V311 {
+		if p.CleanStart {
+			return 0
+		}
+		return limit
+	}
+	return min(p.SessionExpirySeconds, limit)
+}
+
+// join gives an authenticated connection its session, old or new.
+func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
+	t := b.newTurn(nil)
+	defer t.finish()
+	h := &b.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if b.stopping.Load() {
+		return refusal(mqtt.ServerUnavailable, "shutting down")
+	}
+	now := time.Now()
+	cl := h.clients[p.ClientID]
+	if cl != nil && cl.owner != c.info.Identity {
+		return refusal(mqtt.NotAuthorized, "client identifier belongs to another identity")
+	}
+	if cl != nil {
+		t.takeOver(cl, p.CleanStart, now)
+		if cl.ended {
+			cl = nil
+		}
+	}
+	present := cl != nil
+	if cl == nil {
+		if len(h.clients) >= b.options.Limits.Sessions {
+			return refusal(mqtt.QuotaExceeded, "too many sessions")
+		}
+		cl = &client{id: p.ClientID, owner: c.info.Identity, core: session.New(&b.limits)}
+		h.clients[cl.id] = cl
+	}
+	t.attach(cl, c, p)
+	t.from, t.conn = cl, c
+	t.acts.Send = b.connack(t.acts.Send, p, present, assigned, c)
+	c.hold++
+	t.held++
+	t.commit()
+	t.joined, t.present = c, present
+	return nil
+}
+
+// takeOver makes a session free for a new connection: an old one is told and
+// closed [MQTT-3.1.4-3], and a clean start ends the session [MQTT-3.1.2-4].
+func (t *turn) takeOver(cl *client, clean bool, now time.Time) {
+	if old := cl.conn; old != nil {
+		cl.mu.Lock()
+		old.endLocked(mqtt.SessionTakenOver, nil)
+		cl.mu.Unlock()
+		t.detach(cl, now)
+	}
+	if cl.ended {
+		return
+	}
+	if cl.timer != nil {
+		cl.timer.Stop()
+		cl.timer = nil
+	}
+	if clean {
+		t.endSession(cl, now)
+	}
+}
+
+// attach connects c to cl.
+func (t *turn) attach(cl *client, c *conn, p *mqtt.Connect) {
+	expiry := t.b.granted(p)
+	cl.mu.Lock()
+	cl.conn, cl.identity = c, c.identity
+	cl.core.Attach(session.Link{
+		Version: p.Version, ReceiveMaximum: p.ReceiveMaximum, MaximumPacketSize: p.MaximumPacketSize,
+		TopicAliasMaximum: p.TopicAliasMaximum, ExpirySeconds: expiry, Will: p.Will,
+	})
+	if cl.kept || cl.core.Stored() || p.Will != nil {
+		cl.kept = true
+		t.batch.Add(store.Op{Kind: store.PutSession, Record: cl.record(time.Time{})})
+	}
+	c.client, c.room.L = cl, &cl.mu
+	c.joined.Store(true)
+	c.seen.Store(int64(time.Since(t.b.epoch)))
+	c.alive = t.b.keepAlive(p) * 3 / 2
+	if c.alive > 0 {
+		c.timer.Reset(c.alive)
+	} else {
+		c.timer.Stop()
+	}
+	cl.mu.Unlock()
+}
+
+// keepAlive is the keep alive in force for p, 0 for none.
+func (b *Broker) keepAlive(p *mqtt.Connect) time.Duration {
+	asked := time.Duration(p.KeepAlive) * time.Second
+	if limit := b.options.Limits.KeepAlive; p.Version == mqtt.V5 && (asked == 0 || asked > limit) {
+		return limit
+	}
+	return asked
+}
+
+// connack encodes the acceptance of p.
+func (b *Broker) connack(dst []byte, p *mqtt.Connect, present bool, assigned string, c *conn) []byte {
+	a := mqtt.Connack{SessionPresent: present} // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+	if p.Version == mqtt.V5 {
+		l := &b.options.Limits
+		a.AssignedClientID = assigned
+		a.ReceiveMaximum = l.ReceiveMaximum
+		a.MaximumPacketSize = uint32(l.MaxPacketSize)
+		a.TopicAliasMaximum = l.TopicAliasMaximum
+		if granted := b.granted(p); granted != p.SessionExpirySeconds {
+			a.HasSessionExpiry, a.SessionExpirySeconds = true, granted
+		}
+		if keep := b.keepAlive(p); keep != time.Duration(p.KeepAlive)*time.Second {
+			a.HasServerKeepAlive, a.ServerKeepAlive = true, uint16(keep/time.Second)
+		}
+	}
+	dst, err := a.Append(dst, p.Version)
+	if err != nil {
+		b.log.Error("CONNACK cannot be encoded", "error", err)
+	}
+	return dst
+}

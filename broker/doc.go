@@ -1,0 +1,32 @@
+// Package broker is an embeddable MQTT broker for 3.1.1 and 5.0, over TCP, TLS
+// and WebSocket, that keeps the order of messages further than the standard
+// asks: the messages of one publisher arrive in publish order across topics and
+// across QoS 1 and 2, and all subscribers see one and the same interleaving of
+// all publishers.
+//
+//	socket ─▶ conn.read: cut, decode, step own session ──▶ turn ─▶ hub: number, match, enqueue ─▶ store
+//	                                                                   │                            │ done
+//	socket ◀─ conn.write: collect, session.Next ◀── client.wake ◀──────┴──── answers, stored ◀──────┘
+//
+// How it works. Each connection has one goroutine, its reader. It makes one
+// turn of all packets that one read brought, and runs it through the hub, whose
+// one mutex gives messages their order; nothing under it waits. A message is
+// copied once, on arrival, and then shared; queues hold references. A writer is
+// a goroutine that exists only while its connection has something to be
+// written; it encodes what differs between receivers (a few bytes of header)
+// straight into its buffer. A slow client therefore costs its own bounded
+// queue, and one buffer. What a session may do at what time is decided by the
+// pure state machine in broker/session, on both sides.
+//
+// A PUBACK or PUBREC leaves only when the store has said that the message is
+// durable for every persistent session that it matched; so do PUBREL, PUBCOMP
+// and SUBACK for what they change, and stored messages are delivered only then.
+//
+// Locks are taken in this order: hub.mu, client.mu, Broker.mu. Identity's
+// methods are called under the first two; Authority and Events under none.
+//
+// What 3.1.1 cannot say: a publication that is not allowed is acknowledged as
+// normal, dropped and counted; one that there is no room for is not
+// acknowledged, and the connection is closed, so that the client sends it
+// again.
+package broker

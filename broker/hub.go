@@ -1,0 +1,486 @@
+package broker
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/broker/store"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// hub is where all messages meet. One mutex makes the order that everybody
+// sees: a message gets its number, its receivers and its place in their queues
+// in one critical section, so any two subscribers of two messages see them the
+// same way round, and a publisher's messages stay in their order across topics.
+// A turn takes the mutex once for everything that one read brought in. Nothing
+// inside waits for a socket or a disk.
+type hub struct {
+	mu       sync.Mutex
+	clients  map[string]*client
+	index    index
+	retained retained
+	seq      uint64
+
+	// durable is the number up to which all stored messages are durable.
+	durable atomic.Uint64
+}
+
+// op is one thing of a turn that the hub has to do.
+type op struct {
+	kind        session.Request
+	message     *session.Message // Route; nil when code says why not
+	qos         mqtt.QoS
+	id          uint16
+	code        mqtt.ReasonCode
+	subscribe   *mqtt.Subscribe
+	unsubscribe *mqtt.Unsubscribe
+}
+
+// turn is the work that one read, or one event such as a will, brings. Turns
+// are pooled: see newTurn.
+type turn struct {
+	b       *Broker
+	from    *client // nil for the broker's own
+	conn    *conn
+	ops     []op
+	acts    session.Actions
+	batch   store.Batch
+	targets []store.Target
+	offer   session.Delivery
+	wake    []*conn  // writers to start after the turn
+	stored  []queued // deliveries that wait for the store
+	drops   []Drop   // to be told after the turn
+	over    []string // sessions that ended, to be told after the turn
+	joined  *conn    // accepted by this turn, to be told after it
+	present bool     // with a session that was there before
+	held    int      // how often conn.hold was raised
+
+	packet  mqtt.Publish
+	ack     mqtt.Ack
+	ping    mqtt.Pingreq
+	topics  map[string]string
+	publish int
+	last    uint64
+}
+
+// queued is a stored delivery, for the case that the store fails.
+type queued struct {
+	to   *client
+	seq  uint64
+	size int
+}
+
+var turns = sync.Pool{New: func() any { return &turn{topics: make(map[string]string)} }}
+
+func (b *Broker) newTurn(c *conn) *turn {
+	t := turns.Get().(*turn)
+	t.b, t.conn = b, c
+	if c != nil {
+		t.from = c.client
+	}
+	return t
+}
+
+// free gives t back. Nothing of it may be used after that.
+func (t *turn) free() {
+	clear(t.ops)
+	clear(t.wake)
+	clear(t.stored)
+	clear(t.drops)
+	clear(t.targets)
+	t.batch.Reset()
+	t.acts.Reset()
+	t.over, t.joined = nil, nil
+	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
+	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
+	t.held, t.publish, t.last = 0, 0, 0
+	if len(t.topics) > maxTopics {
+		clear(t.topics)
+	}
+	turns.Put(t)
+}
+
+// maxTopics is how many topics a turn remembers, so that a repeated one costs
+// no allocation.
+const maxTopics = 1024
+
+// topic returns b as a string.
+func (t *turn) topic(b []byte) string {
+	if s, ok := t.topics[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	if len(t.topics) < maxTopics {
+		t.topics[s] = s
+	}
+	return s
+}
+
+// run does the turn's ops for its client, unless another connection has taken
+// the session over: then the client never saw an answer, and sends again there.
+func (t *turn) run() {
+	h := &t.b.hub
+	h.mu.Lock()
+	if t.from.conn != t.conn {
+		h.mu.Unlock()
+		for i := range t.ops {
+			if m := t.ops[i].message; m != nil {
+				m.Release()
+			}
+		}
+		return
+	}
+	for i := range t.ops {
+		t.do(&t.ops[i])
+	}
+	t.commit()
+	h.mu.Unlock()
+}
+
+func (t *turn) do(o *op) {
+	switch o.kind {
+	case session.Route:
+		if m := o.message; m != nil {
+			o.code = t.route(m)
+			m.Release()
+		}
+		if o.qos > 0 {
+			t.answer(o)
+		}
+	case session.Subscribe:
+		t.subscribe(o.subscribe)
+	case session.Unsubscribe:
+		t.unsubscribe(o.unsubscribe)
+	}
+}
+
+// answer acknowledges a PUBLISH. MQTT 3.1.1 has no word for a failure: what
+// was refused for want of room is not acknowledged, and the connection closes,
+// so that the client sends it again; what was not allowed is acknowledged, and
+// dropped [MQTT-3.3.5-2 v3.1.1].
+func (t *turn) answer(o *op) {
+	code := o.code
+	if t.conn.info.Version == mqtt.V311 && code.Failed() {
+		if code == mqtt.QuotaExceeded {
+			t.acts.Close, t.acts.Code = true, code
+			t.from.mu.Lock()
+			if o.qos == mqtt.ExactlyOnce {
+				t.from.core.Unanswer(o.id)
+			}
+			t.from.mu.Unlock()
+			return
+		}
+		code = mqtt.Success
+	}
+	if t.acts.Close && t.conn.info.Version == mqtt.V311 && t.acts.Code == mqtt.QuotaExceeded {
+		return // acknowledgements leave in order, so none passes the missing one
+	}
+	t.from.mu.Lock()
+	t.from.core.Answer(o.qos, o.id, code, &t.acts)
+	t.from.mu.Unlock()
+}
+
+// route gives a message its number and puts it in the queues of all who are to
+// get it. It returns the code for the publisher. The hub's mutex is held.
+func (t *turn) route(m *session.Message) mqtt.ReasonCode {
+	h := &t.b.hub
+	h.index.match(m.Topic, m.Publisher)
+	if m.QoS > mqtt.AtMostOnce && !t.room(m) {
+		return mqtt.QuotaExceeded
+	}
+	if m.Retain && !t.retain(m) {
+		return mqtt.QuotaExceeded
+	}
+	h.seq++
+	t.last = h.seq
+	d := &t.offer
+	from := len(t.targets)
+	for i := range h.index.hits {
+		x := &h.index.hits[i]
+		*d = session.Delivery{
+			Message: m, Seq: h.seq, QoS: min(m.QoS, x.qos), // [MQTT-3.8.4-8]
+			Retain: m.Retain && x.asIs, SubscriptionIDs: x.ids, // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+		}
+		t.enqueue(x.client)
+	}
+	hits := len(h.index.hits)
+	for _, g := range h.index.groups {
+		e, ok, _ := g.pick(m)
+		if !ok {
+			continue
+		}
+		hits++
+		*d = session.Delivery{
+			Message: m, Seq: h.seq, QoS: min(m.QoS, e.qos), // [MQTT-4.8.2-3]
+			Retain: m.Retain && e.asIs, SubscriptionIDs: e.ids,
+		}
+		t.enqueue(e.client)
+	}
+	t.append(m, from)
+	if hits == 0 && m.QoS > 0 && t.conn != nil && t.conn.info.Version == mqtt.V5 {
+		return mqtt.NoMatchingSubscribers
+	}
+	return mqtt.Success
+}
+
+// room tells whether everybody who is to get m can take it. A message goes to
+// all or to none, so that its publisher can simply send it again.
+func (t *turn) room(m *session.Message) bool {
+	h := &t.b.hub
+	for i := range h.index.hits {
+		x := &h.index.hits[i]
+		if min(m.QoS, x.qos) == mqtt.AtMostOnce {
+			continue
+		}
+		x.client.mu.Lock()
+		ok := x.client.core.Room(m.Size())
+		x.client.mu.Unlock()
+		if !ok {
+			t.note(session.DropQueueFull, x.client.id, m)
+			return false
+		}
+	}
+	for _, g := range h.index.groups {
+		turn := g.next
+		_, ok, full := g.pick(m)
+		g.next = turn
+		if !ok && full {
+			t.note(session.DropQueueFull, g.name, m)
+			return false
+		}
+	}
+	return true
+}
+
+// enqueue puts t.offer into the client's queues.
+func (t *turn) enqueue(c *client) {
+	d := &t.offer
+	c.mu.Lock()
+	d.Stored = d.QoS > mqtt.AtMostOnce && c.core.Stored()
+	reason, ok := c.core.Enqueue(*d)
+	if ok && !d.Stored {
+		if w := c.wake(); w != nil {
+			t.wake = append(t.wake, w)
+		}
+	}
+	c.mu.Unlock()
+	switch {
+	case !ok:
+		t.note(reason, c.id, d.Message)
+	case d.Stored:
+		t.stored = append(t.stored, queued{to: c, seq: d.Seq, size: d.Message.Size()})
+		t.targets = append(t.targets, store.Target{
+			Client: c.id, QoS: d.QoS, Retain: d.Retain, SubscriptionIDs: d.SubscriptionIDs,
+		})
+	}
+}
+
+// append stores m for the targets collected since from.
+func (t *turn) append(m *session.Message, from int) {
+	if len(t.targets) > from {
+		// A later message may make t.targets grow, and so move; what was stored
+		// keeps the memory that it points to.
+		t.batch.Add(store.Op{Kind: store.Append, Seq: t.last, Message: m.Hold(), Targets: t.targets[from:len(t.targets):len(t.targets)]})
+	}
+}
+
+func (t *turn) note(r session.DropReason, client string, m *session.Message) {
+	if t.b.options.Events.Dropped == nil && m.QoS == mqtt.AtMostOnce {
+		t.b.count.dropped[r].Add(1) // the usual case at high rates
+		return
+	}
+	t.drops = append(t.drops, Drop{Reason: r, ClientID: client, Topic: m.Topic, QoS: m.QoS, Count: 1})
+}
+
+// retain makes m the retained message of its topic, or deletes that
+// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. It says false for want of room.
+func (t *turn) retain(m *session.Message) bool {
+	r := &t.b.hub.retained
+	if len(m.Payload) == 0 {
+		if r.remove(m.Topic) {
+			t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: m.Topic})
+		}
+		return true
+	}
+	if !r.room(m, &t.b.options.Limits) {
+		for _, topic := range r.expired(time.Now()) {
+			r.remove(topic)
+			t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
+		}
+		if !r.room(m, &t.b.options.Limits) {
+			t.note(session.DropRetainRefused, m.Publisher, m)
+			return false
+		}
+	}
+	r.put(m)
+	t.batch.Add(store.Op{Kind: store.PutRetained, Message: m.Hold()})
+	return true
+}
+
+// commit hands the turn to the store, and lets its answers out when that is
+// done. The hub's mutex is held, so that the store sees turns in their order.
+func (t *turn) commit() {
+	if t.from != nil {
+		t.batch.Steps(t.from.id, t.acts.Store)
+	}
+	wait := !t.batch.Empty()
+	if t.conn != nil {
+		t.from.mu.Lock()
+		wait = wait || t.conn.pending > 0 && len(t.acts.Send) > 0
+		if wait {
+			t.conn.pending++
+		}
+		t.from.mu.Unlock()
+	}
+	if !wait {
+		t.conn.answer(t.acts.Send, t.held)
+		return
+	}
+	t.b.store.Commit(&t.batch, t.promise().done)
+	t.releaseBatch()
+}
+
+// promise is what the store's answer has to set going.
+func (t *turn) promise() *promise {
+	p := &promise{
+		b: t.b, conn: t.conn, last: t.last, held: t.held,
+		answers: slices.Clone(t.acts.Send), stored: slices.Clone(t.stored),
+	}
+	for _, c := range t.acts.Store {
+		switch c.Kind {
+		case session.Received:
+			p.received = append(p.received, c.ID)
+		case session.Reserved:
+			p.reserved = c.Seq
+		}
+	}
+	return p
+}
+
+// releaseBatch gives back the references that kept the batch's messages alive
+// until the store had them.
+func (t *turn) releaseBatch() {
+	for i := range t.batch.Ops {
+		if m := t.batch.Ops[i].Message; m != nil {
+			m.Release()
+		}
+	}
+	t.batch.Reset()
+}
+
+// finish does what has to wait until the hub's mutex is free, and frees t.
+func (t *turn) finish() {
+	for _, c := range t.wake {
+		c.startWriter()
+	}
+	for _, d := range t.drops {
+		t.b.drop(d)
+	}
+	if t.from != nil {
+		t.b.drops(t.from.id, t.acts.Drops)
+	}
+	for _, id := range t.over {
+		if t.b.options.Events.SessionEnded != nil {
+			t.b.options.Events.SessionEnded(id)
+		}
+	}
+	if t.joined != nil {
+		t.b.connected(t.joined, t.present)
+	}
+	t.free()
+}
+
+// promise is what a turn owes once the store has it: its answers, and the
+// messages it queued.
+type promise struct {
+	b        *Broker
+	conn     *conn // nil for the broker's own turns
+	answers  []byte
+	held     int
+	last     uint64
+	stored   []queued
+	received []uint16 // inbound QoS 2 ids
+	reserved uint64   // highest message that a packet id was reserved for
+}
+
+// done is called by the store, in the order of the commits.
+func (p *promise) done(err error) {
+	if err != nil {
+		p.fail(err)
+		return
+	}
+	if p.conn != nil {
+		cl := p.conn.client
+		cl.mu.Lock()
+		p.conn.pending--
+		p.conn.room.Broadcast()
+		if p.reserved > 0 {
+			cl.core.Confirm(p.reserved)
+		}
+		w := cl.wake()
+		cl.mu.Unlock()
+		if w != nil {
+			w.startWriter()
+		}
+		p.conn.answer(p.answers, p.held)
+	}
+	if p.last > 0 && len(p.stored) > 0 {
+		p.b.hub.durable.Store(p.last)
+	}
+	for _, q := range p.stored {
+		q.to.mu.Lock()
+		w := q.to.wake()
+		q.to.mu.Unlock()
+		if w != nil {
+			w.startWriter()
+		}
+	}
+}
+
+// answer lets answers out, and lifts the holds that waited for them. c may be
+// nil, for the broker's own turns.
+func (c *conn) answer(answers []byte, held int) {
+	if c == nil || len(answers) == 0 && held == 0 {
+		return
+	}
+	c.client.mu.Lock()
+	c.ctl = append(c.ctl, answers...)
+	c.hold -= held
+	start := !c.writing
+	c.writing = true
+	c.client.mu.Unlock()
+	if start {
+		c.startWriter()
+	}
+}
+
+// fail undoes a turn that the store could not keep: nobody gets its messages,
+// and its answers never leave.
+func (p *promise) fail(err error) {
+	p.b.storeFailed(err)
+	for _, q := range p.stored {
+		q.to.mu.Lock()
+		q.to.core.Discard(q.seq, q.size)
+		w := q.to.wake()
+		q.to.mu.Unlock()
+		if w != nil {
+			w.startWriter()
+		}
+	}
+	if p.conn == nil {
+		return
+	}
+	cl := p.conn.client
+	cl.mu.Lock()
+	p.conn.pending--
+	p.conn.hold -= p.held
+	p.conn.room.Broadcast()
+	for _, id := range p.received {
+		cl.core.Unanswer(id)
+	}
+	p.conn.endLocked(mqtt.UnspecifiedError, err)
+	cl.mu.Unlock()
+}

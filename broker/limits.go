@@ -1,0 +1,121 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/wilco-iot/wilco/broker/session"
+)
+
+// preAuthPacket is the largest packet accepted of a peer that has not been
+// authenticated, in bytes.
+const preAuthPacket = 64 << 10
+
+// Limits bounds what clients may cost. A zero field means its default; there
+// is no way to say "unlimited", only large numbers.
+type Limits struct {
+	// MaxPacketSize is the largest packet accepted, in bytes, announced to
+	// MQTT 5 clients. Default 1 MiB. Before authentication it is 64 KiB.
+	MaxPacketSize int
+	// ConnectTimeout is the time from accept to the end of authentication.
+	// Default 10 s.
+	ConnectTimeout time.Duration
+	// ReceiveMaximum is how many QoS 1 and 2 messages of one client may await
+	// our acknowledgement. Default 1024. A client that exceeds it is
+	// disconnected with 0x93.
+	ReceiveMaximum uint16
+	// Inflight caps how many QoS 1 and 2 messages may await a client's
+	// acknowledgement, below what the client allows. Default 1024.
+	Inflight int
+	// InflightBytes caps the same in bytes; one message always goes out.
+	// Default 16 MiB.
+	InflightBytes int
+	// TopicAliasMaximum is how many aliases a client may set, and how many we
+	// set towards it. Default 16.
+	TopicAliasMaximum uint16
+	// SessionExpiry caps the session expiry interval, and is that of MQTT
+	// 3.1.1 sessions without clean session. Default 7 days.
+	SessionExpiry time.Duration
+	// KeepAlive caps the keep alive of MQTT 5 clients, which are told by
+	// Server Keep Alive; a 3.1.1 client cannot be told and keeps its own.
+	// Default 30 min.
+	KeepAlive time.Duration
+	// QueueMessages and QueueBytes bound the QoS 1 and 2 messages waiting for
+	// one session, connected or not. A message that one of its subscribers has
+	// no room for is refused to all: MQTT 5 publishers get 0x97, the
+	// connection of a 3.1.1 publisher is closed without acknowledgement, so
+	// that it sends again. Defaults 100,000 and 64 MiB.
+	QueueMessages int
+	QueueBytes    int
+	// QoS0Messages and QoS0Bytes bound the QoS 0 messages waiting for one
+	// connection; what does not fit is dropped and counted. They are apart
+	// from the above, so QoS 0 never takes the room of the others. Defaults
+	// 100,000 and 16 MiB.
+	QoS0Messages int
+	QoS0Bytes    int
+	// Window is how many waiting messages of a stored queue are kept in
+	// memory; the others are read from the store when their turn comes.
+	// Default 1024.
+	Window int
+	// Subscriptions bounds the subscriptions of one session. Default 1000.
+	Subscriptions int
+	// Connections bounds all connections of the listeners. Default 100,000.
+	Connections int
+	// HalfOpen bounds the connections of one address that have not finished
+	// CONNECT. Default 1024.
+	HalfOpen int
+	// Sessions bounds the sessions known, connected or not. Default 1,000,000.
+	Sessions int
+	// RetainedMessages and RetainedBytes bound the retained messages; beyond
+	// them a new one is refused with 0x97. Defaults 1,000,000 and 256 MiB.
+	RetainedMessages int
+	RetainedBytes    int
+	// WriteStall is how long one write to a client may make no end before its
+	// connection is given up. Default 1 min.
+	WriteStall time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	def(&l.MaxPacketSize, 1<<20)
+	def(&l.ConnectTimeout, 10*time.Second)
+	def(&l.ReceiveMaximum, 1024)
+	def(&l.Inflight, 1024)
+	def(&l.InflightBytes, 16<<20)
+	def(&l.TopicAliasMaximum, 16)
+	def(&l.SessionExpiry, 7*24*time.Hour)
+	def(&l.KeepAlive, 30*time.Minute)
+	def(&l.QueueMessages, 100_000)
+	def(&l.QueueBytes, 64<<20)
+	def(&l.QoS0Messages, 100_000)
+	def(&l.QoS0Bytes, 16<<20)
+	def(&l.Window, 1024)
+	def(&l.Subscriptions, 1000)
+	def(&l.Connections, 100_000)
+	def(&l.HalfOpen, 1024)
+	def(&l.Sessions, 1_000_000)
+	def(&l.RetainedMessages, 1_000_000)
+	def(&l.RetainedBytes, 256<<20)
+	def(&l.WriteStall, time.Minute)
+	return l
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// session is the part of the limits that a session's state machine keeps.
+func (l Limits) session() session.Limits {
+	return session.Limits{
+		ReceiveMaximum: int(l.ReceiveMaximum),
+		Inflight:       l.Inflight,
+		InflightBytes:  l.InflightBytes,
+		TopicAliases:   l.TopicAliasMaximum,
+		QueueMessages:  l.QueueMessages,
+		QueueBytes:     l.QueueBytes,
+		QoS0Messages:   l.QoS0Messages,
+		QoS0Bytes:      l.QoS0Bytes,
+		Window:         l.Window,
+	}
+}

@@ -1,0 +1,117 @@
+package broker
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Listener is one place where clients connect.
+type Listener struct {
+	// Name is unique among the listeners of a broker, and for Addr and events.
+	Name string
+	// Network is "tcp", "tls", "ws" or "wss".
+	Network string
+	// Address is host:port as for net.Listen; port 0 takes a free one.
+	Address string
+	// TLS is required for "tls" and "wss". TLS 1.2 is the least accepted,
+	// whatever MinVersion says.
+	TLS *tls.Config
+	// Origins are patterns of hosts, as in path.Match, that browsers may come
+	// from over WebSocket beside the host that they connect to.
+	Origins []string
+}
+
+func (l *Listener) check() error {
+	switch l.Network {
+	case "tcp", "ws":
+		if l.TLS != nil {
+			return fmt.Errorf("broker: listener %q: TLS configured, but network is %q", l.Name, l.Network)
+		}
+	case "tls", "wss":
+		if l.TLS == nil {
+			return fmt.Errorf("broker: listener %q: network %q needs TLS", l.Name, l.Network)
+		}
+	default:
+		return fmt.Errorf("broker: listener %q: network %q is none of tcp, tls, ws, wss", l.Name, l.Network)
+	}
+	return nil
+}
+
+// listener is an open Listener.
+type listener struct {
+	net.Listener
+	b      *Broker
+	config Listener
+	tls    *tls.Config
+	server *http.Server  // for ws and wss
+	done   chan struct{} // closed by close
+	once   sync.Once
+}
+
+func (b *Broker) listen(config Listener) (*listener, error) {
+	raw, err := net.Listen("tcp", config.Address)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{Listener: raw, b: b, config: config, done: make(chan struct{})}
+	if config.TLS != nil {
+		l.tls = config.TLS.Clone()
+		l.tls.MinVersion = max(l.tls.MinVersion, tls.VersionTLS12)
+	}
+	if config.Network == "ws" || config.Network == "wss" {
+		l.server = l.webSocketServer()
+	}
+	return l, nil
+}
+
+func (l *listener) close() error {
+	err := net.ErrClosed
+	l.once.Do(func() {
+		close(l.done)
+		if err = l.Listener.Close(); l.server != nil {
+			err = errors.Join(err, l.server.Close())
+		}
+	})
+	return err
+}
+
+// serve accepts until close.
+func (l *listener) serve() {
+	if l.server != nil {
+		l.serveWebSocket()
+		return
+	}
+	delay := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of file descriptors, most likely: wait for some to be closed.
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			l.b.log.Error("accept failed", "listener", l.config.Name, "error", err, "again_in", delay)
+			select {
+			case <-time.After(delay):
+				continue
+			case <-l.done:
+				return
+			}
+		}
+		delay = 0
+		if l.tls != nil {
+			nc = tls.Server(nc, l.tls)
+		}
+		c := l.b.newConn(nc, l.config.Name, false)
+		if !l.b.admit(c) {
+			_ = nc.Close()
+			continue
+		}
+		go c.serve()
+	}
+}

@@ -1,0 +1,441 @@
+package session
+
+import (
+	"time"
+
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// inline is the largest payload, in bytes, that Next copies into its buffer.
+const inline = 4 << 10
+
+// Gate is asked whether the client may receive a message, at the time it is
+// delivered.
+type Gate interface{ MayReceive(topic string) bool }
+
+// Room tells whether the queue takes a QoS 1 or 2 message of that size.
+func (s *Session) Room(size int) bool {
+	return s.count < s.lim.QueueMessages && s.bytes+size <= s.lim.QueueBytes
+}
+
+// Enqueue takes a message for the client. It holds its own reference. QoS 0
+// may be refused, with the reason; for the others Room says beforehand whether
+// there is place. A stored delivery must be in the store, or be put there in
+// the same turn.
+func (s *Session) Enqueue(d Delivery) (DropReason, bool) {
+	size := d.Message.Size()
+	if d.QoS == mqtt.AtMostOnce {
+		switch {
+		case !s.attached:
+			return DropOffline, false
+		case s.zero.n >= s.lim.QoS0Messages || s.zeroMem+size > s.lim.QoS0Bytes:
+			return DropQoS0Full, false
+		}
+		d.Message.Hold()
+		s.zero.push(d)
+		s.zeroMem += size
+		return 0, true
+	}
+	s.count++
+	s.bytes += size
+	if d.Stored {
+		s.last = d.Seq
+		if s.behind || !s.attached || s.queue.n >= s.lim.Window || s.queueMem > s.lim.InflightBytes {
+			s.behind = true
+			return 0, true
+		}
+	}
+	s.push(d)
+	return 0, true
+}
+
+func (s *Session) push(d Delivery) {
+	d.Message.Hold()
+	s.queueMem += d.Message.Size()
+	s.queue.push(d)
+	s.cursor = d.Seq
+}
+
+// Missing says what Feed should be given: messages of the stored queue after a
+// sequence number, and how many at most.
+func (s *Session) Missing() (after uint64, limit int, ok bool) {
+	if !s.behind || !s.attached || s.queue.n > s.lim.Window/2 || s.queueMem > s.lim.InflightBytes {
+		return 0, 0, false
+	}
+	return s.cursor, s.lim.Window - s.queue.n, true
+}
+
+// Feed takes messages read from the stored queue, in order. durable is as for
+// Next, read before the store was. It tells whether that brought anything new;
+// if not, there is nothing to read before the next Enqueue.
+func (s *Session) Feed(list []Delivery, durable uint64) bool {
+	if !s.attached || !s.behind {
+		return false
+	}
+	from := s.cursor
+	for _, d := range list {
+		if d.Seq > s.cursor {
+			s.push(d)
+		}
+	}
+	if s.cursor >= s.last || len(list) == 0 && durable >= s.last {
+		s.behind = false
+	}
+	return s.cursor > from || !s.behind
+}
+
+// Discard forgets the stored message seq of that size, which the store could
+// not keep.
+func (s *Session) Discard(seq uint64, size int) {
+	s.count--
+	s.bytes -= size
+	for p := s.queue.base; p < s.queue.end(); p++ {
+		if d := s.queue.at(p); d.Seq == seq {
+			d.QoS = discarded
+		}
+	}
+}
+
+// discarded marks a queued message that must not be sent.
+const discarded mqtt.QoS = 0xFF
+
+// Confirm tells that the packet ids reserved for messages up to seq are durable.
+func (s *Session) Confirm(seq uint64) {
+	for p := s.sent; p < s.fly.end() && s.fly.at(p).Seq <= seq; p++ {
+		s.fly.at(p).wait = false
+	}
+}
+
+// Next appends what may be sent now to dst, until dst holds at least limit
+// bytes. Stored messages above durable wait. When a payload is too large to be
+// copied, Next returns its message, held for the caller: the payload is to be
+// written after dst, then released.
+func (s *Session) Next(dst []byte, limit int, now time.Time, durable uint64, gate Gate, out *Actions) ([]byte, *Message) {
+	if !s.attached || s.closing {
+		return dst, nil
+	}
+	var big *Message
+	for len(dst) < limit && big == nil {
+		switch s.step(durable) {
+		case sendFlight:
+			dst, big = s.sendFlight(dst, now, gate, out)
+		case sendRelease:
+			if r := s.rel.at(s.relSent); !r.gone {
+				dst = mqtt.AppendAck(dst, s.link.Version, mqtt.TypePubrel, r.id, mqtt.Success)
+			}
+			s.relSent++
+		case sendZero:
+			dst, big = s.sendZero(dst, now, gate, out)
+		case admit:
+			s.admit(now, gate, out)
+		default:
+			return dst, nil
+		}
+	}
+	return dst, big
+}
+
+type step uint8
+
+const (
+	wait step = iota
+	sendFlight
+	sendRelease
+	sendZero
+	admit
+)
+
+// step decides what goes out next. It is the order promised: what is in fly,
+// then PUBRELs left over from another connection, then queue and zero by
+// sequence number.
+func (s *Session) step(durable uint64) step {
+	if s.sent < s.fly.end() {
+		if f := s.fly.at(s.sent); f.gone || s.quota > 0 && !f.wait { // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
+			return sendFlight
+		}
+	}
+	if s.relSent < s.rel.end() {
+		return sendRelease
+	}
+	if s.zero.n > 0 && s.zeroTurn(durable) {
+		return sendZero
+	}
+	return s.admissible(durable)
+}
+
+// zeroTurn tells whether the head of zero is next.
+func (s *Session) zeroTurn(durable uint64) bool {
+	d := s.zero.head()
+	switch {
+	case d.Stored && d.Seq > durable:
+		return false
+	case !s.roomToFly(): // the client's window is closed: QoS 0 passes
+		return true
+	case s.sent < s.fly.end():
+		return false
+	case s.queue.n > 0:
+		return d.Seq < s.queue.head().Seq
+	}
+	return !s.behind // the store may have older ones
+}
+
+// admissible is admit when the head of queue may go to fly.
+func (s *Session) admissible(durable uint64) step {
+	if s.queue.n == 0 || !s.roomToFly() {
+		return wait
+	}
+	if d := s.queue.head(); d.Stored && d.Seq > durable && d.QoS != discarded {
+		return wait
+	}
+	return admit
+}
+
+func (s *Session) roomToFly() bool {
+	ahead := int(s.fly.end() - s.sent)
+	return s.quota > ahead && s.live+s.released < min(s.lim.Inflight, maxIDs) &&
+		(s.live == 0 || s.flyBytes < s.lim.InflightBytes)
+}
+
+// maxIDs keeps a search for a free packet id short.
+const maxIDs = 60_000
+
+// verdict says whether m may go out to the client as it is now.
+func (s *Session) verdict(d *Delivery, now time.Time, gate Gate) (DropReason, bool) {
+	if d.Message.Expired(now) { // [MQTT-3.3.2-5]
+		return DropExpired, false
+	}
+	return s.deliverable(d, gate)
+}
+
+func (s *Session) deliverable(d *Delivery, gate Gate) (DropReason, bool) {
+	if !gate.MayReceive(d.Message.Topic) {
+		return DropDenied, false
+	}
+	if limit := s.link.MaximumPacketSize; limit != 0 { // [MQTT-3.1.2-24]
+		f := frame{m: d.Message, version: s.link.Version, qos: d.QoS, subs: d.SubscriptionIDs}
+		if _, body := f.sizes(); 1+varLen(body)+body > int(limit) {
+			return DropTooLarge, false
+		}
+	}
+	return 0, true
+}
+
+// admit moves the head of queue to fly, with a packet id, or drops it.
+func (s *Session) admit(now time.Time, gate Gate, out *Actions) {
+	d := *s.queue.head()
+	s.admitted = d.Seq
+	if d.QoS == discarded {
+		s.popQueue()
+		return
+	}
+	if reason, ok := s.verdict(&d, now, gate); !ok && (d.ID == 0 || d.QoS != mqtt.ExactlyOnce) {
+		// Dropped is as good as delivered [MQTT-3.1.2-25].
+		out.drop(reason, &d)
+		s.change(out, Change{Kind: Removed, Seq: d.Seq})
+		s.count--
+		s.bytes -= d.Message.Size()
+		s.popQueue()
+		return
+	}
+	f := flight{Delivery: d, bytes: d.Message.Size()}
+	f.Message.Hold()
+	s.popQueue()
+	if f.ID == 0 {
+		f.ID = s.freshID()
+		if s.stored && f.Stored && f.QoS == mqtt.ExactlyOnce {
+			// The client tells a repeat by its id, so the id must survive a crash.
+			f.wait = true
+			out.Store = append(out.Store, Change{Kind: Reserved, ID: f.ID, Seq: f.Seq})
+		}
+	} else {
+		f.dup = true // it had an id before a restart, and may have been sent
+	}
+	s.compact()
+	s.use(f.ID, place{pos: s.fly.end()})
+	s.fly.push(f)
+	s.live++
+	s.flyBytes += f.bytes
+}
+
+// compact closes the gaps that answers out of order leave behind an entry that
+// is not answered. It costs a constant per entry, spread over many calls.
+func (s *Session) compact() {
+	if gone := s.fly.n - s.live; gone > small && gone > s.live {
+		old := s.fly
+		s.fly = ring[flight]{base: old.end()}
+		sent := s.fly.base
+		for p := old.base; p < old.end(); p++ {
+			if f := old.at(p); !f.gone {
+				s.ids[f.ID] = place{pos: s.fly.end()}
+				s.fly.push(*f)
+			}
+			if p+1 == s.sent {
+				sent = s.fly.end()
+			}
+		}
+		s.sent = sent
+	}
+	if gone := s.rel.n - s.released; gone > small && gone > s.released {
+		old := s.rel
+		s.rel = ring[release]{base: old.end()}
+		sent := s.rel.base
+		for p := old.base; p < old.end(); p++ {
+			if r := old.at(p); !r.gone {
+				s.ids[r.id] = place{pos: s.rel.end(), rel: true}
+				s.rel.push(*r)
+			}
+			if p+1 == s.relSent {
+				sent = s.rel.end()
+			}
+		}
+		s.relSent = sent
+	}
+}
+
+// freshID returns a packet id that is not in use [MQTT-2.2.1-4].
+func (s *Session) freshID() uint16 {
+	for {
+		s.nextID++
+		if _, used := s.ids[s.nextID]; s.nextID != 0 && !used {
+			return s.nextID
+		}
+	}
+}
+
+func (s *Session) use(id uint16, at place) {
+	if s.ids == nil {
+		s.ids = make(map[uint16]place)
+	}
+	s.ids[id] = at
+}
+
+// free gives an id back. A map that was large goes when it is empty: maps
+// never shrink.
+func (s *Session) free(id uint16) {
+	delete(s.ids, id)
+	if len(s.ids) == 0 && len(s.fly.buf) > small {
+		s.ids = nil
+	}
+}
+
+// land takes f out of fly; its id is dealt with by the caller.
+func (s *Session) land(f *flight) {
+	f.Message.Release()
+	f.gone, f.Message = true, nil
+	s.live--
+	s.flyBytes -= f.bytes
+	s.count--
+	s.bytes -= f.bytes
+	for s.fly.n > 0 && s.fly.head().gone {
+		s.fly.pop()
+	}
+	s.sent = max(s.sent, s.fly.base)
+}
+
+// sendFlight sends the entry of fly at the cursor.
+func (s *Session) sendFlight(dst []byte, now time.Time, gate Gate, out *Actions) ([]byte, *Message) {
+	f := s.fly.at(s.sent)
+	s.sent++
+	if f.gone {
+		return dst, nil
+	}
+	if f.dup { // rights, or the client's limits, may have changed since it was admitted
+		if reason, ok := s.deliverable(&f.Delivery, gate); !ok {
+			s.giveUp(f, reason, out)
+			return dst, nil
+		}
+	}
+	s.quota--
+	fr := s.frame(&f.Delivery, now)
+	fr.id, fr.dup = f.ID, f.dup // [MQTT-3.3.1-1] [MQTT-3.3.1-3]
+	f.dup = true
+	out.Published++
+	return s.append(dst, &fr)
+}
+
+// giveUp drops a message that may have been sent on another connection. QoS 2
+// goes on to PUBREL, so that the client forgets the id as well [MQTT-4.3.3-6].
+func (s *Session) giveUp(f *flight, reason DropReason, out *Actions) {
+	out.drop(reason, &f.Delivery)
+	if f.QoS == mqtt.ExactlyOnce {
+		s.change(out, Change{Kind: Released, ID: f.ID, Seq: f.Seq})
+		s.ids[f.ID] = place{pos: s.rel.end(), rel: true}
+		s.rel.push(release{id: f.ID, seq: f.Seq})
+		s.released++
+	} else {
+		s.change(out, Change{Kind: Removed, Seq: f.Seq})
+		s.free(f.ID)
+	}
+	s.land(f)
+}
+
+func (s *Session) sendZero(dst []byte, now time.Time, gate Gate, out *Actions) ([]byte, *Message) {
+	d := s.zero.head()
+	defer s.popZero()
+	if reason, ok := s.verdict(d, now, gate); !ok {
+		out.drop(reason, d)
+		return dst, nil
+	}
+	fr := s.frame(d, now)
+	out.Published++
+	return s.append(dst, &fr)
+}
+
+// frame is d as this client gets it now.
+func (s *Session) frame(d *Delivery, now time.Time) frame {
+	f := frame{
+		m: d.Message, version: s.link.Version, qos: d.QoS,
+		retain: d.Retain, subs: d.SubscriptionIDs,
+	}
+	if f.m.HasExpiry { // [MQTT-3.3.2-6]
+		f.expiry = uint32(max(0, (f.m.Expires.Sub(now)+time.Second-1)/time.Second))
+	}
+	if s.link.TopicAliasMaximum > 0 && s.link.Version == mqtt.V5 {
+		s.alias(&f)
+	}
+	return f
+}
+
+// alias gives the frame a topic alias: the first topics of a connection get
+// one [MQTT-3.3.2-8] [MQTT-3.3.2-11] [MQTT-3.1.2-26].
+func (s *Session) alias(f *frame) {
+	if f.alias, f.bare = s.aliasOut[f.m.Topic]; f.bare {
+		return
+	}
+	// The frame that introduces an alias is larger than the one that was
+	// measured against the client's limit.
+	_, body := f.sizes()
+	if limit := int(s.link.MaximumPacketSize); limit != 0 && body+16 > limit {
+		return
+	}
+	if n := uint16(len(s.aliasOut)); n < min(s.link.TopicAliasMaximum, s.lim.TopicAliases) {
+		if s.aliasOut == nil {
+			s.aliasOut = make(map[string]uint16)
+		}
+		s.aliasOut[f.m.Topic] = n + 1
+		f.alias = n + 1
+	}
+}
+
+func (s *Session) append(dst []byte, f *frame) ([]byte, *Message) {
+	props, body := f.sizes()
+	dst = f.appendHead(dst, props, body)
+	if len(f.m.Payload) > inline {
+		return dst, f.m.Hold()
+	}
+	return append(dst, f.m.Payload...), nil
+}
+
+func (s *Session) popQueue() {
+	m := s.queue.head().Message
+	s.queueMem -= m.Size()
+	s.queue.pop()
+	m.Release()
+}
+
+func (s *Session) popZero() {
+	m := s.zero.head().Message
+	s.zeroMem -= m.Size()
+	s.zero.pop()
+	m.Release()
+}

@@ -1,0 +1,137 @@
+package broker
+
+import (
+	"slices"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/broker/store"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// subscribe does a SUBSCRIBE, filter by filter [MQTT-3.8.4-5]. Retained
+// messages are queued at once, and held back until SUBACK has left.
+func (t *turn) subscribe(p *mqtt.Subscribe) {
+	cl := t.from
+	cl.mu.Lock()
+	t.conn.hold++
+	t.held++
+	stored := cl.core.Stored()
+	cl.mu.Unlock()
+	ack := mqtt.Suback{PacketID: p.PacketID, Reasons: make([]mqtt.ReasonCode, 0, len(p.Subscriptions))}
+	for _, s := range p.Subscriptions {
+		code := t.subscribeOne(store.Subscription{Subscription: s, ID: p.SubscriptionID}, stored)
+		if code.Failed() && t.conn.info.Version == mqtt.V311 {
+			code = mqtt.UnspecifiedError // [MQTT-3.9.3-2 v3.1.1]
+		}
+		ack.Reasons = append(ack.Reasons, code) // [MQTT-3.8.4-6] [MQTT-3.9.3-1]
+	}
+	t.reply(&ack)
+}
+
+// reply appends an answer that cannot fail to encode but by a defect.
+func (t *turn) reply(p mqtt.Packet) {
+	var err error
+	if t.acts.Send, err = p.Append(t.acts.Send, t.conn.info.Version); err != nil {
+		t.b.log.Error("answer cannot be encoded", "packet", p.Type().String(), "error", err)
+	}
+}
+
+func (t *turn) subscribeOne(s store.Subscription, stored bool) mqtt.ReasonCode {
+	cl := t.from
+	_, inner, shared := mqtt.ParseShare(s.Filter)
+	if err := mqtt.ValidFilter(s.Filter); err != nil {
+		return mqtt.TopicFilterInvalid
+	}
+	if !t.conn.identity.MaySubscribe(inner) {
+		return mqtt.NotAuthorized
+	}
+	old := cl.subscription(s.Filter)
+	switch {
+	case old != nil: // [MQTT-3.8.4-3]
+		*old = s
+	case len(cl.subscriptions) >= t.b.options.Limits.Subscriptions:
+		return mqtt.QuotaExceeded
+	default:
+		cl.subscriptions = append(cl.subscriptions, s)
+	}
+	t.b.hub.index.add(cl, s)
+	if stored {
+		t.batch.Add(store.Op{Kind: store.PutSubscription, Client: cl.id, Subscription: &s})
+	}
+	// [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+	if !shared && (s.RetainHandling == 0 || s.RetainHandling == 1 && old == nil) {
+		t.sendRetained(s)
+	}
+	return mqtt.ReasonCode(s.QoS) // granted as asked [MQTT-3.8.4-7]
+}
+
+// sendRetained queues the retained messages that match a subscription.
+func (t *turn) sendRetained(s store.Subscription) {
+	h := &t.b.hub
+	cl := t.from
+	now := time.Now()
+	var ids []uint32
+	if s.ID != 0 {
+		ids = []uint32{s.ID}
+	}
+	var expired []string
+	h.retained.match(s.Filter, func(m *session.Message) {
+		if m.Expired(now) {
+			expired = append(expired, m.Topic)
+			return
+		}
+		if s.NoLocal && m.Publisher == cl.id { // [MQTT-3.8.3-3]
+			return
+		}
+		d := &t.offer
+		*d = session.Delivery{Message: m, QoS: min(m.QoS, s.QoS), Retain: true, SubscriptionIDs: ids}
+		if d.QoS > mqtt.AtMostOnce {
+			cl.mu.Lock()
+			room := cl.core.Room(m.Size())
+			cl.mu.Unlock()
+			if !room {
+				t.note(session.DropQueueFull, cl.id, m)
+				return
+			}
+		}
+		h.seq++
+		t.last, d.Seq = h.seq, h.seq
+		from := len(t.targets)
+		t.enqueue(cl)
+		t.append(m, from)
+	})
+	for _, topic := range expired {
+		h.retained.remove(topic)
+		t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
+	}
+}
+
+// unsubscribe does an UNSUBSCRIBE. What is queued already is still delivered
+// [MQTT-3.10.4-2] [MQTT-3.10.4-3].
+func (t *turn) unsubscribe(p *mqtt.Unsubscribe) {
+	cl := t.from
+	cl.mu.Lock()
+	stored := cl.core.Stored()
+	cl.mu.Unlock()
+	ack := mqtt.Unsuback{PacketID: p.PacketID}
+	for _, filter := range p.Filters {
+		i := slices.IndexFunc(cl.subscriptions, func(s store.Subscription) bool { return s.Filter == filter }) // [MQTT-3.10.4-1]
+		code := mqtt.NoSubscriptionExisted
+		if i >= 0 {
+			code = mqtt.Success
+			cl.subscriptions = slices.Delete(cl.subscriptions, i, i+1)
+			t.b.hub.index.remove(cl, filter)
+			if stored {
+				t.batch.Add(store.Op{
+					Kind: store.DeleteSubscription, Client: cl.id,
+					Subscription: &store.Subscription{Subscription: mqtt.Subscription{Filter: filter}},
+				})
+			}
+		}
+		if t.conn.info.Version == mqtt.V5 {
+			ack.Reasons = append(ack.Reasons, code)
+		}
+	}
+	t.reply(&ack)
+}
