@@ -27,17 +27,21 @@ func (l *Lane) SetWindow(n int) { l.window = max(n, 1) }
 
 // Track brings the lane up to date with a command that is new or has moved.
 func (l *Lane) Track(c *Command) {
-	if c.State.InFlight() && slices.Contains(l.inflight, c.TID) {
+	place := slices.Index(l.inflight, c.TID)
+	if c.State.InFlight() {
+		if place < 0 {
+			l.unqueue(c.TID)
+			l.inflight = append(l.inflight, c.TID)
+		}
 		return
 	}
-	l.remove(c.TID)
-	switch {
-	case c.State == Created:
+	if place >= 0 {
+		l.inflight = slices.Delete(l.inflight, place, place+1)
+	}
+	if c.State == Created {
 		l.wait(c.TID)
-	case c.State.InFlight():
-		l.inflight = append(l.inflight, c.TID)
-	case c.State == TimedOut && !c.Closed:
-		l.unsettled = append(l.unsettled, c.TID)
+	} else {
+		l.unqueue(c.TID)
 	}
 }
 
