@@ -74,14 +74,11 @@ func (r *Reader) Next() (Header, []byte, error) {
 	}
 }
 
-// release takes an empty buffer back to its start. One that a large packet has
-// made is let go; one that the last read filled may double.
+// release takes an empty buffer back to its start, and lets go of one that a
+// large packet has made.
 func (r *Reader) release() {
-	size := len(r.buf)
-	if size > readIdle {
+	if len(r.buf) > readIdle {
 		r.buf = nil
-	} else if r.to == size && size < readIdle {
-		r.buf = make([]byte, min(max(2*size, readMin), readIdle))
 	}
 	r.from, r.to = 0, 0
 }
@@ -109,18 +106,23 @@ func (r *Reader) fill(need int) error {
 	return r.err
 }
 
-// makeRoom sees to it that buf has space after to. A packet that does not fit
-// where it is first moves to the front; the buffer grows only when it is full
-// of that one packet.
+// makeRoom sees to it that buf has space after to, and if it can that a packet
+// of need bytes fits. A buffer that reads fill doubles up to readIdle; from
+// there on it grows only when it is full of that one packet.
 func (r *Reader) makeRoom(need int) {
-	if r.from > 0 && r.from+need > len(r.buf) {
-		r.to = copy(r.buf, r.buf[r.from:r.to])
-		r.from = 0
-	}
-	if r.to < len(r.buf) {
+	size := len(r.buf)
+	switch full := r.to == size; {
+	case full && size < readIdle:
+		size = min(max(2*size, readMin), readIdle)
+	case full && r.from == 0:
+		size = min(2*size, need)
+	case r.from == 0 || r.from+need <= size && !full:
 		return
 	}
-	next := make([]byte, max(readMin, min(2*len(r.buf), need)))
+	next := r.buf
+	if size != len(r.buf) {
+		next = make([]byte, size)
+	}
 	r.to = copy(next, r.buf[r.from:r.to])
 	r.from, r.buf = 0, next
 }
