@@ -25,24 +25,30 @@ func NewLane(window int) *Lane { return &Lane{window: max(window, 1)} }
 // SetWindow changes how many commands may be in flight; at least 1.
 func (l *Lane) SetWindow(n int) { l.window = max(n, 1) }
 
-// Track brings the lane up to date with a command that is new or has moved.
+// Track brings the lane up to date with a command that is new or has moved. A
+// command that is where it belongs keeps its place.
 func (l *Lane) Track(c *Command) {
-	place := slices.Index(l.inflight, c.TID)
-	if c.State.InFlight() {
-		if place < 0 {
-			l.unqueue(c.TID)
-			l.inflight = append(l.inflight, c.TID)
-		}
-		return
-	}
-	if place >= 0 {
-		l.inflight = slices.Delete(l.inflight, place, place+1)
-	}
-	if c.State == Created {
-		l.wait(c.TID)
-	} else {
+	waits, open := c.State == Created, c.State == TimedOut && !c.Closed
+	if !waits {
 		l.unqueue(c.TID)
 	}
+	l.inflight = place(l.inflight, c.TID, c.State.InFlight())
+	l.unsettled = place(l.unsettled, c.TID, open)
+	if waits {
+		l.wait(c.TID)
+	}
+}
+
+// place gives list with tid in it, at the end when it is new, or without.
+func place(list []TID, tid TID, in bool) []TID {
+	i := slices.Index(list, tid)
+	switch {
+	case in && i < 0:
+		return append(list, tid)
+	case !in && i >= 0:
+		return slices.Delete(list, i, i+1)
+	}
+	return list
 }
 
 // Next is the command to dispatch now, if the window has a place.
@@ -77,13 +83,8 @@ func (l *Lane) wait(tid TID) {
 	}
 }
 
-func (l *Lane) remove(tid TID) {
-	for _, list := range []*[]TID{&l.inflight, &l.unsettled} {
-		if i := slices.Index(*list, tid); i >= 0 {
-			*list = slices.Delete(*list, i, i+1)
-			return
-		}
-	}
+// unqueue takes tid out of the waiting ones, if it is there.
+func (l *Lane) unqueue(tid TID) {
 	i, found := slices.BinarySearchFunc(l.waiting[l.head:], tid, compare)
 	if !found {
 		return

@@ -23,16 +23,20 @@ type naiveLane struct {
 	window int
 	state  map[int]State
 	places []int // in flight, in the order in which they took their places
+	open   []int // of unknown outcome, in the order in which they became so
 }
 
 func (l *naiveLane) track(n int, s State) {
-	had := slices.Contains(l.places, n)
 	l.state[n] = s
-	switch {
-	case s.InFlight() && !had:
-		l.places = append(l.places, n)
-	case !s.InFlight() && had:
-		l.places = slices.DeleteFunc(l.places, func(m int) bool { return m == n })
+	for _, list := range []struct {
+		of *[]int
+		in bool
+	}{{&l.places, s.InFlight()}, {&l.open, s == TimedOut}} {
+		if !list.in {
+			*list.of = slices.DeleteFunc(*list.of, func(m int) bool { return m == n })
+		} else if !slices.Contains(*list.of, n) {
+			*list.of = append(*list.of, n)
+		}
 	}
 }
 
@@ -123,6 +127,11 @@ func TestLaneAgreesWithANaiveOne(t *testing.T) {
 					track(n, Cancelled)
 				}
 			},
+			"window": func(rt *rapid.T) {
+				n := rapid.IntRange(-1, 4).Draw(rt, "n")
+				naive.window = max(n, 1)
+				lane.SetWindow(n)
+			},
 			"track again": func(rt *rapid.T) {
 				if n, ok := pick(rt, func(State) bool { return true }); ok {
 					track(n, naive.state[n])
@@ -135,6 +144,9 @@ func TestLaneAgreesWithANaiveOne(t *testing.T) {
 				}
 				if !slices.Equal(lane.InFlight(), tids(naive.places)) {
 					rt.Fatalf("in flight %v, want %v", lane.InFlight(), tids(naive.places))
+				}
+				if !slices.Equal(lane.Unsettled(), tids(naive.open)) {
+					rt.Fatalf("unsettled %v, want %v", lane.Unsettled(), tids(naive.open))
 				}
 				id, ok := lane.Next()
 				if want := len(naive.places) < naive.window && len(queued) > 0; ok != want || ok && id != queued[0] {
@@ -195,5 +207,17 @@ func TestTrackingTheFirstAgainIsCheap(t *testing.T) {
 	}
 	if &lane.waiting[0] != first || lane.head != 0 || lane.Waiting() != 1_000_000 {
 		t.Error("the queue was moved for a command that was in its place")
+	}
+}
+
+func TestAClosedCommandIsNotUnsettled(t *testing.T) {
+	lane := NewLane(1)
+	lane.Track(&Command{TID: tid(1), State: TimedOut})
+	if len(lane.Unsettled()) != 1 || len(lane.InFlight()) != 0 {
+		t.Error("a timed out command is open and has no place in the window")
+	}
+	lane.Track(&Command{TID: tid(1), State: TimedOut, Closed: true})
+	if len(lane.Unsettled()) != 0 {
+		t.Error("it is closed")
 	}
 }
