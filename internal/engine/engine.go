@@ -295,6 +295,16 @@ func (e *Engine) Presence(a wire.Address) store.Presence {
 	return store.Presence{Device: a}
 }
 
+// Err says why nothing can be committed at present; nil when all is well.
+func (e *Engine) Err() error {
+	for _, s := range e.shards {
+		if err := s.broken.Load(); err != nil {
+			return *err
+		}
+	}
+	return nil
+}
+
 // LinkUp tells that the broker can be reached, and LinkDown that it cannot.
 // While it cannot, no publication is tried and no attempt is counted.
 func (e *Engine) LinkUp() { e.setLink(true) }

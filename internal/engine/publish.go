@@ -38,7 +38,9 @@ func (s *shard) publish(o *send) {
 	}
 	if err != nil {
 		s.e.log.Error("a command cannot be written for its device", "tid", c.TID, "device", d.address, "error", err)
-		s.add(&refusedJob{tid: c.TID, device: d, why: err.Error()})
+		if o.effect == command.SendRequest {
+			s.add(&refusedJob{tid: c.TID, device: d, why: err.Error()})
+		}
 		return
 	}
 	pub := Publication{Topic: d.profile.Topic(d.address), Payload: payload, Correlation: []byte(doc.TID),
@@ -47,9 +49,9 @@ func (s *shard) publish(o *send) {
 		pub.ResponseTopic = dp.ResultTopic(d.address)
 	}
 	s.e.stats.published.Add(1)
-	tid := c.TID
+	tid, request := c.TID, o.effect == command.SendRequest
 	s.e.opt.Link.Publish(pub, func(err error) {
-		if errors.Is(err, ErrRefused) {
+		if request && errors.Is(err, ErrRefused) {
 			s.add(&refusedJob{tid: tid, device: d, why: err.Error()})
 		}
 	})

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wilco-iot/wilco/internal/command"
@@ -27,6 +28,8 @@ type job interface {
 type shard struct {
 	e    *Engine
 	wake chan struct{} // one slot: there is something in the inbox
+	// broken is the error of the last commit, nil when it went well.
+	broken atomic.Pointer[error]
 
 	mu    sync.Mutex
 	inbox []job

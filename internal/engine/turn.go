@@ -66,6 +66,7 @@ func (s *shard) turn(jobs []job) {
 		}
 	}
 	s.failing = 0
+	s.broken.Store(nil)
 	t.act()
 }
 
@@ -248,6 +249,7 @@ func (t *turn) undo(jobs []job, err error) {
 		}
 	}
 	s.failing++
+	s.broken.Store(&err)
 	s.e.stats.failedTurns.Add(1)
 	if s.failing == 1 || s.failing%20 == 0 {
 		s.e.log.Error("commit failed; nothing of it has happened, what came from devices is kept and tried again",

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wilco-iot/wilco/internal/engine"
@@ -44,6 +45,7 @@ type Link struct {
 	client *client.Client
 	log    *slog.Logger
 	peer   Peer
+	broken atomic.Pointer[error]
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -60,6 +62,7 @@ func New(o Options) *Link {
 		o.Logger = slog.Default()
 	}
 	l := &Link{opt: o, log: o.Logger}
+	l.broken.Store(&errNotYet)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -98,6 +101,16 @@ func (l *Link) Start(p Peer) error {
 	}
 	l.client = c
 	c.Start()
+	return nil
+}
+
+var errNotYet = errors.New("not connected yet")
+
+// Err says why the broker cannot be reached at present; nil when it can.
+func (l *Link) Err() error {
+	if err := l.broken.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 
@@ -161,6 +174,7 @@ func (l *Link) up(u client.Up) {
 	for _, s := range u.Refused {
 		l.log.Error("the broker refuses a subscription; grant the server's user the right to it", "filter", s.Filter)
 	}
+	l.broken.Store(nil)
 	l.peer.LinkUp()
 	if l.opt.Client.Version == mqtt.V311 {
 		l.wg.Go(l.lookForRetained)
@@ -186,6 +200,7 @@ func (l *Link) lookForRetained() {
 
 func (l *Link) down(err error) {
 	l.log.Warn("connection to the broker lost", "error", err)
+	l.broken.Store(&err)
 	l.peer.LinkDown()
 }
 

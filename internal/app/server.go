@@ -1,0 +1,356 @@
+// Package app joins the parts into programs: the server of `wilco serve`, the
+// lone broker of `wilco broker`, and what demo and bench run in one process.
+//
+// A [Server] starts its parts in the order in which they need each other, and
+// stops them in reverse; each step has a name, so that what fails says which.
+// Start either has everything running or nothing. Stop is bounded by its context
+// and may be called more than once. Both are safe for concurrent use.
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/internal/api"
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/engine"
+	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/fleet/authority"
+	"github.com/wilco-iot/wilco/internal/link"
+	"github.com/wilco-iot/wilco/internal/service"
+	"github.com/wilco-iot/wilco/internal/store/sqlite"
+	"github.com/wilco-iot/wilco/mqtt"
+	"github.com/wilco-iot/wilco/mqtt/client"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// Options configure a Server. Data is required.
+type Options struct {
+	Data string // directory of everything that is kept
+	HTTP string // address of the API; "" means 127.0.0.1:8080
+
+	// Listeners of the embedded broker. Not used with Broker.
+	Listeners []broker.Listener
+	// Broker is the URL of an external broker, user and password in it; "" means
+	// the embedded one.
+	Broker        string
+	BrokerVersion mqtt.Version // default mqtt.V5
+	BrokerTLS     *tls.Config
+
+	Root      string         // first level of the topics; "" means wilco
+	Policy    command.Policy // of commands that name none
+	Retention time.Duration  // ended commands are kept so long; 0 means 30 days
+	Version   string         // of the program
+	Logger    *slog.Logger   // default slog.Default
+}
+
+// TokenFile is where the first admin token is left in the data directory, for
+// the command line on the same machine.
+const TokenFile = "admin.token"
+
+const (
+	defaultRetention = 30 * 24 * time.Hour
+	purgeEvery       = time.Hour
+	purgeAtOnce      = 1000
+)
+
+// Server is a running wilco. Make one with New.
+type Server struct {
+	opt    Options
+	log    *slog.Logger
+	Fleet  *fleet.Fleet
+	Store  *sqlite.Store
+	Engine *engine.Engine
+	Broker *broker.Broker // nil with an external broker
+
+	http       net.Listener
+	firstToken string
+
+	mu    sync.Mutex
+	undo  []step // what Stop does, last first
+	fatal chan error
+}
+
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+// New makes a server that does nothing until Start.
+func New(o Options) *Server {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.HTTP == "" {
+		o.HTTP = "127.0.0.1:8080"
+	}
+	if o.Retention == 0 {
+		o.Retention = defaultRetention
+	}
+	return &Server{opt: o, log: o.Logger, fatal: make(chan error, 1)}
+}
+
+// HTTPAddr is the address of the API, once started.
+func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
+
+// MQTTAddr is the address of a listener of the embedded broker, nil when there
+// is none of that name.
+func (s *Server) MQTTAddr(name string) net.Addr {
+	if s.Broker == nil {
+		return nil
+	}
+	return s.Broker.Addr(name)
+}
+
+// FirstToken is the admin token that this start has made, "" when there were
+// tokens already.
+func (s *Server) FirstToken() string { return s.firstToken }
+
+// Fatal tells that a part has died, and the server must be stopped.
+func (s *Server) Fatal() <-chan error { return s.fatal }
+
+// Start starts all parts and returns when requests are answered. The broker need
+// not be reachable yet. It blocks while open commands are read from the store.
+func (s *Server) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.start(ctx); err != nil {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		return errors.Join(err, s.unwind(stop))
+	}
+	return nil
+}
+
+func (s *Server) start(ctx context.Context) error {
+	wilco, err := wire.Lookup("wilco", s.opt.Root)
+	if err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
+	profiles := []wire.Profile{wilco, wire.Atlas()}
+
+	if s.Store, err = sqlite.Open(filepath.Join(s.opt.Data, "wilco.db"), sqlite.Options{}); err != nil {
+		return err
+	}
+	s.push("store", func(context.Context) error { return s.Store.Close() })
+	epoch, err := nextEpoch(ctx, s.Store, time.Now())
+	if err != nil {
+		return fmt.Errorf("epoch: %w", err)
+	}
+	s.Fleet = fleet.New(fleet.Options{Store: s.Store, Profiles: profiles, OnChange: s.deviceChanged})
+	if err := s.Fleet.Start(ctx); err != nil {
+		return err
+	}
+	if err := s.keepFirstToken(ctx); err != nil {
+		return err
+	}
+	if err := s.startBroker(profiles); err != nil {
+		return err
+	}
+	l, err := s.newLink(ctx, profiles)
+	if err != nil {
+		return err
+	}
+	s.Engine = engine.New(engine.Options{Store: s.Store, Directory: s.Fleet, Link: l, Profiles: profiles, Epoch: epoch,
+		NobodyConnected: s.Broker != nil, Logger: s.log})
+	began := time.Now()
+	if err := s.Engine.Start(ctx); err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	s.log.Info("open commands taken up", "count", s.Engine.Stats().Open, "took", time.Since(began))
+	// The link stops after the engine, so that what was committed still goes out.
+	s.push("broker link", l.Stop)
+	s.push("engine", s.Engine.Stop)
+	if err := l.Start(s.Engine); err != nil {
+		return err
+	}
+	s.startPurge()
+	return s.startHTTP(l)
+}
+
+func (s *Server) startBroker(profiles []wire.Profile) error {
+	if s.opt.Broker != "" {
+		return nil
+	}
+	var never []string
+	for _, p := range profiles {
+		never = append(never, p.Topic(wire.Address{Group: "+", Device: "+"}))
+	}
+	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: authority.New(s.Fleet),
+		RefuseRetained: never, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	if err := b.Start(); err != nil {
+		return err
+	}
+	s.Broker = b
+	s.push("broker", b.Stop)
+	return nil
+}
+
+func (s *Server) newLink(ctx context.Context, profiles []wire.Profile) (*link.Link, error) {
+	o := client.Options{Version: s.opt.BrokerVersion, TLS: s.opt.BrokerTLS}
+	if s.Broker != nil {
+		o.ClientID, o.Dial = "wilco-server", s.Broker.Dial
+	} else {
+		id, err := instance(ctx, s.Store)
+		if err != nil {
+			return nil, fmt.Errorf("client id: %w", err)
+		}
+		o.ClientID, o.Servers = "wilco-"+id, []string{s.opt.Broker}
+	}
+	return link.New(link.Options{Client: o, Profiles: profiles, Logger: s.log}), nil
+}
+
+// keepFirstToken makes an admin token when there is none, and leaves it where
+// only this user can read it.
+func (s *Server) keepFirstToken(ctx context.Context) error {
+	token, err := s.Fleet.FirstToken(ctx)
+	if err != nil || token == "" {
+		return err
+	}
+	s.firstToken = token
+	if err := os.WriteFile(filepath.Join(s.opt.Data, TokenFile), []byte(token+"\n"), 0o600); err != nil {
+		return fmt.Errorf("first token: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) startHTTP(l *link.Link) error {
+	svc := service.New(service.Options{Engine: requester{s.Engine}, Store: s.Store, Fleet: s.Fleet, Policy: s.opt.Policy,
+		Version: s.opt.Version, Logger: s.log, Parts: []service.Part{
+			{Name: "engine", Check: s.Engine.Err}, {Name: "broker", Check: l.Err},
+		}})
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(newCollector(s))
+	handler := api.New(api.Options{Service: svc, Metrics: metrics, Logger: s.log})
+	listener, err := net.Listen("tcp", s.opt.HTTP)
+	if err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	s.http = listener
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.die(fmt.Errorf("http: %w", err))
+		}
+	}()
+	s.push("http", func(ctx context.Context) error {
+		handler.Drain()
+		err := server.Shutdown(ctx)
+		if err != nil {
+			err = errors.Join(err, server.Close())
+		}
+		<-done
+		return err
+	})
+	return nil
+}
+
+// startPurge forgets ended commands and events when their time is over.
+func (s *Server) startPurge() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(purgeEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			for n := purgeAtOnce; n >= purgeAtOnce; {
+				var err error
+				if n, err = s.Store.Purge(ctx, time.Now().Add(-s.opt.Retention), purgeAtOnce); err != nil {
+					s.log.Error("purge of old commands failed; tried again later", "error", err)
+					break
+				}
+			}
+		}
+	}()
+	s.push("purge", func(context.Context) error { cancel(); <-done; return nil })
+}
+
+// deviceChanged cuts the connections of a device whose rights have changed.
+func (s *Server) deviceChanged(identity string, removed bool) {
+	if s.Broker == nil {
+		return // an external broker has its own list; see `wilco mosquitto config`
+	}
+	if removed {
+		s.Broker.Forget(identity)
+		return
+	}
+	s.Broker.Disconnect(identity, mqtt.NotAuthorized)
+}
+
+func (s *Server) die(err error) {
+	select {
+	case s.fatal <- err:
+	default:
+	}
+}
+
+// Stop stops all parts, the last one started first, and waits for them. What
+// takes longer than ctx is given up, and named in the error.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unwind(ctx)
+}
+
+func (s *Server) push(name string, do func(context.Context) error) {
+	s.undo = append(s.undo, step{name, do})
+}
+
+func (s *Server) unwind(ctx context.Context) error {
+	var errs []error
+	for i := len(s.undo) - 1; i >= 0; i-- {
+		if err := s.undo[i].do(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", s.undo[i].name, err))
+		}
+	}
+	s.undo = nil
+	return errors.Join(errs...)
+}
+
+// Keys of what the server keeps of itself. Stored; never change.
+const (
+	metaEpoch    = "engine.epoch"
+	metaInstance = "server.instance"
+)
+
+// nextEpoch gives this run's epoch: above the last one, and not below the time,
+// so that a server whose data was lost or set back still speaks with an epoch
+// that devices have not seen.
+func nextEpoch(ctx context.Context, db *sqlite.Store, now time.Time) (int64, error) {
+	was, err := db.Meta(ctx, metaEpoch)
+	if err != nil {
+		return 0, err
+	}
+	epoch := now.Unix()
+	if len(was) == 8 {
+		epoch = max(epoch, int64(binary.BigEndian.Uint64(was))+1)
+	}
+	return epoch, db.SetMeta(ctx, metaEpoch, binary.BigEndian.AppendUint64(nil, uint64(epoch)), was)
+}
+
+var _ engine.Store = (*sqlite.Store)(nil)

@@ -1,0 +1,113 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/device"
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/engine"
+	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func startServer(t *testing.T, data string) *Server {
+	t.Helper()
+	s := New(Options{Data: data, HTTP: "127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func stopServer(t *testing.T, s *Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACommandGoesThroughTheWholeServerAndSurvivesARestart(t *testing.T) {
+	data := t.TempDir()
+	s := startServer(t, data)
+	address := wire.Address{Group: "plant", Device: "valve-1"}
+	_, secret, err := s.Fleet.Add(t.Context(), fleet.NewDevice{Address: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.Engine.Create(t.Context(), []engine.Request{{Device: address, Name: "open", Params: json.RawMessage(`{"to":1}`), By: "test"}})
+	if err != nil || out[0].Err != nil {
+		t.Fatal(err, out[0].Err)
+	}
+	stopServer(t, s)
+
+	s = startServer(t, data)
+	defer stopServer(t, s)
+	if s.FirstToken() != "" {
+		t.Error("a second first token was made")
+	}
+	d, err := device.New(device.Config{Address: address, Servers: []string{"mqtt://" + s.MQTTAddr("tcp").String()},
+		Password: []byte(secret), Journal: &device.MemoryJournal{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Handle("open", func(_ context.Context, r *device.Request) (any, error) { return map[string]string{"got": string(r.Params)}, nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	wait, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	c, err := s.Engine.Wait(wait, out[0].Command.TID, func(c *command.Command) bool { return c.Final() })
+	if err != nil || c.State != command.Executed || !strings.Contains(string(c.Result), `"got"`) {
+		t.Errorf("ended as %s %s: %v", c.State, c.Result, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheFirstTokenOpensTheAPIAndIsPrivate(t *testing.T) {
+	data := t.TempDir()
+	s := startServer(t, data)
+	defer stopServer(t, s)
+	file := filepath.Join(data, TokenFile)
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v %v", info, err)
+	}
+	token, _ := os.ReadFile(file)
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.HTTPAddr().String()+"/v1/commands", nil)
+	for _, test := range []struct {
+		token string
+		want  int
+	}{{"", 401}, {strings.TrimSpace(string(token)), 200}} {
+		if test.token != "" {
+			req.Header.Set("Authorization", "Bearer "+test.token)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != test.want {
+			t.Errorf("with token %q: %d, want %d", test.token, resp.StatusCode, test.want)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
