@@ -12,7 +12,7 @@ import (
 
 // Command looks at one command.
 func (s *Service) Command(ctx context.Context, p Principal, tid command.TID) (command.Command, error) {
-	if err := p.must(Viewer); err != nil {
+	if err := must(p, Viewer); err != nil {
 		return command.Command{}, err
 	}
 	c, err := s.opt.Store.Command(ctx, tid)
@@ -22,7 +22,7 @@ func (s *Service) Command(ctx context.Context, p Principal, tid command.TID) (co
 		}
 		return command.Command{}, done(err)
 	}
-	if !p.sees(c.Device.Group) {
+	if !sees(p, c.Device.Group) {
 		// Not Forbidden: that would tell other groups which tids exist.
 		return command.Command{}, unknownCommand(tid)
 	}
@@ -68,11 +68,11 @@ const MaxWait = 10 * time.Minute
 
 // List selects commands, newest first unless the query says otherwise.
 func (s *Service) List(ctx context.Context, p Principal, q store.Query) ([]command.Command, string, error) {
-	if err := p.must(Viewer); err != nil {
+	if err := must(p, Viewer); err != nil {
 		return nil, "", err
 	}
 	var err error
-	if q.Group, err = p.narrow(q.Group); err != nil {
+	if q.Group, err = narrow(p, q.Group); err != nil {
 		return nil, "", err
 	}
 	if q.Device != "" && q.Group == "" {
@@ -130,7 +130,7 @@ func (s *Service) Retry(ctx context.Context, p Principal, tid command.TID, why s
 
 // mayMove checks that p may move the command.
 func (s *Service) mayMove(ctx context.Context, p Principal, tid command.TID, why string) error {
-	if err := p.must(Operator); err != nil {
+	if err := must(p, Operator); err != nil {
 		return err
 	}
 	if len(why) > maxWhy {

@@ -2,9 +2,9 @@ package service
 
 import (
 	"context"
-	"time"
 
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
 )
@@ -28,30 +28,13 @@ type Fleet interface {
 	VerifyToken(ctx context.Context, token string) (Principal, error)
 }
 
-// NewDevice is a device to register.
-type NewDevice struct {
-	Address wire.Address
-	Profile string // "" means the server's default
-	Window  int    // 0 means 1
-	Tags    []string
-	Note    string
-}
-
-// DeviceChange changes a device; nil fields stay.
-type DeviceChange struct {
-	Disabled *bool
-	Window   *int
-	Tags     *[]string
-	Note     *string
-}
-
-// NewToken is a token to make.
-type NewToken struct {
-	Name  string
-	Role  Role
-	Group string        // "" means all
-	TTL   time.Duration // 0 means for ever
-}
+// NewDevice is a device to register, DeviceChange what to change of one, and
+// NewToken a token to make.
+type (
+	NewDevice    = fleet.NewDevice
+	DeviceChange = fleet.DeviceChange
+	NewToken     = fleet.NewToken
+)
 
 // Bounds of what is said of a device.
 const (
@@ -70,11 +53,6 @@ func (s *Service) Authenticate(ctx context.Context, token string) (Principal, er
 func (s *Service) AddDevice(ctx context.Context, p Principal, n NewDevice) (store.Device, string, error) {
 	if err := s.manage(p, n.Address); err != nil {
 		return store.Device{}, "", err
-	}
-	if n.Profile != "" {
-		if _, err := wire.Lookup(n.Profile, ""); err != nil {
-			return store.Device{}, "", fault.Field("profile", "%q is not known; choose wilco or atlas", n.Profile)
-		}
 	}
 	if err := attributes(DeviceChange{Tags: &n.Tags, Note: &n.Note}); err != nil {
 		return store.Device{}, "", err
@@ -97,16 +75,17 @@ func (s *Service) Device(_ context.Context, p Principal, a wire.Address) (store.
 	if !ok {
 		return store.Device{}, unknownDevice(a)
 	}
+	d.Presence = s.opt.Engine.Presence(a)
 	return d, nil
 }
 
 // Devices selects devices, in the order of their addresses.
 func (s *Service) Devices(ctx context.Context, p Principal, q store.DeviceQuery) ([]store.Device, string, error) {
-	if err := p.must(Viewer); err != nil {
+	if err := must(p, Viewer); err != nil {
 		return nil, "", err
 	}
 	var err error
-	if q.Group, err = p.narrow(q.Group); err != nil {
+	if q.Group, err = narrow(p, q.Group); err != nil {
 		return nil, "", err
 	}
 	if q.Limit < 0 || q.Limit > MaxPage {
@@ -165,18 +144,18 @@ func (s *Service) Anomalies(ctx context.Context, p Principal, a wire.Address, li
 
 // look checks that p may look at the device's group.
 func (s *Service) look(p Principal, a wire.Address) error {
-	if err := p.must(Viewer); err != nil {
+	if err := must(p, Viewer); err != nil {
 		return err
 	}
 	if err := address(a); err != nil {
 		return err
 	}
-	return p.in(a.Group)
+	return inside(p, a.Group)
 }
 
 // manage checks that p may change devices of this group.
 func (s *Service) manage(p Principal, a wire.Address) error {
-	if err := p.must(Admin); err != nil {
+	if err := must(p, Admin); err != nil {
 		return err
 	}
 	return s.look(p, a)

@@ -33,11 +33,11 @@ type Tail struct {
 // Tail begins after the event with the given id; negative: with the next one
 // that happens.
 func (s *Service) Tail(ctx context.Context, p Principal, f EventFilter, after int64) (*Tail, error) {
-	if err := p.must(Viewer); err != nil {
+	if err := must(p, Viewer); err != nil {
 		return nil, err
 	}
 	var err error
-	if f.Group, err = p.narrow(f.Group); err != nil {
+	if f.Group, err = narrow(p, f.Group); err != nil {
 		return nil, err
 	}
 	if after < 0 {

@@ -8,40 +8,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/wire"
 )
 
 // Bounds of what is asked for.
 const (
-	MaxBulk   = 1000              // commands in one call
-	MaxParams = wire.MaxValue     // bytes of params
-	MaxName   = wire.MaxCmd       // bytes of a command's name
-	MaxKey    = 200               // bytes of an idempotency key
-	maxDepth  = wire.MaxDepth - 1 // of params: the document around them is one level
-	maxWhy    = 1024              // bytes of a reason given by a person
+	MaxBulk   = 1000          // commands in one call
+	MaxParams = wire.MaxValue // bytes of params
+	MaxName   = wire.MaxCmd   // bytes of a command's name
+	MaxKey    = 200           // bytes of an idempotency key
+	maxWhy    = 1024          // bytes of a reason given by a person
 )
 
-// Request is what the engine is asked for.
-type Request struct {
-	Device  wire.Address
-	Name    string
-	Params  json.RawMessage
-	Policy  command.Policy
-	Key     string
-	Digest  string
-	By      string
-	RetryOf *command.TID
-}
-
-// Created is what became of a Request.
-type Created struct {
-	Command command.Command
-	Existed bool
-	Err     error
-}
+// Request is what the engine is asked for, and Created what became of it.
+type (
+	Request = engine.Request
+	Created = engine.Created
+)
 
 // Order asks for one command. Begin with Policy() of the service for Policy and
 // change what should differ.
@@ -69,7 +57,7 @@ func (s *Service) Send(ctx context.Context, p Principal, o Order) (Created, erro
 // outcomes stand in the order of the orders, each with its own error; the
 // commands of one device are made in that order too.
 func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]Created, error) {
-	if err := p.must(Operator); err != nil {
+	if err := must(p, Operator); err != nil {
 		return nil, err
 	}
 	if len(orders) > MaxBulk {
@@ -112,7 +100,7 @@ func (s *Service) check(p Principal, o *Order) error {
 	if err := address(o.Device); err != nil {
 		return err
 	}
-	if err := p.in(o.Device.Group); err != nil {
+	if err := inside(p, o.Device.Group); err != nil {
 		return err
 	}
 	switch {
@@ -193,32 +181,30 @@ func validKey(s string) bool {
 	return true
 }
 
-// params checks that b is one JSON value, not deeper than a device reads.
+// params checks that a device can be told b. The check is the device contract
+// itself: what it would not write is refused here, before anything is promised.
 func params(b json.RawMessage) error {
 	if len(b) == 0 {
 		return nil
 	}
-	if !json.Valid(b) {
-		return fault.Field("params", "is not a JSON value")
-	}
-	depth, text := 0, false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case text && c == '\\':
-			i++
-		case c == '"':
-			text = !text
-		case text:
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return fault.Field("params", "is nested deeper than %d levels", maxDepth)
-			}
-		case c == '}' || c == ']':
-			depth--
+	buf := documents.Get().(*[]byte)
+	defer documents.Put(buf)
+	doc, err := contract.AppendCommand((*buf)[:0], wire.Command{TID: "x", Cmd: "x", Status: wire.Request, Params: b})
+	if err != nil {
+		var we *wire.Error
+		if errors.As(err, &we) {
+			return fault.Field("params", "%s", we.Text)
 		}
+		return fault.Wrap(err, fault.Invalid, "the params cannot be sent to a device")
 	}
+	*buf = doc
 	return nil
 }
+
+var (
+	contract  = wire.NewWilco("")
+	documents = sync.Pool{New: func() any { return new([]byte) }}
+)
 
 // digest tells orders under one key apart. White space in params does not count.
 func digest(o *Order) string {

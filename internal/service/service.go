@@ -29,6 +29,7 @@ type Engine interface {
 	Cancel(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
 	Retry(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
 	Wait(ctx context.Context, tid command.TID, until func(*command.Command) bool) (command.Command, error)
+	Presence(wire.Address) store.Presence
 }
 
 // Store is read; what changes it goes through the engine or the fleet.
@@ -139,7 +140,7 @@ func (s *Service) Health(known bool) Health {
 
 // Counts tells how many commands are in each state.
 func (s *Service) Counts(ctx context.Context, p Principal) (map[command.State]int64, error) {
-	if err := p.must(Viewer); err != nil {
+	if err := must(p, Viewer); err != nil {
 		return nil, err
 	}
 	return s.opt.Store.Counts(ctx, p.Group)

@@ -11,17 +11,17 @@ import (
 // CreateToken makes a token and returns its text, which is kept nowhere. An
 // admin of one group makes tokens of that group only.
 func (s *Service) CreateToken(ctx context.Context, p Principal, n NewToken) (store.Token, string, error) {
-	if err := p.must(Admin); err != nil {
+	if err := must(p, Admin); err != nil {
 		return store.Token{}, "", err
 	}
 	var err error
-	if n.Group, err = p.narrow(n.Group); err != nil {
+	if n.Group, err = narrow(p, n.Group); err != nil {
 		return store.Token{}, "", err
 	}
 	switch {
 	case n.Name == "" || len(n.Name) > 64 || !validName(n.Name):
 		return store.Token{}, "", fault.Field("name", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
-	case n.Role.rank() == 0:
+	case !n.Role.AtLeast(Viewer):
 		return store.Token{}, "", fault.Field("role", "%q is not one of viewer, operator, admin", n.Role)
 	case n.Group != "" && (wire.Address{Group: n.Group, Device: "x"}).Valid() != nil:
 		return store.Token{}, "", fault.Field("group", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
@@ -34,7 +34,7 @@ func (s *Service) CreateToken(ctx context.Context, p Principal, n NewToken) (sto
 
 // Tokens lists the tokens that the principal may remove.
 func (s *Service) Tokens(ctx context.Context, p Principal) ([]store.Token, error) {
-	if err := p.must(Admin); err != nil {
+	if err := must(p, Admin); err != nil {
 		return nil, err
 	}
 	all, err := s.opt.Fleet.Tokens(ctx)

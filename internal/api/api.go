@@ -1,0 +1,147 @@
+// Package api is the HTTP API: routes, documents, problems and the OpenAPI
+// description of them.
+//
+//	request ─► id, log, count ─► route ─► token ─► query ─► body ─► handler ─► service
+//	                │              │        │        │        │
+//	                └ panic: 500   └ 404,405└ 401    └ 400    └ 408, 413, 415
+//
+// The steps before the handler are the same for every route and know it by its
+// entry in the OpenAPI description, so what is described is what is allowed. Most
+// handlers are typed functions that huma wraps; bulk creation, the event stream
+// and the metrics write their answers by hand.
+//
+// Every error is a problem document (RFC 9457) whose code is one of package
+// fault. What has no code is logged and answered as internal, without its text.
+//
+// An [API] is safe for concurrent use. It keeps no state but counters and the
+// list of open streams, which [API.Drain] ends.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/service"
+	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// Service is what the API needs: one method for each use case.
+type Service interface {
+	Authenticate(ctx context.Context, token string) (service.Principal, error)
+	Policy() command.Policy
+	Send(context.Context, service.Principal, service.Order) (service.Created, error)
+	SendBulk(context.Context, service.Principal, []service.Order) ([]service.Created, error)
+	Command(context.Context, service.Principal, command.TID) (command.Command, error)
+	Wait(ctx context.Context, p service.Principal, tid command.TID, d time.Duration, after int64) (command.Command, error)
+	List(context.Context, service.Principal, store.Query) ([]command.Command, string, error)
+	Cancel(ctx context.Context, p service.Principal, tid command.TID, why string) (command.Command, error)
+	Retry(ctx context.Context, p service.Principal, tid command.TID, why string) (c command.Command, isNew bool, err error)
+	Tail(context.Context, service.Principal, service.EventFilter, int64) (*service.Tail, error)
+	AddDevice(context.Context, service.Principal, service.NewDevice) (store.Device, string, error)
+	Device(context.Context, service.Principal, wire.Address) (store.Device, error)
+	Devices(context.Context, service.Principal, store.DeviceQuery) ([]store.Device, string, error)
+	RotateDevice(context.Context, service.Principal, wire.Address) (store.Device, string, error)
+	ChangeDevice(context.Context, service.Principal, wire.Address, service.DeviceChange) (store.Device, error)
+	RemoveDevice(context.Context, service.Principal, wire.Address) error
+	Anomalies(context.Context, service.Principal, wire.Address, int) ([]store.Anomaly, error)
+	CreateToken(context.Context, service.Principal, service.NewToken) (store.Token, string, error)
+	Tokens(context.Context, service.Principal) ([]store.Token, error)
+	RemoveToken(ctx context.Context, p service.Principal, id string) error
+	Health(known bool) service.Health
+}
+
+// Options configure an API. Service is required.
+type Options struct {
+	Service Service
+	// Metrics is served at /metrics, with the API's own counters added to it;
+	// nil: a registry of its own.
+	Metrics *prometheus.Registry
+	Logger  *slog.Logger // default slog.Default
+	// Heartbeat is how often a silent event stream says that it lives; default 15 s.
+	Heartbeat time.Duration
+	// MaxStreams bounds the event streams open at once; default 256.
+	MaxStreams int
+}
+
+// API is an http.Handler. Make one with New.
+type API struct {
+	opt    Options
+	svc    Service
+	log    *slog.Logger
+	mux    *http.ServeMux
+	huma   huma.API
+	routes map[string]*route // by pattern of the mux
+	count  *counters
+
+	streams chan struct{} // places of event streams
+	drain   chan struct{} // closed by Drain
+	once    sync.Once
+}
+
+// New makes the API.
+func New(o Options) *API {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+	if o.Heartbeat <= 0 {
+		o.Heartbeat = 15 * time.Second
+	}
+	if o.MaxStreams <= 0 {
+		o.MaxStreams = 256
+	}
+	a := &API{opt: o, svc: o.Service, log: o.Logger, mux: http.NewServeMux(), routes: map[string]*route{},
+		streams: make(chan struct{}, o.MaxStreams), drain: make(chan struct{})}
+	a.count = newCounters(o.Metrics)
+	a.huma = humago.New(a.mux, description())
+	a.commands()
+	a.bulk()
+	a.events()
+	a.devices()
+	a.tokens()
+	a.health()
+	a.meta()
+	return a
+}
+
+// Drain ends the event streams, so that a server that shuts down need not wait
+// for their readers. They come back, elsewhere or later, with Last-Event-ID.
+func (a *API) Drain() { a.once.Do(func() { close(a.drain) }) }
+
+// Times and sizes of one request. How long an answer may take to write begins
+// anew with each piece of a stream.
+const (
+	headerTimeout = 10 * time.Second
+	bodyTimeout   = 30 * time.Second
+	writeTimeout  = 30 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 32 << 10
+)
+
+// Server gives an http.Server that serves h, with the time-outs that the
+// handlers of this package count on. The caller serves and shuts it down;
+// streams end with the shutdown.
+func Server(a *API, h http.Handler, log *slog.Logger) *http.Server {
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return context.Background() },
+	}
+	s.RegisterOnShutdown(a.Drain)
+	return s
+}

@@ -1,0 +1,47 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/service"
+	"github.com/wilco-iot/wilco/internal/store"
+)
+
+func (a *API) tokens() {
+	tags := []string{"tokens"}
+	typed(a, huma.Operation{Method: http.MethodPost, Path: "/v1/tokens", OperationID: "createToken", Tags: tags,
+		Summary: "Make a token", DefaultStatus: http.StatusCreated,
+		Description: "The answer has the token's text, which is told this once and kept nowhere."}, a.createToken)
+	typed(a, huma.Operation{Method: http.MethodGet, Path: "/v1/tokens", OperationID: "listTokens", Tags: tags,
+		Summary: "List tokens"}, a.listTokens)
+	typed(a, huma.Operation{Method: http.MethodDelete, Path: "/v1/tokens/{id}", OperationID: "removeToken", Tags: tags,
+		Summary: "Make a token void at once", DefaultStatus: http.StatusNoContent}, a.removeToken)
+}
+
+func (a *API) createToken(ctx context.Context, in *struct{ Body client.NewToken }) (*struct{ Body client.APIToken }, error) {
+	t, secret, err := a.svc.CreateToken(ctx, caller(ctx), service.NewToken{Name: in.Body.Name, Role: service.Role(in.Body.Role),
+		Group: in.Body.Group, TTL: in.Body.TTL.D()})
+	if err != nil {
+		return nil, err
+	}
+	return &struct{ Body client.APIToken }{tokenDoc(&t, secret)}, nil
+}
+
+func (a *API) listTokens(ctx context.Context, _ *struct{}) (*struct{ Body client.TokenList }, error) {
+	list, err := a.svc.Tokens(ctx, caller(ctx))
+	if err != nil {
+		return nil, err
+	}
+	docs := mapped(list, func(t *store.Token) client.APIToken { return tokenDoc(t, "") })
+	return &struct{ Body client.TokenList }{client.TokenList{Items: docs}}, nil
+}
+
+func (a *API) removeToken(ctx context.Context, in *struct {
+	ID string `path:"id" doc:"public id of the token"`
+}) (*struct{}, error) {
+	return nil, a.svc.RemoveToken(ctx, caller(ctx), in.ID)
+}

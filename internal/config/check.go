@@ -1,0 +1,98 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// Check says what is wrong with the settings: nil, or an *Error.
+func (c *Config) Check() error {
+	if faults := check(c); len(faults) > 0 {
+		return &Error{faults}
+	}
+	return nil
+}
+
+func check(c *Config) (faults []*fault.Error) {
+	wrong := func(path, format string, args ...any) { faults = append(faults, fault.Field(path, format, args...)) }
+	if c.Data == "" {
+		wrong("data", "must name a directory")
+	}
+	for _, a := range []struct{ path, value string }{{"http.address", c.HTTP.Address}, {"mqtt.tcp", c.MQTT.TCP},
+		{"mqtt.ws", c.MQTT.WS}, {"mqtt.tls.address", c.MQTT.TLS.Address}} {
+		if a.value == "" && a.path != "http.address" {
+			continue
+		}
+		if text := badAddress(a.value); text != "" {
+			wrong(a.path, "%q %s; write host:port, for example 127.0.0.1:1883 or :1883", a.value, text)
+		}
+	}
+	checkBroker(c, wrong)
+	root := c.Root
+	if c.Profile == "atlas" {
+		root = "" // its topics are fixed; the root is for other devices
+	}
+	if _, err := wire.Lookup(c.Profile, root); err != nil {
+		var we *wire.Error
+		errors.As(err, &we)
+		wrong(we.Field, "%s", we.Text)
+	}
+	if c.Retention.D() < time.Hour {
+		wrong("retention", "%s is less than an hour", c.Retention)
+	}
+	var pe *command.PolicyError
+	if err := c.Policy.Command().Check(); errors.As(err, &pe) {
+		wrong("policy."+pe.Field, "%s", pe.Text)
+	}
+	return faults
+}
+
+func checkBroker(c *Config, wrong func(path, format string, args ...any)) {
+	tls := c.MQTT.TLS
+	if tls.Address != "" {
+		for _, f := range []struct{ path, file string }{{"mqtt.tls.cert", tls.Cert}, {"mqtt.tls.key", tls.Key}} {
+			if f.file == "" {
+				wrong(f.path, "must name a PEM file, because mqtt.tls.address is set")
+			} else if _, err := os.Stat(f.file); err != nil {
+				wrong(f.path, "cannot be read: %v", err)
+			}
+		}
+	}
+	if c.Broker.URL == "" {
+		if c.MQTT.TCP == "" && c.MQTT.WS == "" && tls.Address == "" {
+			wrong("mqtt.tcp", "no listener at all: set one of mqtt.tcp, mqtt.ws, mqtt.tls.address, or broker.url")
+		}
+		return
+	}
+	u, err := url.Parse(c.Broker.URL)
+	schemes := []string{"mqtt", "mqtts", "ws", "wss", "tcp", "ssl", "tls"}
+	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Hostname() == "" {
+		// Not the value: there may be a password in it.
+		wrong("broker.url", "is not a URL like mqtt://user:password@host:1883")
+	}
+}
+
+// badAddress says what is wrong with a host:port.
+func badAddress(a string) string {
+	host, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return "is not host:port"
+	}
+	if strings.ContainsAny(host, " /") {
+		return "has a host that cannot be"
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return "has a port that is not a number from 0 to 65535"
+	}
+	return ""
+}

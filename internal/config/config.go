@@ -1,0 +1,85 @@
+// Package config is the settings of wilco serve: one struct that knows its own
+// documentation, read from a YAML file, the environment and flags.
+//
+//	default  <  file  <  WILCO_* variable  <  flag
+//
+// The struct tags are the one source of names, defaults and documentation; the
+// file's keys, the variables, the flags and docs/reference/config.md all come
+// out of them. The file is read strictly: an unknown key is an error that has
+// the line, the column and the nearest key that there is. Where a value came
+// from is kept ([Loaded.Origin]), and secrets are masked wherever values are
+// shown.
+//
+// The package reads no global state but what it is given in a [Source]. Values
+// are plain data, safe for concurrent use once loaded.
+package config
+
+import (
+	"github.com/wilco-iot/wilco/internal/command"
+)
+
+// Config is all settings. Tags: key is the name in the file, default what holds
+// when nobody says anything, doc what it is for, secret that it must not be shown.
+type Config struct {
+	Data string `key:"data" default:"~/.local/share/wilco" doc:"directory that holds everything wilco keeps; made when it is missing"`
+	HTTP struct {
+		Address string `key:"address" default:"127.0.0.1:8080" doc:"address of the HTTP API, host:port; port 0 takes a free one"`
+	} `key:"http"`
+	MQTT struct {
+		TCP string `key:"tcp" default:"127.0.0.1:1883" doc:"address of the built-in broker; empty: no such listener"`
+		WS  string `key:"ws" doc:"address of the built-in broker for MQTT over WebSocket; empty: no such listener"`
+		TLS struct {
+			Address string `key:"address" doc:"address of the built-in broker for MQTT over TLS; empty: no such listener"`
+			Cert    string `key:"cert" doc:"PEM file with the certificate chain of the TLS listener"`
+			Key     string `key:"key" doc:"PEM file with the private key of the TLS listener"`
+		} `key:"tls"`
+	} `key:"mqtt"`
+	Broker struct {
+		URL     string `key:"url" secret:"url" doc:"use this broker in place of the built-in one: mqtt://, mqtts://, ws:// or wss://, with user:password@ when it wants them"`
+		Version string `key:"version" default:"5" oneof:"3.1.1,5" doc:"MQTT version to speak to it"`
+	} `key:"broker"`
+	Profile string `key:"profile" default:"wilco" oneof:"wilco,atlas" doc:"language of devices that name none"`
+	Root    string `key:"root" default:"wilco" doc:"first level, or levels, of the topics of the profile wilco"`
+	Log     struct {
+		Level  string `key:"level" default:"info" oneof:"debug,info,warn,error" doc:"what is logged"`
+		Format string `key:"format" default:"text" oneof:"text,json" doc:"how it is written"`
+	} `key:"log"`
+	Retention command.Duration `key:"retention" default:"720h" doc:"how long ended commands and events are kept"`
+	Policy    Policy           `key:"policy"`
+}
+
+// Policy is the policy of commands that name none; see the state machine's page
+// for what its clocks mean.
+type Policy struct {
+	DeliverBy   command.Duration `key:"deliverBy" default:"24h" doc:"from creation until the device must not begin any more"`
+	AckBy       command.Duration `key:"ackBy" default:"10s" doc:"from a publication until its acknowledgement"`
+	Heartbeat   command.Duration `key:"heartbeat" default:"0s" doc:"at most between two RUNNING; 0s: none expected"`
+	FinishBy    command.Duration `key:"finishBy" default:"1h" doc:"from the first publication until the result"`
+	Settle      command.Duration `key:"settle" default:"24h" doc:"how long a late answer still counts after timed_out"`
+	Backoff     string           `key:"backoff" default:"exponential" oneof:"none,linear,exponential" doc:"how the wait between attempts grows"`
+	MaxAttempts int              `key:"maxAttempts" default:"5" doc:"publications without an answer while the device is online, 1 to 100"`
+	Jitter      float64          `key:"jitter" default:"0.2" doc:"share of the wait, 0 to 1, that is added or taken away"`
+	Supersede   bool             `key:"supersede" default:"false" doc:"a newer command of the same name replaces it while it waits"`
+	MaxBackoff  command.Duration `key:"maxBackoff" default:"5m" doc:"upper bound of one wait"`
+}
+
+// Command gives the policy in the words of package command.
+func (p Policy) Command() command.Policy {
+	return command.Policy{DeliverBy: p.DeliverBy, AckBy: p.AckBy, Heartbeat: p.Heartbeat, FinishBy: p.FinishBy, Settle: p.Settle,
+		Backoff: command.Backoff(p.Backoff), MaxAttempts: p.MaxAttempts, Jitter: p.Jitter, Supersede: p.Supersede, MaxBackoff: p.MaxBackoff}
+}
+
+// TokenFile is where wilco serve leaves the token of the first admin, readable
+// by its own user only, so that the command line on the same machine just works.
+const TokenFile = "admin.token"
+
+// Default is the settings when nobody says anything.
+func Default() Config {
+	var c Config
+	for _, s := range settings {
+		if err := s.set(&c, s.Default); err != nil {
+			panic("config: default of " + s.Path + ": " + err.Error())
+		}
+	}
+	return c
+}
