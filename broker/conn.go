@@ -338,6 +338,7 @@ func (c *conn) tick() {
 	case c.alive > 0:
 		idle := time.Since(c.b.epoch) - time.Duration(c.seen.Load())
 		if idle < c.alive {
+			c.client.core.Trim()
 			c.timer.Reset(c.alive - idle)
 			return
 		}

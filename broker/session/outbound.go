@@ -260,7 +260,7 @@ func (s *Session) admit(now time.Time, gate Gate, out *Actions) {
 // compact closes the gaps that answers out of order leave behind an entry that
 // is not answered. It costs a constant per entry, spread over many calls.
 func (s *Session) compact() {
-	if gone := s.fly.n - s.live; gone > small && gone > s.live {
+	if gone := s.fly.n - s.live; gone > roomy && gone > s.live {
 		old := s.fly
 		s.fly = ring[flight]{base: old.end()}
 		sent := s.fly.base
@@ -275,7 +275,7 @@ func (s *Session) compact() {
 		}
 		s.sent = sent
 	}
-	if gone := s.rel.n - s.released; gone > small && gone > s.released {
+	if gone := s.rel.n - s.released; gone > roomy && gone > s.released {
 		old := s.rel
 		s.rel = ring[release]{base: old.end()}
 		sent := s.rel.base
@@ -309,12 +309,18 @@ func (s *Session) use(id uint16, at place) {
 	s.ids[id] = at
 }
 
-// free gives an id back. A map that was large goes when it is empty: maps
-// never shrink.
-func (s *Session) free(id uint16) {
-	delete(s.ids, id)
-	if len(s.ids) == 0 && len(s.fly.buf) > small {
+// Trim gives back memory that grew in busier times. The shell calls it now and
+// then, on idle sessions.
+func (s *Session) Trim() {
+	s.queue.trim()
+	s.zero.trim()
+	s.fly.trim()
+	s.rel.trim()
+	if len(s.ids) == 0 { // maps never shrink
 		s.ids = nil
+	}
+	if len(s.received) == 0 {
+		s.received = nil
 	}
 }
 
@@ -364,7 +370,7 @@ func (s *Session) giveUp(f *flight, reason DropReason, out *Actions) {
 		s.released++
 	} else {
 		s.change(out, Change{Kind: Removed, Seq: f.Seq})
-		s.free(f.ID)
+		delete(s.ids, f.ID)
 	}
 	s.land(f)
 }

@@ -207,7 +207,7 @@ func (s *Session) acknowledged(f *flight, p *mqtt.Ack, out *Actions) {
 		out.drop(DropRefused, &f.Delivery)
 	}
 	s.change(out, Change{Kind: Removed, Seq: f.Seq})
-	s.free(f.ID)
+	delete(s.ids, f.ID)
 	s.land(f)
 	s.regain()
 }
@@ -264,7 +264,7 @@ func (s *Session) pubcomp(p *mqtt.Ack, out *Actions) {
 	}
 	r := s.rel.at(at.pos)
 	s.change(out, Change{Kind: Removed, Seq: r.seq, ID: r.id})
-	s.free(r.id)
+	delete(s.ids, r.id)
 	r.gone = true
 	s.released--
 	for s.rel.n > 0 && s.rel.head().gone {

@@ -1,7 +1,11 @@
 package session
 
-// small is the capacity, in entries, that a ring keeps when it runs empty.
-const small = 64
+// A ring that runs empty keeps up to roomy entries of memory for what comes
+// next; trim leaves it modest.
+const (
+	roomy  = 1024
+	modest = 16
+)
 
 // ring is a first-in first-out queue whose entries have positions that never
 // change: the first entry ever pushed is 0, the next 1. Its zero value is
@@ -36,14 +40,20 @@ func (r *ring[T]) grow() {
 	}
 }
 
-// pop removes the head. The memory of a ring that was long is given back when
-// it runs empty, so that an idle session costs little.
+// pop removes the head.
 func (r *ring[T]) pop() {
 	var zero T
 	*r.head() = zero
 	r.base++
 	r.n--
-	if r.n == 0 && len(r.buf) > small {
+	if r.n == 0 && len(r.buf) > roomy {
+		r.buf = nil
+	}
+}
+
+// trim gives back memory that an idle session has no use for.
+func (r *ring[T]) trim() {
+	if r.n == 0 && len(r.buf) > modest {
 		r.buf = nil
 	}
 }

@@ -1,0 +1,202 @@
+package broker
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// dial gives a peer over loopback TCP.
+func dial(t testing.TB, b *Broker, name string) *peer {
+	t.Helper()
+	nc, err := net.Dial("tcp", b.Addr(name).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	return newPeer(t, nc)
+}
+
+var loopback = []Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}
+
+func cpu() time.Duration {
+	var r syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// BenchmarkFanOut is one publisher of QoS 0 to 1 and 50 subscribers over
+// loopback TCP, 64-byte payload. One op is one published message. The CPU time
+// is that of both ends, since they share the process.
+func BenchmarkFanOut(b *testing.B) {
+	for _, n := range []int{1, 50} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			br := start(b, Options{Listeners: loopback})
+			frame, _ := pub("bench/topic/a", string(make([]byte, 64)), 0, 0).Append(nil, mqtt.V5)
+			done := make(chan error, n)
+			want := int64(b.N) * int64(len(frame))
+			for i := range n {
+				s := dial(b, br, "tcp")
+				s.connect(clean(fmt.Sprint("sub", i)))
+				s.subscribe(0, "bench/#")
+				_ = s.nc.SetReadDeadline(time.Time{})
+				go func() { done <- swallow(s.nc, want) }()
+			}
+			p := dial(b, br, "tcp")
+			p.connect(clean("pub"))
+			batch := make([]byte, 0, 200*len(frame))
+			before := cpu()
+			b.ResetTimer()
+			for sent := 0; sent < b.N; {
+				batch = batch[:0]
+				for range min(200, b.N-sent) {
+					batch = append(batch, frame...)
+					sent++
+				}
+				if _, err := p.nc.Write(batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			end := time.After(time.Minute)
+			for range n {
+				select {
+				case err := <-done:
+					if err != nil {
+						b.Fatal(err)
+					}
+				case <-end:
+					b.Fatalf("dropped: %v", br.Stats().Dropped)
+				}
+			}
+			b.StopTimer()
+			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "delivered/s")
+			b.ReportMetric(float64(cpu()-before)/float64(b.N*n), "cpu-ns/delivered")
+		})
+	}
+}
+
+func swallow(r io.Reader, n int64) error {
+	buf := make([]byte, 64<<10)
+	for n > 0 {
+		m, err := r.Read(buf)
+		if err != nil {
+			return err
+		}
+		n -= int64(m)
+	}
+	return nil
+}
+
+// BenchmarkQoS1 is one publisher with a window of 500 to one subscriber, each
+// message acknowledged on both sides.
+func BenchmarkQoS1(b *testing.B) {
+	br := start(b, Options{Listeners: loopback})
+	s := dial(b, br, "tcp")
+	s.connect(clean("sub"))
+	s.subscribe(1, "bench/#")
+	_ = s.nc.SetReadDeadline(time.Time{})
+	done := make(chan error, 1)
+	go func() { done <- acknowledge(s.nc, b.N) }()
+	p := dial(b, br, "tcp")
+	p.connect(clean("pub"))
+	const window = 500
+	acks := bufio.NewReaderSize(p.nc, 64<<10)
+	payload := string(make([]byte, 64))
+	before := cpu()
+	b.ResetTimer()
+	var batch []byte
+	for sent := 0; sent < b.N; {
+		n := min(window, b.N-sent)
+		batch = batch[:0]
+		for i := range n {
+			batch, _ = pub("bench/topic/a", payload, 1, uint16(i+1)).Append(batch, mqtt.V5)
+		}
+		if _, err := p.nc.Write(batch); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := acks.Discard(4 * n); err != nil {
+			b.Fatal(err)
+		}
+		sent += n
+	}
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "delivered/s")
+	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/delivered")
+}
+
+// acknowledge reads n messages of QoS 1 and answers them, a buffer at a time.
+func acknowledge(nc net.Conn, n int) error {
+	in := mqtt.NewReader(nc, 0)
+	var out []byte
+	var p mqtt.Publish
+	for n > 0 {
+		h, body, err := in.Next()
+		if err != nil {
+			return err
+		}
+		if err := p.Decode(h, body, mqtt.V5); err != nil {
+			return err
+		}
+		n--
+		out = mqtt.AppendAck(out, mqtt.V5, mqtt.TypePuback, p.PacketID, mqtt.Success)
+		if in.Buffered() == 0 || n == 0 {
+			if _, err := nc.Write(out); err != nil {
+				return err
+			}
+			out = out[:0]
+		}
+	}
+	return nil
+}
+
+// TestIdleConnection holds an idle connection to its budget of memory and
+// goroutines.
+func TestIdleConnection(t *testing.T) {
+	const n = 2000
+	b := start(t, Options{Listeners: loopback})
+	grown := func() (int, int) {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		t.Logf("heap %d stack %d", m.HeapAlloc, m.StackInuse)
+		return int(m.HeapInuse + m.StackInuse), runtime.NumGoroutine()
+	}
+	peers := make([]*peer, 0, n)
+	for range 8 { // what is needed once
+		dial(t, b, "tcp").connect(clean(""))
+	}
+	memory, routines := grown()
+	for i := range n {
+		p := &peer{t: t, version: mqtt.V5}
+		var err error
+		if p.nc, err = net.Dial("tcp", b.Addr("tcp").String()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.nc.Close() })
+		b, _ := (&mqtt.Connect{Version: mqtt.V5, ClientID: fmt.Sprint(i), KeepAlive: 60}).Append(nil, 0)
+		p.write(b)
+		if _, err := io.ReadFull(p.nc, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		peers = append(peers, p)
+	}
+	eventually(t, func() bool { return runtime.NumGoroutine() <= routines+n })
+	after, _ := grown()
+	each := (after - memory) / n
+	t.Logf("%d bytes a connection, both ends counted", each)
+	if each > 8<<10 {
+		t.Errorf("an idle connection costs %d bytes", each)
+	}
+	runtime.KeepAlive(peers)
+}
