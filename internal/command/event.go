@@ -106,9 +106,9 @@ type Effect string
 // The effects: publications on the device's command topic. SendRequest uses
 // the Epoch and Seq that the event brought.
 const (
-	SendRequest Effect = "send_request"
-	SendCancel  Effect = "send_cancel"
-	SendQuery   Effect = "send_query"
+	SendRequest Effect = "send_request" // the command itself, with the attempt's own seq
+	SendCancel  Effect = "send_cancel"  // CANCEL of the same tid
+	SendQuery   Effect = "send_query"   // QUERY: what became of this tid?
 )
 
 // Reason says why a command is where it is: a closed set. Stored; never change.
@@ -116,38 +116,38 @@ type Reason string
 
 // The reasons.
 const (
-	Requested         Reason = "requested"
-	Approved          Reason = "approved"
-	NotApproved       Reason = "not_approved"
-	ApprovalExpired   Reason = "approval_expired"   // nobody approved before deliver-by
-	DeliverByPassed   Reason = "deliver_by_passed"  // never sent in time
-	BrokerWouldNot    Reason = "broker_refused"     // the broker took none of the publications
-	TurnCame          Reason = "turn_came"          // first publication
-	NoAckYet          Reason = "no_ack_yet"         // published again: ack-by ran out
-	CameOnline        Reason = "device_came_online" // published or asked again: the device is back
-	AskedAgain        Reason = "asked_again"        // a person's retry
-	CancelAsked       Reason = "cancel_requested"
-	CancelledUnsent   Reason = "cancelled_before_sent"
-	Superseded        Reason = "superseded"
-	DeviceReceived    Reason = "device_received"
-	DeviceRunning     Reason = "device_running"
-	DeviceSucceeded   Reason = "device_succeeded"
-	DeviceFailed      Reason = "device_failed"
-	DeviceInterrupted Reason = "device_interrupted" // a reboot of the device broke it off
-	DeviceRejected    Reason = "device_rejected"
-	DeviceTooLate     Reason = "device_refused_late" // past notAfter, or overtaken: stale seq or epoch
-	DeviceNeverGotIt  Reason = "device_never_got_it" // asked, it knows nothing of the tid and will refuse it
-	DeviceCancelled   Reason = "device_cancelled"    // confirmed by the device
-	DeviceWontCancel  Reason = "device_wont_cancel"  // it goes on
-	NoAck             Reason = "no_ack"              // outcome unknown: ack-by ran out for the last time
-	HeartbeatMissed   Reason = "heartbeat_missed"    // outcome unknown: RUNNING stayed away
-	FinishByPassed    Reason = "finish_by_passed"    // outcome unknown: no result in time
-	CancelUnconfirmed Reason = "cancel_unconfirmed"  // outcome unknown: cancel sent, no word
-	OutcomeAsked      Reason = "outcome_asked"       // QUERY sent
-	NeverSettled      Reason = "never_settled"       // the settle window closed; unknown for ever
-	Contradiction     Reason = "contradicts_end"     // anomaly: another final word after the first
-	Unexpected        Reason = "unexpected_message"  // anomaly: about a command that was never sent
-	AfterClose        Reason = "after_settle_closed" // anomaly: an answer after the settle window
+	Requested         Reason = "requested"             // the command was made
+	Approved          Reason = "approved"              // somebody approved it
+	NotApproved       Reason = "not_approved"          // somebody denied it
+	ApprovalExpired   Reason = "approval_expired"      // nobody approved before deliver-by
+	DeliverByPassed   Reason = "deliver_by_passed"     // never sent in time
+	BrokerWouldNot    Reason = "broker_refused"        // the broker refused a publication; with expired: it took none of them
+	TurnCame          Reason = "turn_came"             // first publication
+	NoAckYet          Reason = "no_ack_yet"            // published again: ack-by ran out
+	CameOnline        Reason = "device_came_online"    // published or asked again: the device is back
+	AskedAgain        Reason = "asked_again"           // a person's retry
+	CancelAsked       Reason = "cancel_requested"      // the device is asked to give it up
+	CancelledUnsent   Reason = "cancelled_before_sent" // certainly not executed
+	Superseded        Reason = "superseded"            // a newer command took its place while it waited
+	DeviceReceived    Reason = "device_received"       // the device has it
+	DeviceRunning     Reason = "device_running"        // the device works on it
+	DeviceSucceeded   Reason = "device_succeeded"      // executed, in the device's own word
+	DeviceFailed      Reason = "device_failed"         // the device tried and failed
+	DeviceInterrupted Reason = "device_interrupted"    // a reboot of the device broke it off
+	DeviceRejected    Reason = "device_rejected"       // the device refused it: not executed
+	DeviceTooLate     Reason = "device_refused_late"   // past notAfter, or overtaken: stale seq or epoch
+	DeviceNeverGotIt  Reason = "device_never_got_it"   // asked, it knows nothing of the tid and will refuse it
+	DeviceCancelled   Reason = "device_cancelled"      // confirmed by the device
+	DeviceWontCancel  Reason = "device_wont_cancel"    // it goes on
+	NoAck             Reason = "no_ack"                // outcome unknown: ack-by ran out for the last time
+	HeartbeatMissed   Reason = "heartbeat_missed"      // outcome unknown: RUNNING stayed away
+	FinishByPassed    Reason = "finish_by_passed"      // outcome unknown: no result in time
+	CancelUnconfirmed Reason = "cancel_unconfirmed"    // outcome unknown: cancel sent, no word
+	OutcomeAsked      Reason = "outcome_asked"         // QUERY sent
+	NeverSettled      Reason = "never_settled"         // the settle window closed; unknown for ever
+	Contradiction     Reason = "contradicts_end"       // anomaly: another final word after the first
+	Unexpected        Reason = "unexpected_message"    // anomaly: about a command that was never sent
+	AfterClose        Reason = "after_settle_closed"   // anomaly: an answer after the settle window
 )
 
 // Reasons lists the closed set.

@@ -41,12 +41,12 @@ const (
 // Policy is how long things may take, and what is done about it. A command
 // keeps the policy that it was made with. Stored; never change the names.
 type Policy struct {
-	DeliverBy   Duration `json:"deliverBy"`           // creation until the device must not begin any more
-	AckBy       Duration `json:"ackBy"`               // a publication until its acknowledgement
-	Heartbeat   Duration `json:"heartbeat,omitempty"` // at most between two RUNNING; 0: none expected
-	FinishBy    Duration `json:"finishBy"`            // first publication until the result
-	Settle      Duration `json:"settle"`              // how long a late answer still counts after timed_out
-	Backoff     Backoff  `json:"backoff"`
+	DeliverBy   Duration `json:"deliverBy"`            // creation until the device must not begin any more
+	AckBy       Duration `json:"ackBy"`                // a publication until its acknowledgement
+	Heartbeat   Duration `json:"heartbeat,omitempty"`  // at most between two RUNNING; 0: none expected
+	FinishBy    Duration `json:"finishBy"`             // first publication until the result
+	Settle      Duration `json:"settle"`               // how long a late answer still counts after timed_out
+	Backoff     Backoff  `json:"backoff"`              // how the wait between publications grows
 	MaxAttempts int      `json:"maxAttempts"`          // publications without an answer while the device is online
 	Jitter      float64  `json:"jitter,omitempty"`     // share of the wait, 0 to 1, added or taken away
 	Supersede   bool     `json:"supersede,omitempty"`  // a newer one of the same name replaces it while it waits
