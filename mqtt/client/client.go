@@ -47,7 +47,9 @@ type Client struct {
 	inbox      ring.Queue[*Delivery]
 	inboxZeros int // of QoS 0
 	inboxBytes int
-	paused     bool // the connection is gone; what waits may come again
+	epoch      uint64 // counts connections
+	unacked    int    // shown to OnMessage in this epoch, without Ack yet
+	paused     bool   // the connection is gone; what waits may come again
 	arrived    sync.Cond
 	drained    sync.Cond // the reader waits for room, in the inbox or in the link's buffer
 
@@ -71,6 +73,11 @@ type finished struct {
 	result Result
 }
 
+// hardReceiveMaximum is how many unacknowledged messages make us say that the
+// server exceeded our Receive Maximum. It is not the one we ask for: see
+// deliverable.
+const hardReceiveMaximum = 65535
+
 // New checks the options and loads the store. It does not connect; Start does.
 func New(opts Options) (*Client, error) {
 	opts, err := opts.complete()
@@ -84,15 +91,11 @@ func New(opts Options) (*Client, error) {
 	if opts.Dial != nil {
 		servers = []server{{}}
 	}
-	maximum := int(opts.ReceiveMaximum)
-	if opts.Version == mqtt.V311 {
-		maximum = 0
-	}
 	c := &Client{
 		opts: opts, servers: servers,
 		done: make(chan struct{}), changed: make(chan struct{}),
 		snd:      flow.NewSender(opts.Version, opts.MaxQueued, opts.MaxQueuedBytes),
-		rcv:      flow.NewReceiver(opts.Version, maximum),
+		rcv:      flow.NewReceiver(opts.Version, hardReceiveMaximum),
 		clientID: opts.ClientID,
 		subCalls: make(map[uint16]*subCall),
 		requests: requests{topic: opts.ResponseTopic},
@@ -245,10 +248,7 @@ func (c *Client) step() {
 		c.finish(c.calls.Pop(), resultOf(&c.outcomes[i]))
 	}
 	clear(c.outcomes)
-	if c.room != nil {
-		close(c.room)
-		c.room = nil
-	}
+	c.madeRoom()
 	if c.stopping && c.snd.Len() == 0 {
 		c.notify()
 	}
@@ -307,9 +307,6 @@ func (c *Client) abandon() {
 	c.stopped = true
 	c.results.Broadcast()
 	c.arrived.Broadcast()
-	if c.room != nil {
-		close(c.room)
-		c.room = nil
-	}
+	c.madeRoom()
 	c.notify()
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"github.com/wilco-iot/wilco/mqtt"
-	"github.com/wilco-iot/wilco/mqtt/client/internal/flow"
 	"github.com/wilco-iot/wilco/mqtt/client/internal/ring"
 )
 
@@ -15,16 +14,15 @@ func (c *Client) deliverLoop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		for !c.stopped && (c.inbox.Len() == 0 || c.paused) {
+		for !c.stopped && !c.deliverable() {
 			c.arrived.Wait()
 		}
 		if c.stopped {
 			return
 		}
-		d := c.inbox.Pop()
-		c.inboxBytes -= len(d.Payload)
-		if d.QoS == mqtt.AtMostOnce {
-			c.inboxZeros--
+		d := c.fromInbox()
+		if d.QoS > mqtt.AtMostOnce && d.epoch == c.epoch {
+			c.unacked++
 		}
 		if c.link != nil && c.link.readerWaits {
 			c.drained.Broadcast()
@@ -35,16 +33,58 @@ func (c *Client) deliverLoop() {
 	}
 }
 
+// deliverable reports whether the next message may be shown to OnMessage. Not
+// more than our Receive Maximum are shown without an Ack, also if the server
+// sends more: MQTT 3.1.1 knows no limit, and Mosquitto 2.0 forgets that of
+// MQTT 5 when it resumes a session. mu is held.
+func (c *Client) deliverable() bool {
+	if c.inbox.Len() == 0 || c.paused {
+		return false
+	}
+	d := *c.inbox.At(c.inbox.First())
+	return d.QoS == mqtt.AtMostOnce || c.unacked < int(c.opts.ReceiveMaximum)
+}
+
+// toInbox puts a message where OnMessage finds it. mu is held.
+func (c *Client) toInbox(d *Delivery) {
+	d.epoch = c.epoch
+	if d.QoS == mqtt.AtMostOnce {
+		c.inboxZeros++
+	}
+	c.inboxBytes += d.size()
+	c.inbox.Push(d)
+	c.arrived.Signal()
+}
+
+func (c *Client) fromInbox() *Delivery {
+	d := c.inbox.Pop()
+	c.inboxBytes -= d.size()
+	if d.QoS == mqtt.AtMostOnce {
+		c.inboxZeros--
+	}
+	return d
+}
+
 // ack passes an acknowledgement of the application to the core.
-func (c *Client) ack(t flow.Ticket) {
+func (c *Client) ack(d *Delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l := c.live()
-	if l == nil {
-		c.rcv.Ack(nil, t) // nothing leaves, but a QoS 2 message is known to be done
+	if d.acked {
 		return
 	}
-	l.out = c.rcv.Ack(l.out, t)
+	d.acked = true
+	if d.epoch == c.epoch {
+		if c.unacked == int(c.opts.ReceiveMaximum) {
+			c.arrived.Signal()
+		}
+		c.unacked--
+	}
+	l := c.live()
+	if l == nil {
+		c.rcv.Ack(nil, d.ticket) // nothing leaves, but a QoS 2 message is known to be done
+		return
+	}
+	l.out = c.rcv.Ack(l.out, d.ticket)
 	if len(l.out) > 0 {
 		l.ready.Signal()
 	}
@@ -56,15 +96,15 @@ func (c *Client) ack(t flow.Ticket) {
 func (c *Client) dropInbox() {
 	var rest ring.Queue[*Delivery]
 	for c.inbox.Len() > 0 {
-		d := c.inbox.Pop()
-		if d.QoS == mqtt.AtMostOnce {
+		if d := c.fromInbox(); d.QoS == mqtt.AtMostOnce {
 			rest.Push(d)
-			continue
+		} else {
+			c.rcv.Forget(d.ticket)
 		}
-		c.inboxBytes -= len(d.Payload)
-		c.rcv.Forget(d.ticket)
 	}
-	c.inbox = rest
+	for rest.Len() > 0 {
+		c.toInbox(rest.Pop())
+	}
 }
 
 // resultLoop is the goroutine that calls the functions given to PublishAsync.
@@ -79,9 +119,7 @@ func (c *Client) resultLoop() {
 			return
 		}
 		f := c.finished.Pop()
-		if c.room != nil {
-			c.madeRoom()
-		}
+		c.madeRoom()
 		c.mu.Unlock()
 		f.done(f.result)
 		c.mu.Lock()

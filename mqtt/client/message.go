@@ -48,7 +48,12 @@ type Delivery struct {
 
 	client *Client
 	ticket flow.Ticket
+	epoch  uint64 // the connection it came by
+	acked  bool   // guarded by the client's mutex
 }
+
+// size is what the delivery costs while it waits, in bytes.
+func (d *Delivery) size() int { return deliverySize + len(d.Payload) + len(d.CorrelationData) }
 
 // Ack says that the message is processed, and must be called for each delivery
 // with QoS 1 or 2, or the server will stop sending when the Receive Maximum is
@@ -62,7 +67,7 @@ type Delivery struct {
 // its Ack counts on the new connection.
 func (d *Delivery) Ack() {
 	if d.client != nil && d.QoS > mqtt.AtMostOnce {
-		d.client.ack(d.ticket)
+		d.client.ack(d)
 	}
 }
 

@@ -276,10 +276,10 @@ func testResume(t *testing.T, address string, v mqtt.Version, qos mqtt.QoS) {
 		Dial: far.dial, Version: v, ClientID: "rs" + topic, SessionExpiry: time.Hour, Backoff: backoff, ReceiveMaximum: 50,
 		Subscriptions: []mqtt.Subscription{{Filter: topic, QoS: qos}},
 		OnMessage: func(d *client.Delivery) {
-			if len(order)%(count/cuts) == count/cuts/2 {
+			s := string(d.Payload)
+			if last[s] == 0 && len(last)%(count/cuts) == count/cuts/2 {
 				far.cut()
 			}
-			s := string(d.Payload)
 			order = append(order, s)
 			last[s] = len(order)
 			d.Ack()

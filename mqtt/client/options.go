@@ -40,9 +40,8 @@ type Options struct {
 	// the renewal of subscriptions. Default 10 s.
 	ConnectTimeout time.Duration
 
-	// ReceiveMaximum is how many unacknowledged deliveries the server may have
-	// with us. Default 1,024. In MQTT 3.1.1, which has no such limit, reading
-	// stops while so many wait for OnMessage.
+	// ReceiveMaximum is how many unacknowledged deliveries OnMessage is shown;
+	// an MQTT 5 server is told, and sends no more. Default 1,024.
 	ReceiveMaximum uint16
 	// MaximumPacketSize is the largest packet we take, in bytes. Default 1 MiB.
 	MaximumPacketSize uint32
@@ -72,8 +71,10 @@ type Options struct {
 	ResponseTopic string
 
 	// OnMessage is called for each message by one goroutine, in the order of
-	// receipt. It may block: that holds back the server. Nil: every message is
-	// acknowledged and dropped.
+	// receipt. It may block: that holds back the server, by its window for QoS 1
+	// and 2. Reading goes on, so that answers to our own publishes come in, until
+	// 4,096 messages of QoS 0 or 16 MiB wait. Nil: every message is acknowledged
+	// and dropped.
 	OnMessage func(*Delivery)
 	// OnUp is called when connected and subscribed, and OnDown when that has
 	// ended, in turn, by one goroutine. They must return soon: keep-alive and

@@ -8,10 +8,12 @@ import (
 )
 
 const (
-	// inboxZeros and inboxBytes bound the QoS 0 messages that wait for
-	// OnMessage, by number and by all that waits in bytes.
+	// maxInbox and maxInboxZeros bound what waits for OnMessage: everything in
+	// bytes, and QoS 0 in number.
+	maxInbox      = 16 << 20
 	maxInboxZeros = 4096
-	maxInboxBytes = 16 << 20
+	// deliverySize is what a delivery costs beside its bytes.
+	deliverySize = 256
 	// maxTopics is how many topic names a connection keeps to hand out again.
 	maxTopics    = 1024
 	maxTopicSize = 256
@@ -154,28 +156,19 @@ func (c *Client) receivePublish(l *link, p *mqtt.Publish) error {
 		c.answerRequest(d)
 		return nil
 	}
-	if d.QoS == mqtt.AtMostOnce {
-		c.inboxZeros++
-	}
-	c.inboxBytes += len(d.Payload)
-	c.inbox.Push(d)
-	c.arrived.Signal()
+	c.toInbox(d)
 	return nil
 }
 
-// inboxFull reports whether reading must wait before d is taken. With MQTT 5 a
-// QoS 1 or 2 message always has room: the server keeps to our Receive Maximum.
-// mu is held.
+// inboxFull reports whether reading must wait before d is taken. mu is held.
 func (c *Client) inboxFull(d *Delivery) bool {
 	switch {
-	case c.requests.owns(d.Topic):
-		return false // it does not go into the inbox
-	case d.QoS > mqtt.AtMostOnce && c.opts.Version == mqtt.V5:
+	case c.inbox.Len() == 0 || c.requests.owns(d.Topic): // the latter goes past the inbox
 		return false
-	case d.QoS > mqtt.AtMostOnce && c.inbox.Len() >= int(c.opts.ReceiveMaximum):
+	case d.QoS == mqtt.AtMostOnce && c.inboxZeros >= maxInboxZeros:
 		return true
 	}
-	return c.inboxZeros >= maxInboxZeros || c.inbox.Len() > 0 && c.inboxBytes+len(d.Payload) > maxInboxBytes
+	return c.inboxBytes+d.size() > maxInbox
 }
 
 // delivery copies a packet out of the reader's buffer.

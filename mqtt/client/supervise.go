@@ -250,6 +250,7 @@ func (c *Client) establish(l *link, connack *mqtt.Connack) {
 	limits.ReceiveMaximum = min(limits.ReceiveMaximum, c.opts.MaxInflight)
 	c.snd.Up(limits, connack.SessionPresent)
 	c.paused = false
+	c.epoch, c.unacked = c.epoch+1, 0
 	c.arrived.Signal()
 	// The publishes that wait are not yet pumped: SUBSCRIBE goes first, so that
 	// an answer to one of them finds its subscription made.
