@@ -1,0 +1,26 @@
+package demo
+
+import (
+	"encoding/json"
+	"log/slog"
+	"testing"
+	"time"
+)
+
+func TestEveryCommandOfTheDemoEndsInAStateThatIsTrue(t *testing.T) {
+	o := Options{For: 6 * time.Second, Devices: 40, Seed: 7,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))}
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := json.MarshalIndent(r, "", "  ")
+	t.Logf("%s", text)
+	if !r.Good() {
+		t.Error("the auditor found something wrong")
+	}
+	f := r.Faults
+	if r.Commands["executed"] == 0 || r.Reboots == 0 || f.CommandsLost+f.AnswersLost == 0 || f.AnswersReordered == 0 || f.CommandsDuplicated == 0 {
+		t.Error("the demo was too quiet to prove anything")
+	}
+}
