@@ -19,7 +19,7 @@ func (r *run) stop() error {
 		return err
 	}
 	if m, ok := r.status(wire.Status{TS: r.cfg.Clock()}); ok && r.up {
-		if err := r.client.Publish(ctx, m); err != nil {
+		if err := r.client.PublishAsync(m, nil); err != nil { // Stop waits for it
 			r.cfg.Logger.Warn("device: cannot say that it goes offline", "error", err)
 		}
 	}
