@@ -68,7 +68,7 @@ func (r *Receiver) Down() {
 // delivered.
 func (r *Receiver) Publish(out []byte, id uint16, qos mqtt.QoS) (_ []byte, t Ticket, deliver bool, err error) {
 	h := r.held[id]
-	if qos == mqtt.ExactlyOnce && h != nil && !h.acked && r.debts.Holds(h.debt) {
+	if qos == mqtt.ExactlyOnce && h != nil && r.debts.Holds(h.debt) {
 		return out, t, false, nil // the one PUBREC that is owed answers both
 	}
 	if r.maximum > 0 && r.busy >= r.maximum { // [MQTT-3.3.4-9]
