@@ -214,7 +214,7 @@ func (m *member) boot(ctx context.Context) error {
 		Heartbeat: m.f.opt.Heartbeat, Firmware: "sim-1", Dial: m.dial, StopTimeout: 2 * time.Second,
 		Observer: device.Observer{
 			Executed: func(r wire.Result) { m.ended(r.TID, r.Status) },
-			Refused:  func(tid string, _ wire.Reason) { m.ended(tid, wire.Rejected) },
+			Refused:  m.refused,
 		},
 	})
 	if err != nil {
@@ -295,6 +295,14 @@ func (m *member) effect(tid string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.log.Effects = append(m.log.Effects, tid)
+}
+
+func (m *member) refused(tid string, why wire.Reason) {
+	if why.Code == wire.ReasonCancelled {
+		m.ended(tid, wire.Cancelled) // before it began
+		return
+	}
+	m.ended(tid, wire.Rejected)
 }
 
 func (m *member) ended(tid, status string) {
