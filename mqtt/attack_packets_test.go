@@ -260,6 +260,9 @@ func TestC20_MaximumPacketSize(t *testing.T) {
 	}
 	_, _, err = NewReader(bytes.NewReader(wire), len(wire)-1).Next()
 	wantCode(t, err, PacketTooLarge)
+	beyond := &Publish{Topic: []byte("t"), Payload: make([]byte, maxRemaining)} // never touched, so it costs nothing
+	_, err = beyond.Append(nil, V5)
+	wantCode(t, err, PacketTooLarge)
 }
 
 func TestD01_BadFilters(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 // The benchmarks of the hot path, and their Paho twins: the same packet, the
 // same 256 bytes of payload.
 
-const benchTopic = "wilco/plant-07/press-0042/result"
+const benchTopic = "wilco/plant-07/press-042/result"
 
 func benchPublish(properties bool) *Publish {
 	p := &Publish{
@@ -182,8 +182,15 @@ func BenchmarkReader(b *testing.B) {
 
 func BenchmarkMatch(b *testing.B) {
 	for b.Loop() {
-		if !Match("wilco/+/press-0042/#", benchTopic) {
+		if !Match("wilco/+/press-042/#", benchTopic) {
 			b.Fatal("no match")
 		}
+	}
+}
+
+func BenchmarkAppendAck(b *testing.B) {
+	buf := make([]byte, 0, 16)
+	for b.Loop() {
+		buf = AppendAck(buf[:0], V5, TypePuback, 4711, Success)
 	}
 }

@@ -78,9 +78,9 @@ func checkConnectFlags(flags byte, v Version) *Error {
 	switch {
 	case flags&connectReserved != 0: // [MQTT-3.1.2-3]
 		return malformed("reserved connect flag")
-	case flags&connectWill == 0 && flags&connectWillBits != 0: // [MQTT-3.1.2-11] [MQTT-3.1.2-13]
+	case flags&connectWill == 0 && flags&connectWillBits != 0: // [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15 v3.1.1]
 		return malformed("will QoS or retain without will")
-	case flags>>3&3 == 3: // [MQTT-3.1.2-12]
+	case flags>>3&3 == 3: // [MQTT-3.1.2-12] [MQTT-3.1.2-14 v3.1.1]
 		return malformed("will QoS 3")
 	case v == V311 && flags&connectPassword != 0 && flags&connectUsername == 0: // [MQTT-3.1.2-22 v3.1.1]
 		return malformed("password without user name")
@@ -143,10 +143,10 @@ func (p *Connect) decodePayload(c *cursor, flags byte) {
 		p.Will = &Will{QoS: QoS(flags >> 3 & 3), Retain: flags&connectWillRetain != 0}
 		p.Will.decode(c, p.Version)
 	}
-	if p.HasUsername = flags&connectUsername != 0; p.HasUsername { // [MQTT-3.1.2-17]
-		p.Username = c.string("user name") // [MQTT-3.1.3-12]
+	if p.HasUsername = flags&connectUsername != 0; p.HasUsername { // [MQTT-3.1.2-17] [MQTT-3.1.2-19 v3.1.1]
+		p.Username = c.string("user name") // [MQTT-3.1.3-12] [MQTT-3.1.3-11 v3.1.1]
 	}
-	if p.HasPassword = flags&connectPassword != 0; p.HasPassword { // [MQTT-3.1.2-19]
+	if p.HasPassword = flags&connectPassword != 0; p.HasPassword { // [MQTT-3.1.2-19] [MQTT-3.1.2-21 v3.1.1]
 		p.Password = c.bytes("password")
 	}
 }
@@ -179,9 +179,9 @@ func (p *Connect) check(e *encoder) {
 		e.fail(&Error{ClientIdentifierNotValid, "empty client identifier without clean session"})
 	case p.AuthData != nil && p.AuthMethod == "":
 		e.fail(protocolError("authentication data without method"))
-	case !p.HasUsername && p.Username != "": // [MQTT-3.1.2-16]
+	case !p.HasUsername && p.Username != "": // [MQTT-3.1.2-16] [MQTT-3.1.2-18 v3.1.1]
 		e.fail(malformed("user name without HasUsername"))
-	case !p.HasPassword && len(p.Password) != 0: // [MQTT-3.1.2-18]
+	case !p.HasPassword && len(p.Password) != 0: // [MQTT-3.1.2-18] [MQTT-3.1.2-20 v3.1.1]
 		e.fail(malformed("password without HasPassword"))
 	}
 }

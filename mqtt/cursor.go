@@ -59,7 +59,8 @@ func (c *cursor) u32(what string) uint32 {
 	return v
 }
 
-// packetID reads a packet identifier, which is never zero [MQTT-2.2.1-3].
+// packetID reads a packet identifier, which is never zero [MQTT-2.2.1-3]
+// [MQTT-2.2.1-4] [MQTT-2.3.1-1 v3.1.1].
 func (c *cursor) packetID() uint16 {
 	id := c.u16("packet identifier")
 	if id == 0 && c.err == nil {

@@ -58,6 +58,12 @@
 // What only a connection can judge is left to it: who may send a packet and
 // when, limits that were agreed on, and what a topic alias stands for.
 //
+// # Clauses
+//
+// Comments name the statement that a line obeys, as [MQTT-3.3.1-4] of MQTT 5.0
+// or [MQTT-3.1.2-22 v3.1.1]. Where both versions number the same rule alike it
+// is named once.
+//
 // # Concurrency
 //
 // Functions are safe for concurrent use, and so is a Template. Packets and

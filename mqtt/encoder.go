@@ -89,7 +89,8 @@ func (e *encoder) varint(v int) {
 	e.dst = appendVarint(e.dst, v)
 }
 
-// packetID writes a packet identifier, which is never zero [MQTT-2.2.1-3].
+// packetID writes a packet identifier, which is never zero [MQTT-2.2.1-3]
+// [MQTT-2.2.1-4] [MQTT-2.3.1-1 v3.1.1].
 func (e *encoder) packetID(id uint16) {
 	if id == 0 {
 		e.fail(protocolError("packet identifier 0"))

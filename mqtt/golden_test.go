@@ -3,7 +3,9 @@ package mqtt
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -204,4 +206,55 @@ func TestAppendGrowsOnce(t *testing.T) {
 			t.Errorf("Append allocates %v times with room in the buffer", n)
 		}
 	})
+}
+
+// TestAppendRefusesBadText puts text that Decode would refuse into each text
+// field of each golden packet in turn.
+func TestAppendRefusesBadText(t *testing.T) {
+	binary := []string{"Payload", "CorrelationData", "Password", "AuthData", "Data", "Reasons", "SubscriptionIDs"}
+	fields := 0
+	var try func(t *testing.T, g *golden, root Packet, v reflect.Value)
+	try = func(t *testing.T, g *golden, root Packet, v reflect.Value) {
+		refused := func(bad reflect.Value) {
+			old := reflect.ValueOf(v.Interface())
+			v.Set(bad)
+			if out, err := root.Append([]byte("x"), g.v); err == nil || string(out) != "x" {
+				t.Errorf("%+v: encoded", root)
+			}
+			v.Set(old)
+			fields++
+		}
+		switch v.Kind() {
+		case reflect.Pointer:
+			if !v.IsNil() {
+				try(t, g, root, v.Elem())
+			}
+		case reflect.Struct:
+			for i := range v.NumField() {
+				if !slices.Contains(binary, v.Type().Field(i).Name) {
+					try(t, g, root, v.Field(i))
+				}
+			}
+		case reflect.String:
+			refused(reflect.ValueOf("a\xff"))
+			refused(reflect.ValueOf("a\x00"))
+			refused(reflect.ValueOf(strings.Repeat("x", 65536)))
+		case reflect.Slice:
+			if v.Type().Elem().Kind() == reflect.Uint8 && v.Len() > 0 {
+				refused(reflect.ValueOf([]byte("a\xff")))
+				refused(reflect.ValueOf(bytes.Repeat([]byte("x"), 65536)))
+				return
+			}
+			for i := range v.Len() {
+				try(t, g, root, v.Index(i))
+			}
+		}
+	}
+	forGoldens(t, func(t *testing.T, g *golden, wire []byte) {
+		p := accepts(t, g.v, wire)
+		try(t, g, p, reflect.ValueOf(p))
+	})
+	if fields < 100 {
+		t.Errorf("only %d fields were tried", fields)
+	}
 }

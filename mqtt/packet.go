@@ -130,7 +130,7 @@ func flagsOf(t Type) byte {
 }
 
 // checkHeader refuses a type that does not exist and flag bits that are not as
-// prescribed [MQTT-2.1.3-1] [MQTT-2.2.2-2 v3.1.1].
+// prescribed [MQTT-2.1.3-1] [MQTT-2.2.2-1 v3.1.1] [MQTT-2.2.2-2 v3.1.1].
 func checkHeader(t Type, flags byte) *Error {
 	if t == 0 || t > TypeAuth {
 		return malformed("packet type 0 is reserved")

@@ -63,7 +63,7 @@ func (p *Publish) Decode(h Header, body []byte, v Version) error {
 			c.fail(err)
 		}
 	}
-	if p.QoS != 0 { // [MQTT-2.2.1-2]
+	if p.QoS != 0 { // [MQTT-2.2.1-2] [MQTT-2.3.1-5 v3.1.1]
 		p.PacketID = c.packetID()
 	}
 	if v == V5 {

@@ -16,28 +16,33 @@ const (
 )
 
 // validText tells whether b is UTF-8 without surrogates and overlong forms
-// [MQTT-1.5.4-1] and without NUL [MQTT-1.5.4-2]. Every other character is
-// taken as it is: U+FEFF is kept [MQTT-1.5.4-3], and so are control characters
+// [MQTT-1.5.4-1] [MQTT-1.5.3-1 v3.1.1] and without NUL [MQTT-1.5.4-2]
+// [MQTT-1.5.3-2 v3.1.1]. Every other character is
+// taken as it is: U+FEFF is kept [MQTT-1.5.4-3] [MQTT-1.5.3-3 v3.1.1],
+// and so are control characters
 // and non-characters, in all fields alike.
 func validText(b []byte) bool {
-	for len(b) >= 8 {
-		// Eight ASCII bytes at a time. A byte is suspect when its high bit is
-		// set or when subtracting one borrows, which for ASCII means zero.
-		w := binary.LittleEndian.Uint64(b)
+	if len(b) < 8 {
+		for _, c := range b {
+			if c == 0 || c >= utf8.RuneSelf {
+				return validTextSlow(b)
+			}
+		}
+		return true
+	}
+	// Eight ASCII bytes at a time, the last eight perhaps partly again. A byte
+	// is suspect when its high bit is set, or when subtracting one borrows,
+	// which in ASCII only NUL does.
+	for i := 0; ; i += 8 {
+		i = min(i, len(b)-8)
+		w := binary.LittleEndian.Uint64(b[i:])
 		if (w|(w-lowBits))&highBits != 0 {
 			return validTextSlow(b)
 		}
-		b = b[8:]
-	}
-	for i, c := range b {
-		if c >= utf8.RuneSelf {
-			return validTextSlow(b[i:])
-		}
-		if c == 0 {
-			return false
+		if i == len(b)-8 {
+			return true
 		}
 	}
-	return true
 }
 
 func validTextSlow(b []byte) bool {

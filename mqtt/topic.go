@@ -41,16 +41,28 @@ func checkTopic(b []byte) *Error {
 	rest := b
 	for len(rest) >= 8 {
 		w := binary.LittleEndian.Uint64(rest)
-		if w&highBits != 0 {
+		if suspect(w) {
 			return checkTopicSlow(rest, levels)
 		}
-		if zeroBytes(w)|zeroBytes(w^(lowBits*'+'))|zeroBytes(w^(lowBits*'#')) != 0 {
-			return checkTopicSlow(rest, levels)
-		}
-		levels += bits.OnesCount64(zeroBytes(w ^ (lowBits * '/')))
+		levels += bits.OnesCount64(zeroBytes(w ^ lowBits*'/'))
 		rest = rest[8:]
 	}
+	if len(b) >= 8 && len(rest) > 0 {
+		// The rest once more as part of the last eight bytes. Of the slashes
+		// only those in the rest are new: its bytes are the upper ones of w.
+		w := binary.LittleEndian.Uint64(b[len(b)-8:])
+		if suspect(w) {
+			return checkTopicSlow(rest, levels)
+		}
+		levels += bits.OnesCount64(zeroBytes(w^lowBits*'/') >> (64 - 8*len(rest)))
+		rest = nil
+	}
 	return checkTopicSlow(rest, levels)
+}
+
+// suspect tells whether w has a byte that is not ASCII, or NUL, + or #.
+func suspect(w uint64) bool {
+	return w&highBits != 0 || zeroBytes(w)|zeroBytes(w^lowBits*'+')|zeroBytes(w^lowBits*'#') != 0
 }
 
 // zeroBytes marks the high bit of each zero byte of w, whose bytes are all

@@ -24,7 +24,7 @@ func (w *Will) decode(c *cursor, v Version) {
 	}
 	topic := c.bytes("will topic")
 	if c.err == nil {
-		if err := checkTopic(topic); err != nil { // [MQTT-3.1.3-11]
+		if err := checkTopic(topic); err != nil { // [MQTT-3.1.3-11] [MQTT-3.1.3-10 v3.1.1]
 			c.fail(&Error{err.Code, "will " + err.Text})
 		}
 	}
