@@ -42,6 +42,8 @@ type server struct {
 	retained []bool    // of each in said
 	wills    int       // connections that ended without DISCONNECT
 	seq      int64
+	total    int           // documents ever said
+	heard    chan struct{} // if set, gets a token for each of them, or for several
 }
 
 func (s *server) dial(context.Context) (net.Conn, error) {
@@ -123,6 +125,11 @@ func (s *server) took(p *mqtt.Publish) {
 	}
 	s.said = append(s.said, up)
 	s.retained = append(s.retained, p.Retain)
+	s.total++
+	select {
+	case s.heard <- struct{}{}:
+	default:
+	}
 }
 
 func (s *server) write(conn net.Conn, p mqtt.Packet) {
