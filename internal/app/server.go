@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/internal/api"
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/fleet/authority"
@@ -50,16 +52,13 @@ type Options struct {
 	BrokerVersion mqtt.Version // default mqtt.V5
 	BrokerTLS     *tls.Config
 
+	Profile   string         // of devices that name none; "" means wilco
 	Root      string         // first level of the topics; "" means wilco
 	Policy    command.Policy // of commands that name none
 	Retention time.Duration  // ended commands are kept so long; 0 means 30 days
 	Version   string         // of the program
 	Logger    *slog.Logger   // default slog.Default
 }
-
-// TokenFile is where the first admin token is left in the data directory, for
-// the command line on the same machine.
-const TokenFile = "admin.token"
 
 const (
 	defaultRetention = 30 * 24 * time.Hour
@@ -141,6 +140,9 @@ func (s *Server) start(ctx context.Context) error {
 		return fmt.Errorf("root: %w", err)
 	}
 	profiles := []wire.Profile{wilco, wire.Atlas()}
+	if s.opt.Profile == wire.Atlas().Name() {
+		slices.Reverse(profiles) // the first is the default
+	}
 
 	if s.Store, err = sqlite.Open(filepath.Join(s.opt.Data, "wilco.db"), sqlite.Options{}); err != nil {
 		return err
@@ -224,7 +226,7 @@ func (s *Server) keepFirstToken(ctx context.Context) error {
 		return err
 	}
 	s.firstToken = token
-	if err := os.WriteFile(filepath.Join(s.opt.Data, TokenFile), []byte(token+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.opt.Data, config.TokenFile), []byte(token+"\n"), 0o600); err != nil {
 		return fmt.Errorf("first token: %w", err)
 	}
 	return nil

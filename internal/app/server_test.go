@@ -16,6 +16,7 @@ import (
 	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/device"
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/wire"
@@ -66,7 +67,9 @@ func TestACommandGoesThroughTheWholeServerAndSurvivesARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Handle("open", func(_ context.Context, r *device.Request) (any, error) { return map[string]string{"got": string(r.Params)}, nil })
+	d.Handle("open", func(_ context.Context, r *device.Request) (any, error) {
+		return map[string]string{"got": string(r.Params)}, nil
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
@@ -86,7 +89,7 @@ func TestTheFirstTokenOpensTheAPIAndIsPrivate(t *testing.T) {
 	data := t.TempDir()
 	s := startServer(t, data)
 	defer stopServer(t, s)
-	file := filepath.Join(data, TokenFile)
+	file := filepath.Join(data, config.TokenFile)
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v %v", info, err)

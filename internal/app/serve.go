@@ -1,0 +1,143 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/internal/config"
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// stopWithin bounds a clean stop.
+const stopWithin = 15 * time.Second
+
+// Serve runs a server as c says until ctx ends, and stops it in good order. It
+// writes one line to out when requests are answered:
+//
+//	ready http=127.0.0.1:8080 tcp=127.0.0.1:1883
+//
+// and, at the first start over a data directory, one before it with the admin
+// token that it has made.
+func Serve(ctx context.Context, c config.Config, version string, out io.Writer, log *slog.Logger) error {
+	o, err := options(c)
+	if err != nil {
+		return err
+	}
+	o.Version, o.Logger = version, log
+	s := New(o)
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	if token := s.FirstToken(); token != "" {
+		fmt.Fprintf(out, "first admin token: %s (kept in %s/%s; shown only now)\n", token, c.Data, config.TokenFile)
+	}
+	fmt.Fprintf(out, "ready http=%s%s\n", s.HTTPAddr(), addresses(s.MQTTAddr, o.Listeners))
+	var died error
+	select {
+	case <-ctx.Done():
+	case died = <-s.Fatal():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	return errors.Join(died, s.Stop(stop))
+}
+
+// options translates the settings.
+func options(c config.Config) (Options, error) {
+	o := Options{Data: c.Data, HTTP: c.HTTP.Address, Profile: c.Profile, Root: c.Root, Policy: c.Policy.Command(),
+		Retention: c.Retention.D(), Broker: c.Broker.URL}
+	if c.Broker.Version == "3.1.1" {
+		o.BrokerVersion = mqtt.V311
+	}
+	if o.Broker != "" {
+		if _, err := url.Parse(o.Broker); err != nil {
+			return o, fault.Field("broker.url", "is not a URL like mqtt://user:password@host:1883")
+		}
+		return o, nil
+	}
+	var err error
+	o.Listeners, err = listeners(c.MQTT.TCP, c.MQTT.WS, c.MQTT.TLS.Address, c.MQTT.TLS.Cert, c.MQTT.TLS.Key)
+	return o, err
+}
+
+// listeners are those whose address is not empty.
+func listeners(tcp, ws, secure, cert, key string) ([]broker.Listener, error) {
+	var ls []broker.Listener
+	if tcp != "" {
+		ls = append(ls, broker.Listener{Name: "tcp", Network: "tcp", Address: tcp})
+	}
+	if ws != "" {
+		ls = append(ls, broker.Listener{Name: "ws", Network: "ws", Address: ws})
+	}
+	if secure != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fault.Wrap(err, fault.Invalid, "the certificate %q and key %q cannot be used: %v", cert, key, err)
+		}
+		ls = append(ls, broker.Listener{Name: "tls", Network: "tls", Address: secure,
+			TLS: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}})
+	}
+	return ls, nil
+}
+
+// BrokerOptions configure a broker that runs alone.
+type BrokerOptions struct {
+	TCP, WS, TLS string // addresses; "" means no such listener
+	Cert, Key    string // of TLS, PEM files
+	// Data is the directory of what the broker keeps. At present that is nothing:
+	// sessions and queues are in memory.
+	Data      string
+	Anonymous bool              // everybody may do everything
+	Users     map[string]string // name to password; each may do everything
+}
+
+// RunBroker runs a broker until ctx ends, and stops it in good order. It writes
+// one line to out when it accepts connections: ready tcp=127.0.0.1:1883 ...
+func RunBroker(ctx context.Context, o BrokerOptions, out io.Writer, log *slog.Logger) error {
+	ls, err := listeners(o.TCP, o.WS, o.TLS, o.Cert, o.Key)
+	switch {
+	case err != nil:
+		return err
+	case len(ls) == 0:
+		return fault.Field("tcp", "no listener: give an address with --tcp, --ws or --tls")
+	case !o.Anonymous && len(o.Users) == 0:
+		return fault.Field("user", "nobody could connect: give --user name:password, or --anonymous to let everybody in")
+	}
+	if o.Data != "" {
+		log.Warn("sessions and queues are kept in memory by this version; nothing is written to the data directory", "data", o.Data)
+	}
+	var authority broker.Authority = users(o.Users)
+	if o.Anonymous {
+		authority = broker.AllowAnonymous()
+	}
+	b, err := broker.New(broker.Options{Listeners: ls, Authority: authority, Logger: log})
+	if err != nil {
+		return err
+	}
+	if err := b.Start(); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "%v", err)
+	}
+	fmt.Fprintf(out, "ready%s\n", addresses(b.Addr, ls))
+	<-ctx.Done()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	return b.Stop(stop)
+}
+
+// addresses writes " name=address" for each listener.
+func addresses[A interface{ String() string }](addr func(string) A, ls []broker.Listener) string {
+	var s strings.Builder
+	for _, l := range ls {
+		fmt.Fprintf(&s, " %s=%s", l.Name, addr(l.Name))
+	}
+	return s.String()
+}
