@@ -24,6 +24,7 @@ type Client struct {
 	stop, kill    context.CancelFunc
 	stopOnce      sync.Once
 	done          chan struct{} // closed when every goroutine has ended
+	waiters       sync.Pool     // channels for Publish; not shared between clients
 
 	// mu guards all below, both halves of the core and the buffers of the link.
 	mu  sync.Mutex

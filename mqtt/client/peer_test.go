@@ -106,6 +106,12 @@ func (p *peer) expect(want ...string) {
 	}
 }
 
+// again is the same connection with a fresh reader, after a read that was
+// meant to find nothing.
+func (p *peer) again() *peer {
+	return &peer{p.t, p.version, p.conn, mqtt.NewReader(p.conn, 0)}
+}
+
 // gone reads up to the end of the connection and returns what came before.
 func (p *peer) gone() (rest []string) {
 	p.t.Helper()

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
 )
-
-// waiters keeps the channels on which Publish waits.
-var waiters = sync.Pool{New: func() any { return make(chan Result, 1) }}
 
 // PublishAsync takes a message and returns at once. Messages leave in the order
 // of the calls. done, which may be nil, is called exactly once if the error is
@@ -39,7 +35,10 @@ func (c *Client) PublishAsync(m Message, done func(Result)) error {
 // is full. When ctx ends first, its error is returned; a message that was
 // already queued is still sent.
 func (c *Client) Publish(ctx context.Context, m Message) error {
-	wait := waiters.Get().(chan Result)
+	wait, ok := c.waiters.Get().(chan Result)
+	if !ok {
+		wait = make(chan Result, 1)
+	}
 	for {
 		err := c.enqueue(&m, call{wait: wait})
 		if err == nil {
@@ -49,13 +48,13 @@ func (c *Client) Publish(ctx context.Context, m Message) error {
 			err = c.awaitRoom(ctx, &m)
 		}
 		if err != nil {
-			waiters.Put(wait)
+			c.waiters.Put(wait)
 			return err
 		}
 	}
 	select {
 	case r := <-wait:
-		waiters.Put(wait)
+		c.waiters.Put(wait)
 		return r.Err
 	case <-ctx.Done():
 		return ctx.Err() // the channel is left to who will send into it
