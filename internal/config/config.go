@@ -83,3 +83,6 @@ func Default() Config {
 	}
 	return c
 }
+
+// DataDir is the default data directory.
+func DataDir() string { return expand(Default().Data) }

@@ -1,0 +1,231 @@
+// Package cli is the command line: it reads arguments, calls the HTTP API by
+// package client, and prints. It decides nothing about commands itself.
+//
+// Each command has a file of its own. What runs in this process and not behind
+// the API (serve, broker, demo, bench, device simulate, mosquitto config) comes
+// in through [Runner], so that this package knows none of those parts.
+//
+// What a command prints on standard output is its result, for people or, with
+// --json, one JSON document whose names never change. Everything else, errors
+// first of all, goes to standard error. The exit code is that of the fault's
+// code (docs/reference/errors.md); 130 when the user broke off.
+//
+// Main keeps no global state and may be called more than once, also at the same
+// time; its goroutines end before it returns.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/config"
+	"github.com/wilco-iot/wilco/internal/fault"
+)
+
+// IO is what a command talks to.
+type IO struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Terminal bool     // Err is a terminal: progress may be drawn over
+	Env      []string // as os.Environ gives it
+}
+
+// Runner is what runs in this process. A nil function means that this build
+// does not have it.
+type Runner struct {
+	Serve         func(context.Context, *config.Loaded, IO) error
+	Broker        func(context.Context, BrokerOptions, IO) error
+	Demo          func(context.Context, DemoOptions, IO) error
+	BenchCommands func(context.Context, BenchCommandsOptions, IO) error
+	BenchMQTT     func(context.Context, BenchMQTTOptions, IO) error
+	Simulate      func(context.Context, SimulateOptions, IO) error
+	Mosquitto     func(context.Context, MosquittoOptions, IO) error
+}
+
+// exitInterrupted is the exit code after SIGINT or SIGTERM, as shells have it.
+const exitInterrupted = 130
+
+// app is one call of Main.
+type app struct {
+	IO
+	run     Runner
+	json    bool
+	server  string
+	token   string
+	started bool // the arguments were right
+}
+
+// Main runs one command line, without the program's name, and returns its exit
+// code. It stops soon after ctx ends.
+func Main(ctx context.Context, args []string, streams IO, run Runner) int {
+	a := &app{IO: streams, run: run}
+	root := a.root()
+	root.SetArgs(args)
+	return a.finish(ctx, root.ExecuteContext(ctx))
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "wilco",
+		Short: "Reliable, ordered commands to devices over MQTT",
+		Long: "wilco asks devices to do things over MQTT, and always knows what became of it.\n\n" +
+			"Start a server with \"wilco serve\", or see everything at once with \"wilco demo\".",
+		SilenceErrors: true, SilenceUsage: true,
+		Version: Version(),
+	}
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
+	root.SetVersionTemplate("wilco {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fault.New(fault.Invalid, "%s; see %s --help", err, c.CommandPath())
+	})
+	f := root.PersistentFlags()
+	f.BoolVar(&a.json, "json", false, "print JSON")
+	f.StringVar(&a.server, "server", "", "URL of the server (WILCO_SERVER; default "+defaultServer+")")
+	f.StringVar(&a.token, "token", "", "token of the API (WILCO_TOKEN; on the server's machine the one in its data directory)")
+	root.AddGroup(&cobra.Group{ID: "commands", Title: "Commands to devices:"}, &cobra.Group{ID: "manage", Title: "Management:"},
+		&cobra.Group{ID: "run", Title: "Programs:"})
+	grouped := func(id string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = id
+			root.AddCommand(c)
+		}
+	}
+	grouped("commands", a.sendCommand(), a.getCommand(), a.listCommand(), a.watchCommand(), a.cancelCommand(), a.retryCommand(), a.explainCommand())
+	grouped("manage", a.deviceCommand(), a.tokenCommand(), a.healthCommand(), a.configCommand(), a.mosquittoCommand())
+	grouped("run", a.serveCommand(), a.brokerCommand(), a.demoCommand(), a.benchCommand())
+	root.AddCommand(a.versionCommand(), a.docsCommand())
+	return root
+}
+
+// do makes the function of a cobra command. Errors before it are of the
+// arguments, and so the user's.
+func (a *app) do(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		a.started = true
+		return f(c.Context(), args)
+	}
+}
+
+// args takes as many arguments as there are names; the last may end in "...".
+func args(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, got []string) error {
+		many := len(names) > 0 && strings.HasSuffix(names[len(names)-1], "...")
+		switch {
+		case len(got) < len(names):
+			return fault.New(fault.Invalid, "%s is missing; see %s --help", strings.TrimSuffix(names[len(got)], "..."), c.CommandPath())
+		case len(got) > len(names) && !many:
+			return fault.New(fault.Invalid, "%q is one argument too many; see %s --help", got[len(names)], c.CommandPath())
+		}
+		return nil
+	}
+}
+
+// finish prints an error and chooses the exit code.
+func (a *app) finish(ctx context.Context, err error) int {
+	if err == nil {
+		return 0
+	}
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())) {
+		return exitInterrupted
+	}
+	e := a.problem(err)
+	if e.Code == string(fault.Unauthenticated) {
+		e.Cure = "give a token with --token or WILCO_TOKEN; on the server's machine WILCO_DATA, naming its data directory, is enough"
+	}
+	if a.json {
+		_ = json.NewEncoder(a.Err).Encode(e) // nowhere else to say it
+		return fault.Code(e.Code).Of().Exit
+	}
+	fmt.Fprintf(a.Err, "wilco: %s\n", e.Detail)
+	if e.Field != "" {
+		fmt.Fprintf(a.Err, "  field: %s\n", e.Field)
+	}
+	if e.Cure != "" {
+		fmt.Fprintf(a.Err, "  cure: %s\n", e.Cure)
+	}
+	if e.RequestID != "" && e.Status >= 500 {
+		fmt.Fprintf(a.Err, "  request: %s\n", e.RequestID)
+	}
+	return fault.Code(e.Code).Of().Exit
+}
+
+// problem turns any error into a problem document.
+func (a *app) problem(err error) *client.Error {
+	var e *client.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	var several *config.Error
+	if errors.As(err, &several) {
+		m := fault.Invalid.Of()
+		return &client.Error{Status: m.HTTP, Code: string(fault.Invalid), Field: several.Faults[0].Field, Detail: several.Error(), Cure: m.Cure}
+	}
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		f = fault.New(fault.Internal, "%s", err) // this is the user's own process: nothing to hide
+		if !a.started {
+			f = fault.New(fault.Invalid, "%s", err)
+		}
+	}
+	m := f.Code.Of()
+	return &client.Error{Status: m.HTTP, Code: string(f.Code), Field: f.Field, Detail: f.Public(), Cure: m.Cure}
+}
+
+// print writes v as the result: as JSON, or by the function for people.
+func (a *app) print(v any, people func(io.Writer)) error {
+	if !a.json {
+		people(a.Out)
+		return nil
+	}
+	return a.printJSON(v)
+}
+
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.Out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// env looks up a variable.
+func (a *app) env(name string) string {
+	for _, kv := range a.Env {
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			return v
+		}
+	}
+	return ""
+}
+
+// missing is the answer of a command that this build does not have.
+func missing(what string) error {
+	return fault.New(fault.Unavailable, "this build has no %s", what)
+}
+
+// readInput reads a value that may stand in a file (@FILE) or on standard input (-).
+func (a *app) readInput(flag, value string) ([]byte, error) {
+	var b []byte
+	var err error
+	switch {
+	case value == "-":
+		b, err = io.ReadAll(io.LimitReader(a.In, 1<<20))
+	case strings.HasPrefix(value, "@"):
+		b, err = os.ReadFile(value[1:])
+	default:
+		return []byte(value), nil
+	}
+	if err != nil {
+		return nil, fault.Field(flag, "cannot be read: %v", err)
+	}
+	return b, nil
+}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/config"
+	"github.com/wilco-iot/wilco/internal/fault"
+)
+
+const defaultServer = "http://127.0.0.1:8080"
+
+// connect makes a client of the server that the flags and variables name.
+func (a *app) connect() (*client.Client, error) {
+	server := first(a.server, a.env("WILCO_SERVER"), defaultServer)
+	token := first(a.token, a.env("WILCO_TOKEN"))
+	if token == "" && local(server) {
+		var err error
+		if token, err = a.localToken(); err != nil {
+			return nil, err
+		}
+	}
+	c, err := client.New(server, client.Token(token), client.UserAgent("wilco/"+Version()), client.Retries(2))
+	if err != nil {
+		return nil, fault.Field("server", "%q is not a URL like %s", server, defaultServer)
+	}
+	return c, nil
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// local says whether the server is on this machine. The admin token that lies
+// on it is sent nowhere else.
+func local(server string) bool {
+	u, err := url.Parse(server)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// localToken reads the token that wilco serve has left in its data directory;
+// "" when there is none.
+func (a *app) localToken() (string, error) {
+	data := first(a.env("WILCO_DATA"), config.DataDir())
+	b, err := os.ReadFile(filepath.Join(data, config.TokenFile))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fault.New(fault.Invalid, "the token of the server on this machine cannot be read: %v", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// unreachable gives a failure of the network its code and its cure.
+func (a *app) unreachable(err error) error {
+	var e *client.Error
+	var op *net.OpError
+	if err == nil || errors.As(err, &e) || !errors.As(err, &op) {
+		return err
+	}
+	server := first(a.server, a.env("WILCO_SERVER"), defaultServer)
+	m := fault.Unavailable.Of()
+	return &client.Error{Status: m.HTTP, Code: string(fault.Unavailable),
+		Detail: "the server " + server + " cannot be reached: " + op.Err.Error(),
+		Cure:   "start it with wilco serve, or name another one with --server or WILCO_SERVER"}
+}

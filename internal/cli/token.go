@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wilco-iot/wilco/client"
+)
+
+func (a *app) tokenCommand() *cobra.Command {
+	c := &cobra.Command{Use: "token", Short: "Make and remove tokens of the HTTP API"}
+	c.AddCommand(a.tokenCreate(), a.tokenList(), a.tokenRemove())
+	return parent(c)
+}
+
+func (a *app) tokenCreate() *cobra.Command {
+	var n client.NewToken
+	var role string
+	c := &cobra.Command{Use: "create NAME", Short: "Make a token and print it; it is told this once", Args: args("NAME"),
+		Example: "  wilco token create dashboard --role viewer --group plant-1 --ttl 720h"}
+	f := c.Flags()
+	f.StringVar(&role, "role", "viewer", "viewer, operator or admin")
+	f.StringVar(&n.Group, "group", "", "the only group that it is good for (default all)")
+	f.DurationVar((*time.Duration)(&n.TTL), "ttl", 0, "how long it is good for (default for ever)")
+	c.RunE = a.do(func(ctx context.Context, args []string) error {
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		n.Name, n.Role = args[0], client.Role(role)
+		t, err := c.CreateToken(ctx, n)
+		if err != nil {
+			return a.unreachable(err)
+		}
+		return a.print(t, func(w io.Writer) {
+			fmt.Fprintln(w, t.Token)
+			fmt.Fprintf(a.Err, "The token %s (%s) is shown this once and kept nowhere.\n", t.ID, t.Role)
+		})
+	})
+	return c
+}
+
+func (a *app) tokenList() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List tokens", Args: args()}
+	c.RunE = a.do(func(ctx context.Context, _ []string) error {
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		list, err := c.Tokens(ctx)
+		if err != nil {
+			return a.unreachable(err)
+		}
+		return a.print(client.TokenList{Items: list}, func(out io.Writer) {
+			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "ID\tNAME\tROLE\tGROUP\tCREATED\tEXPIRES")
+			for _, t := range list {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, clean(t.Name), t.Role, first(t.Group, "all"), stamp(t.Created), first(stamp(t.Expires), "never"))
+			}
+			w.Flush()
+		})
+	})
+	return c
+}
+
+func (a *app) tokenRemove() *cobra.Command {
+	c := &cobra.Command{Use: "remove ID", Short: "Make a token void at once", Args: args("ID")}
+	c.RunE = a.do(func(ctx context.Context, args []string) error {
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		if err := c.RemoveToken(ctx, args[0]); err != nil {
+			return a.unreachable(err)
+		}
+		return a.print(struct {
+			Removed string `json:"removed"`
+		}{args[0]}, func(w io.Writer) { fmt.Fprintf(w, "%s removed\n", args[0]) })
+	})
+	return c
+}
