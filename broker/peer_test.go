@@ -264,4 +264,3 @@ func eventually(t testing.TB, ok func() bool) {
 	}
 	t.Fatal("did not happen")
 }
-

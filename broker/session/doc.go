@@ -6,7 +6,8 @@
 // [Session.Enqueue] with each message for it, and [Session.Next] when it can
 // write. What has to be done comes back in [Actions]. The one rule that the
 // shell must keep: what a step says in Actions.Store is durable before what the
-// same step says in Actions.Send leaves.
+// same step says in Actions.Send leaves. What Next returns may leave at once:
+// where it must wait for the store, Next itself waits for [Session.Confirm].
 //
 // The way of a message to the client:
 //

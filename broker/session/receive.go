@@ -163,6 +163,10 @@ func (s *Session) Unanswer(id uint16) { delete(s.received, id) }
 func (s *Session) pubrel(p *mqtt.Ack, out *Actions) {
 	state, ok := s.received[p.PacketID]
 	code := mqtt.Success
+	if ok && state == pending { // before it had our PUBREC: the handshake is not there yet
+		out.fail(mqtt.ProtocolError)
+		return
+	}
 	if ok {
 		delete(s.received, p.PacketID)
 		s.change(out, Change{Kind: Forgotten, ID: p.PacketID})
@@ -207,9 +211,11 @@ func (s *Session) acknowledged(f *flight, p *mqtt.Ack, out *Actions) {
 		out.drop(DropRefused, &f.Delivery)
 	}
 	s.change(out, Change{Kind: Removed, Seq: f.Seq})
+	if s.ids[f.ID].pos < s.sent { // else it was sent on another connection
+		s.regain()
+	}
 	delete(s.ids, f.ID)
 	s.land(f)
-	s.regain()
 }
 
 func (s *Session) pubrec(p *mqtt.Ack, out *Actions) {
@@ -241,12 +247,16 @@ func (s *Session) pubrec(p *mqtt.Ack, out *Actions) {
 // unless older ones are still to be sent again [MQTT-4.6.0-4].
 func (s *Session) release(f *flight, out *Actions) {
 	s.change(out, Change{Kind: Released, ID: f.ID, Seq: f.Seq})
+	r := release{id: f.ID, seq: f.Seq}
+	if s.ids[f.ID].pos < s.sent {
+		r.link = s.links
+	}
 	s.ids[f.ID] = place{pos: s.rel.end(), rel: true}
 	if s.relSent == s.rel.end() {
 		s.relSent++
 		out.Send = mqtt.AppendAck(out.Send, s.link.Version, mqtt.TypePubrel, f.ID, mqtt.Success)
 	}
-	s.rel.push(release{id: f.ID, seq: f.Seq})
+	s.rel.push(r)
 	s.released++
 	s.land(f)
 }
@@ -265,21 +275,21 @@ func (s *Session) pubcomp(p *mqtt.Ack, out *Actions) {
 	r := s.rel.at(at.pos)
 	s.change(out, Change{Kind: Removed, Seq: r.seq, ID: r.id})
 	delete(s.ids, r.id)
+	if r.link == s.links {
+		s.regain()
+	}
 	r.gone = true
 	s.released--
 	for s.rel.n > 0 && s.rel.head().gone {
 		s.rel.pop()
 	}
 	s.relSent = max(s.relSent, s.rel.base)
-	s.regain()
 }
 
-// regain gives the client's window one back, whose size it never exceeds.
-func (s *Session) regain() {
-	if s.quota < min(int(s.link.ReceiveMaximum), s.lim.Inflight) {
-		s.quota++
-	}
-}
+// regain gives the client's window one back. Only messages sent on this
+// connection have taken from it: the standard would have others give back as
+// well (4.9), and the client be sent more than it allows.
+func (s *Session) regain() { s.quota++ }
 
 func (s *Session) subscribe(p *mqtt.Subscribe, out *Actions) Request {
 	for i := range p.Subscriptions {

@@ -138,6 +138,7 @@ type Session struct {
 
 	// life
 	attached bool
+	links    uint // counts the connections
 	closing  bool // a DISCONNECT or an error ended the connection's traffic
 	stored   bool // outlives its connection, so changes are stored
 	link     Link
@@ -203,6 +204,7 @@ type flight struct {
 type release struct {
 	id   uint16
 	seq  uint64
+	link uint // the connection on which its PUBLISH was sent last, see Session.links
 	gone bool
 }
 
@@ -276,6 +278,7 @@ func (s *Session) Attach(l Link) {
 	s.link, s.will = l, l.Will // a will that waited is cancelled [MQTT-3.1.3-9]
 	s.willAt, s.endsAt = time.Time{}, time.Time{}
 	s.attached, s.closing = true, false
+	s.links++
 	s.stored = s.stored || l.ExpirySeconds > 0
 	s.unanswered = 0
 	for id, state := range s.received {
