@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Looks for what the short runs of make test do not find: property tests with
+# many more histories, then fuzzing for longer.
+#
+#   SOAK_CHECKS   histories of each property (default 20000)
+#   FUZZ_SECONDS  seconds a fuzz target (default 300)
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+need_race
+mapfile -t properties < <(grep -rl --include='*_test.go' '"pgregory.net/rapid"' . | xargs -r -n1 dirname | sort -u)
+for dir in ${properties[@]+"${properties[@]}"}; do
+	go test $RACE -count=1 -timeout 0 "$dir" -rapid.checks="${SOAK_CHECKS:-20000}"
+done
+FUZZ_SECONDS=${FUZZ_SECONDS:-300} FUZZ_BUDGET=1000000 scripts/fuzz.sh

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is merged. Stops at the first stage
+# that fails, and names it. Needs no terminal. See scripts/setup.sh for what it
+# installs; FUZZ_SECONDS and FUZZ_BUDGET are explained in scripts/fuzz.sh.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+DONE=()
+STAGE=set-up
+started=$SECONDS
+
+summary() {
+	local code=$?
+	echo
+	echo "== summary"
+	for line in ${DONE[@]+"${DONE[@]}"}; do echo "   ok    $line"; done
+	for line in ${SKIPPED[@]+"${SKIPPED[@]}"}; do echo "   SKIP  $line"; done
+	if [ "$code" = 0 ]; then
+		echo "   all stages passed in $((SECONDS - started)) s"
+	else
+		echo "   FAIL  stage \"$STAGE\" after $((SECONDS - started)) s (exit code $code)"
+	fi
+	exit "$code"
+}
+trap summary EXIT
+
+# stage NAME COMMAND...: runs one stage.
+stage() {
+	STAGE=$1
+	shift
+	local from=$SECONDS
+	echo
+	echo "== $STAGE"
+	"$@"
+	DONE+=("$STAGE ($((SECONDS - from)) s)")
+}
+
+formatted() {
+	local files
+	files=$(gofmt -l .)
+	[ -z "$files" ] && return
+	echo "gofmt -w wants to change:"
+	echo "$files"
+	return 1
+}
+
+# packages lists those that match or, with -v, do not match a pattern.
+packages() { go list ./... | grep "$@" || true; }
+
+unit_tests() {
+	local list
+	mapfile -t list < <(packages -v '/e2e\(/\|$\)')
+	go test $RACE -timeout 10m "${list[@]}"
+}
+
+# The pages and goldens are compared by tests named ...Current.
+generated() {
+	local list
+	mapfile -t list < <(grep -rlE --include='*_test.go' '^func Test[A-Za-z0-9_]*Current\(' . | xargs -r -n1 dirname | sort -u)
+	if [ ${#list[@]} = 0 ]; then
+		echo "there are no generated files"
+		return
+	fi
+	go test -run 'Current$' "${list[@]}"
+}
+
+end_to_end() {
+	local list
+	mapfile -t list < <(packages '/e2e\(/\|$\)')
+	go test -count=1 -timeout 10m "${list[@]}"
+}
+
+need_race
+need_mosquitto
+go version
+stage "format" formatted
+stage "build" go build ./...
+stage "vet" go vet ./...
+stage "staticcheck" go tool staticcheck ./...
+stage "generated files" generated
+stage "tests${RACE:+ with the race detector}" unit_tests
+stage "fuzzing" scripts/fuzz.sh
+if [ -n "$(packages '/e2e\(/\|$\)')" ]; then
+	stage "end to end" end_to_end
+else
+	SKIPPED+=("end to end: there is no package e2e")
+fi
