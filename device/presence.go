@@ -19,8 +19,10 @@ func (r *run) connect() error {
 		ClientID: cfg.ClientID, Username: cfg.Username, Password: cfg.Password,
 		SessionExpiry: cfg.SessionExpiry, KeepAlive: cfg.KeepAlive,
 		ReceiveMaximum: receiveMaximum,
+		// RetainAsPublished lets us see that somebody retains commands; 3.1.1
+		// shows that only of those that were there before.
 		Subscriptions: []mqtt.Subscription{{Filter: r.topic, QoS: mqtt.AtLeastOnce,
-			RetainAsPublished: true}}, // to see that somebody retains commands
+			RetainAsPublished: cfg.Version != mqtt.V311}},
 		OnMessage: r.onMessage,
 		OnUp:      func(u client.Up) { r.posted.put(func() { r.onUp(u) }) },
 		OnDown:    func(error) { r.posted.put(func() { r.up = false }) },
@@ -154,7 +156,11 @@ func (r *run) will() *mqtt.Will {
 	if !ok {
 		return nil
 	}
-	return &mqtt.Will{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: true, ContentType: m.ContentType}
+	w := &mqtt.Will{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: true}
+	if r.cfg.Version != mqtt.V311 {
+		w.ContentType = m.ContentType
+	}
+	return w
 }
 
 // cutter remembers the connection, to cut it as a loss of power would.
