@@ -51,13 +51,14 @@ type Options struct {
 
 // Fleet is simulated devices. Make one with New.
 type Fleet struct {
-	opt     Options
-	counts  Counts
-	calm    chan struct{} // closed by Calm
-	once    sync.Once
-	members []*member
-	online  atomic.Int64
-	reboots atomic.Int64
+	opt      Options
+	counts   Counts
+	calm     chan struct{} // closed by Calm
+	once     sync.Once
+	members  []*member
+	online   atomic.Int64
+	reboots  atomic.Int64
+	executed atomic.Int64
 }
 
 // member is one device with its own log.
@@ -126,6 +127,9 @@ func (f *Fleet) Online() int { return int(f.online.Load()) }
 
 // Reboots is how often devices lost power and came back.
 func (f *Fleet) Reboots() int64 { return f.reboots.Load() }
+
+// Executed is how many commands the devices have brought to an end.
+func (f *Fleet) Executed() int64 { return f.executed.Load() }
 
 // Faults counts what the networks did.
 func (f *Fleet) Faults() *Counts { return &f.counts }
@@ -306,6 +310,7 @@ func (m *member) refused(tid string, why wire.Reason) {
 }
 
 func (m *member) ended(tid, status string) {
+	m.f.executed.Add(1)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.log.Ends[tid] = status
