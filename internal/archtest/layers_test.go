@@ -37,6 +37,7 @@ var layers = []layer{
 		{"device", public, "the device library"},
 		{"internal/config", 0, "the configuration file"},
 		{"internal/store/storetest", tests, "the suite over every store"},
+		{"broker/store/storetest", tests, "the suite over every queue"},
 		{"internal/testkit", tests, "what several packages' tests need"},
 	}},
 	{"server: commands, devices, disks", []unit{
@@ -59,6 +60,7 @@ var layers = []layer{
 	}},
 	{"the whole server", []unit{
 		{"internal/app", 0, "joins everything, starts and stops it"},
+		{"internal/api/apitest", tests, "the API over the real parts, for its clients' tests"},
 	}},
 	{"uses of the whole", []unit{
 		{"internal/demo", 0, "a server with a fleet, to look at"},
