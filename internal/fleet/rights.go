@@ -33,6 +33,21 @@ func RightsOf(p wire.Profile, a wire.Address) Rights {
 	if a.Valid() != nil {
 		return Rights{}
 	}
+	return rightsOf(p, a)
+}
+
+// RightsOfAll are those of all devices of p together: their topics are filters,
+// with + in the place of group and device. They are for the configuration of a
+// broker, not for any device.
+func RightsOfAll(p wire.Profile) Rights {
+	all := wire.Address{Group: "+", Device: "+"}
+	if p.Name() == "atlas" {
+		all.Group = wire.AtlasGroup
+	}
+	return rightsOf(p, all)
+}
+
+func rightsOf(p wire.Profile, a wire.Address) Rights {
 	switch p.Name() {
 	case "wilco":
 		return Rights{strings.TrimSuffix(p.Topic(a), "command"), wilcoLeaves}
