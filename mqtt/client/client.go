@@ -237,9 +237,7 @@ func (c *Client) step() {
 		c.pump(l)
 	}
 	if changes := c.snd.Changes(); c.opts.Store != nil && len(changes) > 0 {
-		if err := c.keep(changes); err != nil && c.link != nil {
-			c.fail(c.link, fmt.Errorf("store: %w", err))
-		}
+		c.keep(changes)
 	}
 	c.outcomes = c.snd.Outcomes(c.outcomes[:0])
 	if len(c.outcomes) == 0 {
@@ -267,8 +265,9 @@ func (c *Client) pump(l *link) {
 	}
 }
 
-// keep tells the store. mu is held.
-func (c *Client) keep(changes []flow.Change) error {
+// keep tells the store. An error ends the link, or what the store does not know
+// could leave; without a link nothing can. mu is held.
+func (c *Client) keep(changes []flow.Change) {
 	if c.link != nil {
 		c.link.unsynced = true
 	}
@@ -279,11 +278,14 @@ func (c *Client) keep(changes []flow.Change) error {
 		} else {
 			err = c.opts.Store.Mark(ch.Seq, ch.PacketID, ch.Released)
 		}
-		if err != nil {
-			return err
+		switch {
+		case err == nil:
+		case c.link != nil:
+			c.fail(c.link, fmt.Errorf("store: %w", err))
+		default:
+			c.opts.Logger.Error("mqtt: store", "error", err)
 		}
 	}
-	return nil
 }
 
 // finish gives a result to its owner: a channel at once, a function by way of

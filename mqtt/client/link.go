@@ -149,8 +149,9 @@ func isNetwork(err error) bool {
 	return !protocol && !errors.Is(err, ErrStopped)
 }
 
-// sayGoodbye writes what the buffer still holds and a DISCONNECT, if there is
-// something to say and the version can. It reports whether it was written.
+// sayGoodbye writes a DISCONNECT, if there is something to say and the version
+// can, and reports whether it was written. What the buffer still holds stays
+// behind: the store has not been synced for it.
 func (c *Client) sayGoodbye(l *link) bool {
 	var p mqtt.Disconnect
 	wrong, protocol := errors.AsType[*mqtt.Error](l.err)
@@ -162,7 +163,7 @@ func (c *Client) sayGoodbye(l *link) bool {
 	default:
 		return false
 	}
-	b, err := p.Append(l.out, c.opts.Version)
+	b, err := p.Append(nil, c.opts.Version)
 	if err != nil {
 		return false
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,7 +34,7 @@ func (c *Client) readLoop(l *link) {
 			already := l.dead
 			c.fail(l, err)
 			c.mu.Unlock()
-			if !already || !isLinkDead(err) {
+			if !already || !errors.Is(err, errLinkDead) {
 				return
 			}
 		}
@@ -41,9 +42,7 @@ func (c *Client) readLoop(l *link) {
 }
 
 // errLinkDead says that a packet came too late to matter.
-var errLinkDead = fmt.Errorf("packet after the end")
-
-func isLinkDead(err error) bool { return err == errLinkDead }
+var errLinkDead = errors.New("packet after the end")
 
 // receive handles one packet; body is borrowed.
 func (c *Client) receive(l *link, h mqtt.Header, body []byte) error {
