@@ -108,7 +108,7 @@ func (c Config) complete() (Config, error) {
 		return c, errors.New("exactly one of Dir and Journal is needed")
 	}
 	if c.Profile != nil && c.Root != "" {
-		return c, errors.New("Root belongs to the default profile; leave it empty with Profile")
+		return c, errors.New("a Root belongs to the default profile; leave it empty with Profile")
 	}
 	if c.Profile == nil {
 		p, err := wire.Lookup("wilco", c.Root)

@@ -382,3 +382,40 @@ func TestPresence(t *testing.T) {
 		b.end(nil, nil)
 	})
 }
+
+func TestResultTooLargeForTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, &server{t: t, limit: 1000}, new(device.MemoryJournal), nil, func(d *device.Device) {
+			d.Handle("x", func(context.Context, *device.Request) (any, error) { return strings.Repeat("x", 2000), nil })
+		})
+		b.request("a", "x")
+		b.expect("a", "ack RECEIVED", "result SUCCESS (bad_result)")
+		b.end(nil, nil)
+	})
+}
+
+// Firmware of the atlas kind: no seq, no status, and one topic for all answers.
+func TestAtlas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		b := start(t, &server{t: t, profile: wire.Atlas()}, new(device.MemoryJournal), func(c *device.Config) { c.Profile = wire.Atlas() },
+			func(d *device.Device) {
+				d.Handle("MOVE", func(context.Context, *device.Request) (any, error) { calls.Add(1); return 1, nil })
+			})
+		b.request("a", "MOVE")
+		b.expect("a", "ack RECEIVED", "result SUCCESS")
+		b.request("a", "MOVE")
+		b.expect("a", "result SUCCESS")
+		b.request("b", "JUMP")
+		b.expect("b", "ack REJECTED")
+		if calls.Load() != 1 || len(b.statuses()) != 0 {
+			t.Errorf("executed %d times", calls.Load())
+		}
+		b.set(func(s *server) {
+			if s.connects[0].Will != nil {
+				t.Error("a will, where nobody would understand it")
+			}
+		})
+		b.end(nil, nil)
+	})
+}

@@ -110,18 +110,19 @@ func (r *run) execute(tid string, resumed bool) {
 		r.cfg.Observer.Executing(tid, e.Cmd)
 	}
 	r.handlers.Go(func() {
-		r.call(ctx, handler, request, func(f ledger.Final) {
-			stopped := errors.Is(context.Cause(ctx), ErrStopping)
+		r.call(ctx, handler, request, func(f ledger.Final, unfinished bool) {
 			cancel(nil)
-			r.posted.put(func() { r.ended(j, f, stopped) })
+			r.posted.put(func() { r.ended(j, f, unfinished) })
 		})
 	})
 }
 
 // call calls a handler and ends with exactly one call of done, also when the
-// handler panics or ends its goroutine.
-func (r *run) call(ctx context.Context, h Handler, q *Request, done func(ledger.Final)) {
+// handler panics or ends its goroutine. Unfinished: the handler gave up because
+// the device stops.
+func (r *run) call(ctx context.Context, h Handler, q *Request, done func(f ledger.Final, unfinished bool)) {
 	f := failure(wire.ReasonHandlerPanic, "the handler has ended its goroutine")
+	unfinished := false
 	defer func() {
 		if p := recover(); p != nil {
 			r.cfg.Logger.Error("device: a handler panicked", "cmd", q.Name, "tid", q.TID, "panic", p, "stack", string(debug.Stack()))
@@ -131,10 +132,17 @@ func (r *run) call(ctx context.Context, h Handler, q *Request, done func(ledger.
 		q.job.over = true
 		f.State = q.job.state
 		q.job.mu.Unlock()
-		done(f)
+		done(f, unfinished)
 	}()
 	result, err := h(ctx, q)
 	f = finalOf(ctx, result, err)
+	unfinished = gaveUp(ctx, err) && !errors.Is(context.Cause(ctx), errCancelled)
+}
+
+// gaveUp tells whether a handler returned because it was asked to.
+func gaveUp(ctx context.Context, err error) bool {
+	var o *outcome
+	return err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) && !errors.As(err, &o)
 }
 
 // finalOf puts what a handler has returned into an answer.
@@ -149,7 +157,7 @@ func finalOf(ctx context.Context, result any, err error) ledger.Final {
 		return ledger.Final{Status: wire.Success, Result: b}
 	case errors.As(err, &o):
 		return ledger.Final{Status: o.status, Reason: &wire.Reason{Code: clean(o.code), Text: clean(o.text)}}
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+	case gaveUp(ctx, err):
 		if errors.Is(context.Cause(ctx), errCancelled) {
 			return ledger.Final{Status: wire.Cancelled, Reason: &wire.Reason{Code: wire.ReasonCancelled}}
 		}
@@ -171,10 +179,9 @@ func clean(text string) string {
 }
 
 // ended decides what the end of a handler means.
-func (r *run) ended(j *job, f ledger.Final, stopped bool) {
+func (r *run) ended(j *job, f ledger.Final, unfinished bool) {
 	r.jobs = slices.DeleteFunc(r.jobs, func(x *job) bool { return x == j })
-	interrupted := f.Reason != nil && f.Reason.Code == wire.ReasonInterrupted
-	if stopped && interrupted && r.commands[j.cmd].resume != nil {
+	if unfinished && r.commands[j.cmd].resume != nil {
 		return // it goes on after the restart
 	}
 	if r.ledger.End(&r.batch, j.tid, f, r.cfg.Clock()) {

@@ -2,7 +2,6 @@ package device
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"testing"
 
@@ -129,7 +128,7 @@ func FuzzScanFile(f *testing.F) {
 		// What was read, written again, is read again.
 		if again := scanFile(appendFrame([]byte(magic), strict.records), false); len(strict.records) > 0 &&
 			!slices.EqualFunc(again.records, strict.records, bytes.Equal) {
-			t.Fatal(fmt.Sprintf("%q became %q", strict.records, again.records))
+			t.Fatalf("%q became %q", strict.records, again.records)
 		}
 	})
 }

@@ -42,8 +42,10 @@ type server struct {
 	retained []bool    // of each in said
 	wills    int       // connections that ended without DISCONNECT
 	seq      int64
-	total    int           // documents ever said
-	heard    chan struct{} // if set, gets a token for each of them, or for several
+	profile  wire.DeviceProfile // default: the wilco profile
+	limit    uint32             // Maximum Packet Size, if any
+	total    int                // documents ever said
+	heard    chan struct{}      // if set, gets a token for each of them, or for several
 }
 
 func (s *server) dial(context.Context) (net.Conn, error) {
@@ -95,7 +97,7 @@ func (s *server) answer(conn net.Conn, p mqtt.Packet) {
 			p.Will.Payload = slices.Clone(p.Will.Payload) // it borrows the reader's bytes
 		}
 		s.connects = append(s.connects, p)
-		s.write(conn, &mqtt.Connack{SessionPresent: s.session})
+		s.write(conn, &mqtt.Connack{SessionPresent: s.session, MaximumPacketSize: s.limit})
 		for _, c := range s.unacked {
 			c.Dup = true
 			s.write(conn, c)
@@ -118,8 +120,8 @@ func (s *server) answer(conn net.Conn, p mqtt.Packet) {
 
 // took notes a publication of the device; it must be a proper document.
 func (s *server) took(p *mqtt.Publish) {
-	up, err := profile.ParseUp(string(p.Topic), slices.Clone(p.Payload))
-	if err != nil || up.Address != address || p.QoS != mqtt.AtLeastOnce {
+	up, err := s.speaks().ParseUp(string(p.Topic), slices.Clone(p.Payload))
+	if err != nil || up.Address.Device != address.Device || p.QoS != mqtt.AtLeastOnce {
 		s.t.Errorf("the device said %s on %s: %v", p.Payload, p.Topic, err)
 		return
 	}
@@ -141,12 +143,19 @@ func (s *server) write(conn net.Conn, p mqtt.Packet) {
 	conn.Write(b) // the reader sees a broken connection
 }
 
+func (s *server) speaks() wire.DeviceProfile {
+	if s.profile != nil {
+		return s.profile
+	}
+	return profile
+}
+
 // publish sends a document to the device, or keeps it for later.
 func (s *server) publish(payload string, retain bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nextID++
-	p := &mqtt.Publish{Topic: []byte(profile.Topic(address)), Payload: []byte(payload), QoS: mqtt.AtLeastOnce,
+	p := &mqtt.Publish{Topic: []byte(s.speaks().Topic(address)), Payload: []byte(payload), QoS: mqtt.AtLeastOnce,
 		PacketID: s.nextID, Retain: retain}
 	s.unacked = append(s.unacked, p)
 	if s.conn != nil && s.session {
@@ -160,7 +169,7 @@ func (s *server) send(c wire.Command) {
 		s.seq++
 		c.Seq, c.Epoch = s.seq, 1
 	}
-	b, err := profile.AppendCommand(nil, c)
+	b, err := s.speaks().AppendCommand(nil, c)
 	if err != nil {
 		s.t.Fatal(err)
 	}
