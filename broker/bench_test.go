@@ -162,6 +162,9 @@ func acknowledge(nc net.Conn, n int) error {
 // TestIdleConnection holds an idle connection to its budget of memory and
 // goroutines.
 func TestIdleConnection(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector has its own costs")
+	}
 	const n = 2000
 	b := start(t, Options{Listeners: loopback})
 	grown := func() (int, int) {
