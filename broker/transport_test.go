@@ -1,0 +1,162 @@
+package broker
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// certificate makes one for 127.0.0.1, and the pool that trusts it.
+func certificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{name},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+// byCertificate names clients by the name in their certificate.
+type byCertificate struct{}
+
+func (byCertificate) Authenticate(_ context.Context, c Credentials) (Identity, error) {
+	if c.TLS == nil || len(c.TLS.PeerCertificates) == 0 {
+		return nil, &mqtt.Error{Code: mqtt.NotAuthorized, Text: "no certificate"}
+	}
+	return trusted(c.TLS.PeerCertificates[0].DNSNames[0]), nil
+}
+
+func TestTransports(t *testing.T) {
+	server, roots := certificate(t, "server")
+	device, devices := certificate(t, "device")
+	config := &tls.Config{Certificates: []tls.Certificate{server}, ClientCAs: devices, ClientAuth: tls.VerifyClientCertIfGiven}
+	joined := make(chan ConnInfo, 9)
+	b := start(t, Options{
+		Authority: byCertificate{},
+		Events:    Events{Connected: func(c ConnInfo, _ bool) { joined <- c }},
+		Listeners: []Listener{
+			{Name: "tls", Network: "tls", Address: "127.0.0.1:0", TLS: config},
+			{Name: "wss", Network: "wss", Address: "127.0.0.1:0", TLS: config},
+		},
+	})
+	client := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{device}}
+	raw, err := tls.Dial("tcp", b.Addr("tls").String(), client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	first := newPeer(t, raw)
+	first.connect(clean("one"))
+	first.subscribe(1, "t")
+
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, "wss://"+b.Addr("wss").String(), &websocket.DialOptions{
+		Subprotocols: []string{"mqtt"}, HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: client}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ws.CloseNow() }()
+	second := newPeer(t, websocket.NetConn(ctx, ws, websocket.MessageBinary))
+	second.connect(clean("two"))
+	for range 2 {
+		if c := <-joined; c.Identity != "device" || c.Remote == nil || c.Listener == "" {
+			t.Errorf("%+v", c)
+		}
+	}
+	// A packet in many frames.
+	frame, _ := pub("t", "x", 1, 1).Append(nil, mqtt.V5)
+	for _, x := range frame {
+		second.write([]byte{x})
+	}
+	second.expect(ack(mqtt.TypePuback, 1))
+	first.expect(pub("t", "x", 1, 1))
+
+	nobody, err := tls.Dial("tcp", b.Addr("tls").String(), &tls.Config{RootCAs: roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nobody.Close()
+	p := newPeer(t, nobody)
+	p.sendConnect(clean("one"))
+	p.expect(&mqtt.Connack{Reason: mqtt.NotAuthorized})
+	first.quiet()
+
+	plain, err := net.Dial("tcp", b.Addr("tls").String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	q := newPeer(t, plain)
+	q.sendConnect(clean("plain"))
+	q.closed()
+
+	if _, err := tls.Dial("tcp", b.Addr("tls").String(), &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS11}); err == nil {
+		t.Error("TLS 1.1 was accepted")
+	}
+}
+
+func TestWebSocketRules(t *testing.T) {
+	b := start(t, Options{Listeners: []Listener{{Name: "ws", Network: "ws", Address: "127.0.0.1:0"}}})
+	url := "http://" + b.Addr("ws").String()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if r, err := http.Get(url); err != nil || r.StatusCode != http.StatusUpgradeRequired {
+		t.Errorf("plain GET: %v %v", r, err)
+	} else {
+		_ = r.Body.Close()
+	}
+	http.DefaultClient.CloseIdleConnections()
+	other := http.Header{"Origin": {"http://evil.example"}}
+	if _, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"mqtt"}, HTTPHeader: other}); err == nil {
+		t.Error("a foreign origin was accepted")
+	}
+	ws, _, err := websocket.Dial(ctx, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ws.Read(ctx); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
+		t.Errorf("without sub-protocol: %v", err)
+	}
+	ws, _, err = websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ws.Subprotocol() != "mqtt" {
+		t.Error("sub-protocol not returned")
+	}
+	frame, _ := (&mqtt.Connect{ClientID: "x", CleanStart: true, Version: mqtt.V5}).Append(nil, 0)
+	if err := ws.Write(ctx, websocket.MessageText, frame); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ws.Read(ctx); err == nil {
+		t.Error("a text frame was accepted")
+	}
+}
