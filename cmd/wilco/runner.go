@@ -1,6 +1,177 @@
 package main
 
-import "github.com/wilco-iot/wilco/internal/cli"
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/wilco-iot/wilco/internal/app"
+	"github.com/wilco-iot/wilco/internal/bench"
+	"github.com/wilco-iot/wilco/internal/cli"
+	"github.com/wilco-iot/wilco/internal/config"
+	"github.com/wilco-iot/wilco/internal/demo"
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/sim"
+	"github.com/wilco-iot/wilco/wire"
+)
 
 // runner is what runs in this process.
-var runner = cli.Runner{}
+var runner = cli.Runner{
+	Serve:         serve,
+	Broker:        runBroker,
+	Demo:          runDemo,
+	BenchCommands: benchCommands,
+	Simulate:      simulate,
+	Mosquitto:     mosquittoConfig,
+}
+
+func serve(ctx context.Context, l *config.Loaded, streams cli.IO) error {
+	return app.Serve(ctx, l.Config, cli.Version(), streams.Out, logger(streams.Err, l.Config.Log.Level, l.Config.Log.Format))
+}
+
+// logger writes to w as the settings say.
+func logger(w io.Writer, level, format string) *slog.Logger {
+	var least slog.Level
+	if err := least.UnmarshalText([]byte(level)); err != nil {
+		least = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: least}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+func runBroker(ctx context.Context, o cli.BrokerOptions, streams cli.IO) error {
+	users := make(map[string]string, len(o.Users))
+	for _, u := range o.Users {
+		users[u.Name] = u.Password
+	}
+	return app.RunBroker(ctx, app.BrokerOptions{TCP: o.TCP, WS: o.WS, TLS: o.TLS, Cert: o.Cert, Key: o.Key, Data: o.Data,
+		Anonymous: o.Anonymous, Users: users}, streams.Out, logger(streams.Err, "warn", "text"))
+}
+
+func runDemo(ctx context.Context, o cli.DemoOptions, streams cli.IO) error {
+	screen := demo.NewScreen(streams.Out, streams.Terminal)
+	opt := demo.Options{For: o.For, Devices: o.Devices, Seed: o.Seed}
+	if !o.JSON {
+		opt.Progress = screen.Show
+	}
+	report, err := demo.Run(ctx, opt)
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		if err := printJSON(streams.Out, report); err != nil {
+			return err
+		}
+	} else {
+		screen.Report(report)
+	}
+	if !report.Good() {
+		return fault.New(fault.Internal, "the auditor found contradictions; run again with --seed %d", report.Seed)
+	}
+	return nil
+}
+
+func benchCommands(ctx context.Context, o cli.BenchCommandsOptions, streams cli.IO) error {
+	report, err := bench.Commands(ctx, bench.CommandsOptions{For: o.For, Devices: o.Devices, InFlight: o.InFlight,
+		Backlog: o.Backlog, Data: o.Data, Progress: progress(streams, o.JSON)})
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		return printJSON(streams.Out, report)
+	}
+	report.Print(streams.Out)
+	return nil
+}
+
+// progress tells what long work is at, on standard error.
+func progress(streams cli.IO, quiet bool) func(string) {
+	if quiet {
+		return nil
+	}
+	return func(s string) { fmt.Fprintln(streams.Err, s) }
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// simulate is devices until ctx ends.
+func simulate(ctx context.Context, o cli.SimulateOptions, streams cli.IO) error {
+	broker, err := url.Parse(o.Broker)
+	if err != nil || broker.Scheme != "mqtt" && broker.Scheme != "tcp" || broker.Hostname() == "" {
+		return fault.Field("broker", "must be a URL like mqtt://127.0.0.1:1883")
+	}
+	host := broker.Host
+	if broker.Port() == "" {
+		host = net.JoinHostPort(broker.Hostname(), "1883")
+	}
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64N(1 << 32)
+	}
+	if o.For > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.For)
+		defer cancel()
+	}
+	members := make([]sim.Member, len(o.Devices))
+	for i, d := range o.Devices {
+		if members[i].Address, err = wire.ParseAddress(d.Address); err != nil {
+			return fault.Field("device", "%v", err)
+		}
+		members[i].Secret = d.Secret
+	}
+	fleet := sim.New(sim.Options{Members: members, Seed: o.Seed, Crash: o.Crash, Away: o.Away, Slow: o.Slow,
+		Faults: sim.Faults{LoseDown: o.Lose, LoseUp: o.Lose, DuplicateDown: o.Duplicate, DuplicateUp: o.Duplicate, Swap: o.Reorder},
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Dial: func(ctx context.Context, _ wire.Address) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", host)
+		}})
+	if !o.JSON {
+		fmt.Fprintf(streams.Out, "%d devices, seed %d, broker %s; end with Ctrl-C\n", len(members), o.Seed, broker.Redacted())
+	}
+	stopped := make(chan struct{})
+	go func() { fleet.Run(ctx); close(stopped) }()
+	ticker := time.NewTicker(5 * time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stopped:
+			return report(fleet, o.JSON, streams.Out)
+		case <-ticker.C:
+			if !o.JSON {
+				fmt.Fprintf(streams.Out, "%d with power, %d commands ended, %d reboots\n", fleet.Online(), fleet.Executed(), fleet.Reboots())
+			}
+		}
+	}
+}
+
+// report says what a simulation has done.
+func report(f *sim.Fleet, asJSON bool, w io.Writer) error {
+	c := f.Faults()
+	r := struct {
+		Ended      int64 `json:"commandsEnded"`
+		Reboots    int64 `json:"reboots"`
+		Lost       int64 `json:"messagesLost"`
+		Duplicated int64 `json:"messagesDuplicated"`
+		Reordered  int64 `json:"messagesReordered"`
+	}{f.Executed(), f.Reboots(), c.LostDown.Load() + c.LostUp.Load(), c.DuplicatedDown.Load() + c.DuplicatedUp.Load(), c.Swapped.Load()}
+	if asJSON {
+		return printJSON(w, r)
+	}
+	fmt.Fprintf(w, "%d commands ended, %d reboots; messages lost %d, repeated %d, overtaken %d\n", r.Ended, r.Reboots, r.Lost, r.Duplicated, r.Reordered)
+	return nil
+}

@@ -11,28 +11,23 @@ import (
 
 // BenchCommandsOptions are those of wilco bench commands.
 type BenchCommandsOptions struct {
-	Server, Token string // "" means a server of its own
-	Broker        string // URL, with Server: the broker that the devices connect to
-	Devices       int
-	Commands      int
-	Batch         int           // commands in one request
-	Rate          float64       // commands a second; 0: as fast as it goes
-	Takes         time.Duration // how long a device takes
-	JSON          bool
+	For      time.Duration // of each phase
+	Devices  int
+	InFlight int
+	Backlog  int    // measure this many waiting commands and a restart instead; 0: do not
+	Data     string // "" means a directory that is removed
+	JSON     bool
 }
 
 // BenchMQTTOptions are those of wilco bench mqtt.
 type BenchMQTTOptions struct {
-	Broker      string // URL; "" means a broker of its own
-	PID         int    // process of the broker, to measure its CPU and memory; 0: not known
-	Publishers  int
-	Subscribers int
-	Messages    int
-	Payload     int // bytes
-	QoS         int
-	Version     string // 3.1.1 or 5
-	Window      int    // messages in flight a publisher
-	JSON        bool
+	URL                                        string // "" means a broker of its own
+	QoS, Publishers, Subscribers, Size, Window int
+	For                                        time.Duration
+	ServerPID                                  int     // process of the broker, to measure its CPU and memory; 0: not known
+	Version                                    string  // 3.1.1 or 5
+	Rate                                       float64 // messages a second in all; 0: as fast as it goes
+	Persistent, RequestResponse, JSON          bool
 }
 
 func (a *app) benchCommand() *cobra.Command {
@@ -43,22 +38,25 @@ func (a *app) benchCommand() *cobra.Command {
 
 func (a *app) benchCommands() *cobra.Command {
 	var o BenchCommandsOptions
-	c := &cobra.Command{Use: "commands", Short: "Measure whole lives of commands: asked for, sent, acknowledged, executed",
-		Long: "It runs a server of its own in memory of this process, or the one of --server with simulated devices at --broker.", Args: args()}
+	c := &cobra.Command{Use: "commands", Short: "Measure whole lives of commands: asked for, sent, acknowledged, executed, all durable",
+		Long: "It starts a server in a process of its own, so that CPU time and memory are the server's alone, and simulated\n" +
+			"devices in this one. It measures one command at a time, full load, and half load, and audits every command.\n" +
+			"With --backlog it measures what waiting commands cost, and a restart with them.",
+		Example: "  wilco bench commands --for 10s --json\n  wilco bench commands --backlog 1000000", Args: args()}
 	f := c.Flags()
-	f.StringVar(&o.Broker, "broker", "", "URL of the broker that the devices connect to; with --server")
-	f.IntVar(&o.Devices, "devices", 100, "how many devices are simulated")
-	f.IntVar(&o.Commands, "commands", 10000, "how many commands are sent in all")
-	f.IntVar(&o.Batch, "batch", 100, "commands in one request, 1 to 1000")
-	f.Float64Var(&o.Rate, "rate", 0, "commands a second (default: as fast as it goes)")
-	f.DurationVar(&o.Takes, "takes", 0, "how long a device takes for one")
+	f.DurationVar(&o.For, "for", 10*time.Second, "how long each phase takes")
+	f.IntVar(&o.Devices, "devices", 200, "how many devices are simulated")
+	f.IntVar(&o.InFlight, "in-flight", 2000, "commands under way at once at full load")
+	f.IntVar(&o.Backlog, "backlog", 0, "measure this many commands for offline devices instead")
+	f.StringVar(&o.Data, "data", "", "directory of the server (default: one that is removed at the end)")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
-		o.Server, o.Token, o.JSON = first(a.server, a.env("WILCO_SERVER")), first(a.token, a.env("WILCO_TOKEN")), a.json
+		o.JSON = a.json
 		for _, n := range []struct {
-			flag       string
-			value, max int
-		}{{"devices", o.Devices, 1e6}, {"commands", o.Commands, 1e9}, {"batch", o.Batch, 1000}} {
-			if err := between(n.flag, float64(n.value), 1, float64(n.max)); err != nil {
+			flag     string
+			value    int
+			min, max float64
+		}{{"devices", o.Devices, 1, 1e5}, {"in-flight", o.InFlight, 1, 1e6}, {"backlog", o.Backlog, 0, 1e8}} {
+			if err := between(n.flag, float64(n.value), n.min, n.max); err != nil {
 				return err
 			}
 		}
@@ -72,24 +70,28 @@ func (a *app) benchCommands() *cobra.Command {
 
 func (a *app) benchMQTT() *cobra.Command {
 	var o BenchMQTTOptions
-	c := &cobra.Command{Use: "mqtt", Short: "Measure an MQTT broker, this one or any other", Args: args()}
+	c := &cobra.Command{Use: "mqtt", Short: "Measure an MQTT broker, this one or any other",
+		Example: "  wilco bench mqtt --url mqtt://127.0.0.1:1883 --qos 1 --pubs 1 --subs 50 --server-pid $(pidof mosquitto) --json", Args: args()}
 	f := c.Flags()
-	f.StringVar(&o.Broker, "broker", "", "URL of the broker (default: one of its own)")
-	f.IntVar(&o.PID, "pid", 0, "process id of the broker, to measure its CPU and memory")
-	f.IntVar(&o.Publishers, "publishers", 10, "how many publish")
-	f.IntVar(&o.Subscribers, "subscribers", 1, "how many receive everything")
-	f.IntVar(&o.Messages, "messages", 100000, "how many messages are published in all")
-	f.IntVar(&o.Payload, "payload", 64, "bytes of a message")
+	f.StringVar(&o.URL, "url", "", "URL of the broker (default: one of its own, in a process of its own)")
+	f.IntVar(&o.ServerPID, "server-pid", 0, "process id of the broker, to measure its CPU and memory")
+	f.IntVar(&o.Publishers, "pubs", 1, "how many publish")
+	f.IntVar(&o.Subscribers, "subs", 1, "how many receive everything")
+	f.IntVar(&o.Size, "size", 64, "bytes of a message")
 	f.IntVar(&o.QoS, "qos", 1, "quality of service, 0 to 2")
+	f.DurationVar(&o.For, "for", 5*time.Second, "how long messages are published")
+	f.Float64Var(&o.Rate, "rate", 0, "messages a second in all (default: as fast as it goes)")
+	f.IntVar(&o.Window, "window", 100, "unacknowledged messages a publisher")
 	f.StringVar(&o.Version, "mqtt-version", "5", "3.1.1 or 5")
-	f.IntVar(&o.Window, "window", 100, "messages in flight a publisher")
+	f.BoolVar(&o.Persistent, "persistent", false, "subscribers have persistent sessions")
+	f.BoolVar(&o.RequestResponse, "request-response", false, "one message at a time, there and back: latency")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
 		o.JSON = a.json
 		for _, n := range []struct {
 			flag            string
 			value, min, max int
-		}{{"publishers", o.Publishers, 1, 1e5}, {"subscribers", o.Subscribers, 0, 1e5}, {"messages", o.Messages, 1, 1e9},
-			{"payload", o.Payload, 0, 1 << 20}, {"qos", o.QoS, 0, 2}, {"window", o.Window, 1, 65535}} {
+		}{{"pubs", o.Publishers, 1, 1e5}, {"subs", o.Subscribers, 0, 1e5}, {"size", o.Size, 0, 1 << 20},
+			{"qos", o.QoS, 0, 2}, {"window", o.Window, 1, 65535}} {
 			if err := between(n.flag, float64(n.value), float64(n.min), float64(n.max)); err != nil {
 				return err
 			}

@@ -2,48 +2,118 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/fault"
 )
 
 // SimulateOptions are those of wilco device simulate.
 type SimulateOptions struct {
-	Device string // group/device
-	Broker string // URL; "" means mqtt://127.0.0.1:1883
-	Secret string
-	Took   time.Duration // how long a command takes
-	Fail   float64       // share of commands that fail, 0 to 1
-	Silent float64       // share of commands that are never answered, 0 to 1
-	Data   string        // directory of its journal; "" keeps it in memory
-	Lines  bool          // print a line for each command
+	Devices []SimulatedDevice
+	Broker  string        // URL
+	For     time.Duration // 0: until interrupted
+	Seed    uint64        // 0: random
+	// Shares, 0 to 1: of messages that are lost, repeated and overtaken; of
+	// devices that lose power now and then, are away for long, and are slow.
+	Lose, Duplicate, Reorder, Crash, Away, Slow float64
+	JSON                                        bool
 }
+
+// SimulatedDevice is a registered device with its secret.
+type SimulatedDevice struct{ Address, Secret string }
+
+// simulatedTag marks devices that were registered for a simulation. Only such
+// are given a new secret when they are simulated again.
+const simulatedTag = "simulated"
 
 func (a *app) simulateCommand() *cobra.Command {
 	var o SimulateOptions
-	c := &cobra.Command{Use: "simulate GROUP/DEVICE", Short: "Be a device that obeys every command", Args: args("GROUP/DEVICE"),
-		Example: "  wilco device simulate plant-1/pump-3 --secret \"$SECRET\" --takes 2s --fail 0.1"}
+	var count int
+	var group, secret string
+	c := &cobra.Command{Use: "simulate [GROUP/DEVICE]", Short: "Be one device, or many, with seeded faults",
+		Long: "Simulate is devices that understand set (at once), move (takes a while, with progress) and flaky (fails half of the\n" +
+			"times). With GROUP/DEVICE and --secret it is that device; without, it registers --count devices in --group, tagged\n" +
+			"\"simulated\", and is all of them. It goes on until it is interrupted.",
+		Example: "  wilco device simulate plant-1/pump-3 --secret \"$SECRET\"\n" +
+			"  wilco device simulate --count 100 --seed 7 --lose 0.01 --duplicate 0.05 --crash 0.2",
+		Args: cobra.MaximumNArgs(1)}
 	f := c.Flags()
+	f.IntVar(&count, "count", 10, "how many devices are registered and simulated")
+	f.StringVar(&group, "group", "sim", "their group")
+	f.StringVar(&secret, "secret", "", "secret of GROUP/DEVICE (WILCO_DEVICE_SECRET)")
 	f.StringVar(&o.Broker, "broker", "mqtt://127.0.0.1:1883", "URL of the broker")
-	f.StringVar(&o.Secret, "secret", "", "the device's secret (WILCO_DEVICE_SECRET)")
-	f.DurationVar(&o.Took, "takes", 0, "how long a command takes")
-	f.Float64Var(&o.Fail, "fail", 0, "share of commands that fail, 0 to 1")
-	f.Float64Var(&o.Silent, "silent", 0, "share of commands that are never answered, 0 to 1")
-	f.StringVar(&o.Data, "data", "", "directory of its journal (default: in memory)")
+	f.DurationVar(&o.For, "for", 0, "how long (default: until interrupted)")
+	f.Uint64Var(&o.Seed, "seed", 0, "seed of the faults (default: random, and printed)")
+	shares := []struct {
+		flag, doc string
+		value     *float64
+	}{
+		{"lose", "share of messages that are lost, 0 to 1", &o.Lose},
+		{"duplicate", "share of messages that come twice", &o.Duplicate},
+		{"reorder", "share of answers that are overtaken by the next", &o.Reorder},
+		{"crash", "share of devices that lose power now and then", &o.Crash},
+		{"away", "share of devices that are away for long", &o.Away},
+		{"slow", "share of devices that are slow", &o.Slow},
+	}
+	for _, s := range shares {
+		f.Float64Var(s.value, s.flag, 0, s.doc)
+	}
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
+		for _, s := range shares {
+			if err := between(s.flag, *s.value, 0, 1); err != nil {
+				return err
+			}
+		}
+		if err := between("count", float64(count), 1, 100_000); err != nil {
+			return err
+		}
 		if a.run.Simulate == nil {
 			return missing("device simulator")
 		}
-		o.Device, o.Secret, o.Lines = args[0], first(o.Secret, a.env("WILCO_DEVICE_SECRET")), !a.json
-		for _, share := range []struct {
-			flag  string
-			value float64
-		}{{"fail", o.Fail}, {"silent", o.Silent}} {
-			if err := between(share.flag, share.value, 0, 1); err != nil {
-				return err
+		o.JSON = a.json
+		if len(args) == 1 {
+			secret = first(secret, a.env("WILCO_DEVICE_SECRET"))
+			if secret == "" {
+				return fault.Field("secret", "is missing: give --secret or WILCO_DEVICE_SECRET, as printed by wilco device add")
 			}
+			o.Devices = []SimulatedDevice{{args[0], secret}}
+			return a.run.Simulate(ctx, o, a.IO)
+		}
+		api, err := a.connect()
+		if err != nil {
+			return err
+		}
+		for i := range count {
+			d, err := simulated(ctx, api, fmt.Sprintf("%s/sim-%04d", group, i+1))
+			if err != nil {
+				return a.unreachable(err)
+			}
+			o.Devices = append(o.Devices, SimulatedDevice{d.Device, d.Secret})
 		}
 		return a.run.Simulate(ctx, o, a.IO)
 	})
 	return c
+}
+
+// simulated registers a device for the simulation, or takes one from an earlier
+// simulation over with a new secret.
+func simulated(ctx context.Context, api *client.Client, device string) (*client.Device, error) {
+	d, err := api.AddDevice(ctx, client.NewDevice{Device: device, Tags: []string{simulatedTag}})
+	var e *client.Error
+	if !errors.As(err, &e) || e.Code != string(fault.Exists) {
+		return d, err
+	}
+	if d, err = api.Device(ctx, device); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(d.Tags, simulatedTag) {
+		return nil, fault.New(fault.Exists, "the device %s is not a simulated one (it has no tag %q); choose another --group", device, simulatedTag)
+	}
+	return api.RotateDevice(ctx, device)
 }

@@ -1,0 +1,26 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+)
+
+// Print writes the report for people.
+func (r CommandsReport) Print(w io.Writer) {
+	if b := r.Backlog; b != nil {
+		fmt.Fprintf(w, "%d waiting commands for %d devices\n", b.Commands, r.Devices)
+		fmt.Fprintf(w, "  created              %10.0f /s\n", b.CreatedPerSecond)
+		fmt.Fprintf(w, "  memory               %10.0f MiB\n", b.MemoryMiB)
+		fmt.Fprintf(w, "  ready after restart  %10.1f s, then %.0f MiB\n", b.RestartSeconds, b.MemoryAfterMiB)
+		fmt.Fprintf(w, "  lost                 %10d\n", r.Lost)
+		return
+	}
+	fmt.Fprintf(w, "%d commands to %d devices, %d CPUs, everything on this machine, all durable\n", r.Commands, r.Devices, r.CPUs)
+	fmt.Fprintf(w, "  full load            %10.0f lifecycles/s\n", r.LifecyclesPerSecond)
+	fmt.Fprintf(w, "  CPU of the server    %10.3f s per thousand (load: %.3f)\n", r.CPUSecondsPerThousand, r.LoadCPUPerThousand)
+	fmt.Fprintf(w, "  one at a time        %10.2f ms p50, %.2f ms p99\n", r.P50Ms, r.OneAtATimeP99Ms)
+	fmt.Fprintf(w, "  half load, %6.0f/s  %10.0f ms p50, %.0f ms p99\n", r.HalfLoadPerSecond, r.HalfLoadP50Ms, r.P99Ms)
+	fmt.Fprintf(w, "  memory of the server %10.0f MiB at most\n", r.PeakMemoryMiB)
+	fmt.Fprintf(w, "  executed twice %d, lost %d, out of order %d, not ended %d, untrue %d\n",
+		r.ExecutedTwice, r.Lost, r.OutOfOrder, r.Unsettled, r.Untrue)
+}
