@@ -42,6 +42,8 @@ type Client struct {
 	calls    ring.Queue[call]     // whose messages the sender holds; same positions
 	finished ring.Queue[finished] // for the results goroutine
 	outcomes []flow.Outcome       // scratch
+	untold   []flow.Change        // what the store could not be told
+	unsynced bool                 // the store was told something since its last Sync
 	room     chan struct{}        // closed when a place in the queue came free; nil: nobody waits
 	results  sync.Cond
 
@@ -236,7 +238,7 @@ func (c *Client) step() {
 	if l := c.live(); l != nil {
 		c.pump(l)
 	}
-	if changes := c.snd.Changes(); c.opts.Store != nil && len(changes) > 0 {
+	if changes := c.snd.Changes(); c.opts.Store != nil && len(changes)+len(c.untold) > 0 {
 		c.keep(changes)
 	}
 	c.outcomes = c.snd.Outcomes(c.outcomes[:0])
@@ -265,27 +267,30 @@ func (c *Client) pump(l *link) {
 	}
 }
 
-// keep tells the store. An error ends the link, or what the store does not know
-// could leave; without a link nothing can. mu is held.
+// keep tells the store. An error ends the link, for what the store does not
+// know must not leave; what it missed is told it again before anything else. mu
+// is held.
 func (c *Client) keep(changes []flow.Change) {
-	if c.link != nil {
-		c.link.unsynced = true
-	}
-	for _, ch := range changes {
+	c.untold = append(c.untold, changes...)
+	for i, ch := range c.untold {
 		var err error
+		c.unsynced = true
 		if ch.Ended {
 			err = c.opts.Store.Remove(ch.Seq)
 		} else {
 			err = c.opts.Store.Mark(ch.Seq, ch.PacketID, ch.Released)
 		}
-		switch {
-		case err == nil:
-		case c.link != nil:
-			c.fail(c.link, fmt.Errorf("store: %w", err))
-		default:
-			c.opts.Logger.Error("mqtt: store", "error", err)
+		if err != nil {
+			c.untold = append(c.untold[:0], c.untold[i:]...)
+			if c.link != nil {
+				c.fail(c.link, fmt.Errorf("store: %w", err))
+			} else {
+				c.opts.Logger.Error("mqtt: store", "error", err)
+			}
+			return
 		}
 	}
+	c.untold = c.untold[:0]
 }
 
 // finish gives a result to its owner: a channel at once, a function by way of

@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -36,7 +37,6 @@ type link struct {
 	out         []byte    // encoded, not yet taken by the writer
 	ready       sync.Cond // the writer waits: for out, or dead
 	dead        bool
-	unsynced    bool // the store was told something since the last Sync
 	readerWaits bool
 	sent        uint64 // batches
 	received    uint64 // packets
@@ -82,14 +82,15 @@ func (c *Client) writeLoop(l *link) {
 			return
 		}
 		batch, l.out = l.out, batch[:0]
-		mark, unsynced := c.snd.Mark(), l.unsynced
-		l.unsynced = false
+		mark, unsynced := c.snd.Mark(), c.unsynced
+		c.unsynced = false
 		if l.readerWaits {
 			c.drained.Broadcast()
 		}
 		c.mu.Unlock()
-		err := c.write(l, batch, unsynced)
+		synced, err := c.write(l, batch, unsynced)
 		c.mu.Lock()
+		c.unsynced = c.unsynced || !synced
 		if err != nil {
 			l.broken = true
 			c.fail(l, err)
@@ -107,15 +108,16 @@ func (c *Client) writeLoop(l *link) {
 	}
 }
 
-// write makes durable what the packets rely on, then sends them.
-func (c *Client) write(l *link, batch []byte, unsynced bool) error {
+// write makes durable what the packets rely on, then sends them. It reports
+// whether nothing is left to make durable.
+func (c *Client) write(l *link, batch []byte, unsynced bool) (synced bool, err error) {
 	if unsynced && c.opts.Store != nil {
 		if err := c.opts.Store.Sync(); err != nil {
-			return err
+			return false, fmt.Errorf("store: %w", err)
 		}
 	}
-	_, err := l.conn.Write(batch)
-	return err
+	_, err = l.conn.Write(batch)
+	return true, err
 }
 
 // tearDown ends a link for the given reason, unless it failed before: the writer

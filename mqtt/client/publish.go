@@ -88,9 +88,7 @@ func (c *Client) enqueue(m *Message, who call) error {
 		if err := c.opts.Store.Add(r); err != nil {
 			return fmt.Errorf("publish: store: %w", err)
 		}
-		if c.link != nil {
-			c.link.unsynced = true
-		}
+		c.unsynced = true
 	}
 	c.snd.Push(msg)
 	c.calls.Push(who)

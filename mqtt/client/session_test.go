@@ -401,3 +401,109 @@ func TestStoreSurvivesTheProcess(t *testing.T) {
 		}
 	})
 }
+
+// faultyStore fails on demand, and notes what was not synced.
+type faultyStore struct {
+	client.MemoryStore
+	mu       sync.Mutex
+	fail     map[string]bool // by method
+	unsynced int
+}
+
+func (s *faultyStore) step(method string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsynced++
+	if method == "Sync" {
+		s.unsynced = 0
+	}
+	if s.fail[method] {
+		return errors.New("disk full")
+	}
+	return nil
+}
+
+func (s *faultyStore) set(method string, fail bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = map[string]bool{method: fail}
+}
+
+func (s *faultyStore) Add(r client.Record) error {
+	if err := s.step("Add"); err != nil {
+		return err
+	}
+	return s.MemoryStore.Add(r)
+}
+
+func (s *faultyStore) Mark(seq uint64, id uint16, released bool) error {
+	if err := s.step("Mark"); err != nil {
+		return err
+	}
+	return s.MemoryStore.Mark(seq, id, released)
+}
+
+func (s *faultyStore) Remove(seq uint64) error {
+	if err := s.step("Remove"); err != nil {
+		return err
+	}
+	return s.MemoryStore.Remove(seq)
+}
+
+func (s *faultyStore) Sync() error { return s.step("Sync") }
+
+// Nothing leaves that the store has not made durable.
+func TestStoreBeforeNetwork(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		store := &faultyStore{}
+		downs := make(chan error, 10)
+		o := n.options()
+		o.Store = store
+		o.OnDown = func(err error) { downs <- err }
+		c := start(t, o)
+		s, _ := n.accept(mqtt.Connack{})
+		synctest.Wait()
+		var told results
+		store.set("Add", true)
+		if err := c.PublishAsync(message("t", "refused", 1), told.of("refused")); err == nil {
+			t.Error("a message was taken that the store refused")
+		}
+		store.set("Add", false)
+		for i, method := range []string{"Sync", "Mark"} {
+			store.set(method, true)
+			name := fmt.Sprint(i)
+			if err := c.PublishAsync(message("t", name, 1), told.of(name)); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-downs; err == nil {
+				t.Errorf("%s failed, and the connection stands", method)
+			}
+			if rest := s.gone(); len(rest) != 0 {
+				t.Errorf("%s failed, and still %q left", method, rest)
+			}
+			store.set(method, false)
+			s, _ = n.accept(mqtt.Connack{SessionPresent: true})
+			p := s.read().(*mqtt.Publish)
+			store.mu.Lock()
+			if store.unsynced != 0 {
+				t.Error("the message left before Sync")
+			}
+			store.mu.Unlock()
+			s.send(puback(p.PacketID))
+			synctest.Wait()
+		}
+		told.expect(t, "0", "1")
+		store.set("Remove", true)
+		c.PublishAsync(message("t", "2", 1), told.of("2"))
+		p := s.read().(*mqtt.Publish)
+		s.send(puback(p.PacketID))
+		<-downs
+		s.gone()
+		store.set("Remove", false) // what the store missed is told it again
+		n.accept(mqtt.Connack{SessionPresent: true})
+		told.expect(t, "0", "1", "2")
+		if left, _ := store.Load(); len(left) != 0 {
+			t.Errorf("the store still holds %+v", left)
+		}
+	})
+}
