@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -260,5 +261,29 @@ func TestNewCutsTimesAndTakesDefaults(t *testing.T) {
 	}
 	if c.Version != 1 || c.State != Created || len(c.Timeline) != 1 || c.Timeline[0].Kind != Create {
 		t.Errorf("%+v", c)
+	}
+}
+
+// A command whose Wake was written by other rules, as by an older version, gets
+// the right one with the next event, also where nothing else changes.
+func TestApplyMendsWake(t *testing.T) {
+	h := newHistory(t, matrixPolicy, false).kind(1, Dispatch)
+	want, version := h.c.Wake, h.c.Version
+	h.c.Wake = after(3)
+	if h.kind(3, Tick); !h.c.Wake.Equal(want) || h.c.Version != version+1 {
+		t.Errorf("wake %s, version %d", h.c.Wake, h.c.Version)
+	}
+}
+
+// An offline device cannot be tried again, and what is past notAfter is not sent.
+func TestWhatMayNotBePublished(t *testing.T) {
+	h := newHistory(t, matrixPolicy, false).kind(60, Dispatch)
+	if h.c.State != Expired || h.c.Attempt != 0 {
+		t.Errorf("dispatched past notAfter: %s", h.c.State)
+	}
+	h = newHistory(t, matrixPolicy, false).kind(1, Dispatch)
+	c, effects, err := Apply(h.c, Event{Kind: Retry}, after(2))
+	if !errors.Is(err, ErrNotAllowed) || len(effects) > 0 || c.Attempt != 1 {
+		t.Errorf("retry of an offline device: %v %v", effects, err)
 	}
 }
