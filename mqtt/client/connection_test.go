@@ -114,10 +114,17 @@ func TestAwaitUpTellsARefusal(t *testing.T) {
 		if r, ok := errors.AsType[*client.ReasonError](<-done); !ok || r.Code != mqtt.NotAuthorized {
 			t.Errorf("AwaitUp: %v", r)
 		}
-		n.accept(mqtt.Connack{}) // the server has changed its mind
+		s, _ = n.accept(mqtt.Connack{}) // the server has changed its mind
 		synctest.Wait()
 		if err := c.AwaitUp(t.Context()); err != nil {
 			t.Errorf("AwaitUp after all: %v", err)
+		}
+		s.conn.Close()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := c.AwaitUp(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("AwaitUp while the connection is lost: %v", err)
 		}
 		stopNow(c)
 		if err := c.AwaitUp(t.Context()); !errors.Is(err, client.ErrStopped) {
@@ -312,6 +319,26 @@ func TestSubscriptions(t *testing.T) {
 		s.send(&mqtt.Suback{PacketID: 6, Reasons: []mqtt.ReasonCode{2, 1}})
 		if up := <-ups; len(up.Refused) != 0 {
 			t.Errorf("OnUp: %+v", up)
+		}
+	})
+}
+
+// A session that was there before this client may lack its subscriptions.
+func TestSubscribesAtTheFirstConnection(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		o := n.options()
+		o.Subscriptions = []mqtt.Subscription{{Filter: "a", QoS: 1}}
+		start(t, o)
+		s, _ := n.accept(mqtt.Connack{SessionPresent: true})
+		s.expect("SUBSCRIBE 1 a:1")
+		s.send(&mqtt.Suback{PacketID: 1, Reasons: []mqtt.ReasonCode{1}})
+		synctest.Wait()
+		s.conn.Close()
+		s, _ = n.accept(mqtt.Connack{SessionPresent: true})
+		synctest.Wait()
+		s.conn.SetReadDeadline(time.Now().Add(time.Second))
+		if rest := s.gone(); rest != nil {
+			t.Errorf("in a resumed session the client said %q", rest)
 		}
 	})
 }

@@ -414,11 +414,11 @@ func (s *faultyStore) step(method string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unsynced++
-	if method == "Sync" {
-		s.unsynced = 0
-	}
 	if s.fail[method] {
 		return errors.New("disk full")
+	}
+	if method == "Sync" {
+		s.unsynced = 0
 	}
 	return nil
 }
