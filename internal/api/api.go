@@ -20,7 +20,6 @@ package api
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -120,28 +119,18 @@ func New(o Options) *API {
 // for their readers. They come back, elsewhere or later, with Last-Event-ID.
 func (a *API) Drain() { a.once.Do(func() { close(a.drain) }) }
 
-// Times and sizes of one request. How long an answer may take to write begins
-// anew with each piece of a stream.
-const (
-	headerTimeout = 10 * time.Second
-	bodyTimeout   = 30 * time.Second
-	writeTimeout  = 30 * time.Second
-	idleTimeout   = 2 * time.Minute
-	maxHeader     = 32 << 10
-)
-
-// Server gives an http.Server that serves h, with the time-outs that the
-// handlers of this package count on. The caller serves and shuts it down;
-// streams end with the shutdown.
-func Server(a *API, h http.Handler, log *slog.Logger) *http.Server {
-	s := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return context.Background() },
+// Routes lists the patterns that are answered, for tests of what is described.
+func (a *API) Routes() map[string]bool {
+	all := make(map[string]bool, len(a.routes))
+	for pattern := range a.routes {
+		all[pattern] = true
 	}
-	s.RegisterOnShutdown(a.Drain)
-	return s
+	return all
 }
+
+// Times of one request. How long an answer may take to write begins anew with
+// each piece of a stream.
+const (
+	bodyTimeout  = 30 * time.Second
+	writeTimeout = 30 * time.Second
+)

@@ -74,19 +74,23 @@ func tidOf(s string) (command.TID, error) {
 	return t, nil
 }
 
-type deviceInPath struct {
+// DeviceInPath is the address of a device in a path. It is exported because huma
+// sees no others.
+type DeviceInPath struct {
 	Group  string `path:"group" doc:"group of the device"`
 	Device string `path:"device" doc:"name of the device within its group"`
 }
 
-func (d deviceInPath) address() wire.Address { return wire.Address{Group: d.Group, Device: d.Device} }
+func (d DeviceInPath) address() wire.Address { return wire.Address{Group: d.Group, Device: d.Device} }
 
-type tidInPath struct {
+// TIDInPath is the tid of a command in a path. It is exported because huma sees
+// no others.
+type TIDInPath struct {
 	TID string `path:"tid" doc:"transaction id"`
 }
 
 type sendInput struct {
-	deviceInPath
+	DeviceInPath
 	Key  string `header:"Idempotency-Key" doc:"the same key and body give the same command, for ever; another body is refused with key_reused"`
 	Wait span   `query:"wait" doc:"wait for an end at most this long, for example 30s; the answer has the state by then"`
 	Body struct {
@@ -123,7 +127,7 @@ type listInput struct {
 }
 
 type whyInput struct {
-	tidInPath
+	TIDInPath
 	Body *struct {
 		Reason string `json:"reason,omitempty" maxLength:"1024" doc:"why, for the timeline"`
 	}
@@ -204,7 +208,7 @@ func (a *API) wait(ctx context.Context, tid command.TID, d time.Duration, after 
 }
 
 type getInput struct {
-	tidInPath
+	TIDInPath
 	Wait  span  `query:"wait" doc:"wait at most this long, for example 30s: for an end, or until the outcome is unknown"`
 	After int64 `query:"after" minimum:"1" doc:"with wait: until the version is above this"`
 }
@@ -245,7 +249,7 @@ func (a *API) list(ctx context.Context, in *listInput) (*struct{ Body client.Com
 	return &struct{ Body client.CommandPage }{client.CommandPage{Items: mapped(page, commandDoc), Next: next}}, nil
 }
 
-func (a *API) timeline(ctx context.Context, in *tidInPath) (*struct{ Body client.Timeline }, error) {
+func (a *API) timeline(ctx context.Context, in *TIDInPath) (*struct{ Body client.Timeline }, error) {
 	tid, err := tidOf(in.TID)
 	if err != nil {
 		return nil, err

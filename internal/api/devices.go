@@ -76,7 +76,7 @@ func (a *API) listDevices(ctx context.Context, in *devicesInput) (*struct{ Body 
 	return &struct{ Body client.DevicePage }{client.DevicePage{Items: docs, Next: next}}, nil
 }
 
-func (a *API) getDevice(ctx context.Context, in *deviceInPath) (*deviceBody, error) {
+func (a *API) getDevice(ctx context.Context, in *DeviceInPath) (*deviceBody, error) {
 	d, err := a.svc.Device(ctx, caller(ctx), in.address())
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (a *API) getDevice(ctx context.Context, in *deviceInPath) (*deviceBody, err
 }
 
 func (a *API) changeDevice(ctx context.Context, in *struct {
-	deviceInPath
+	DeviceInPath
 	Body client.DeviceChange
 }) (*deviceBody, error) {
 	d, err := a.svc.ChangeDevice(ctx, caller(ctx), in.address(), service.DeviceChange{Disabled: in.Body.Disabled,
@@ -96,11 +96,11 @@ func (a *API) changeDevice(ctx context.Context, in *struct {
 	return &deviceBody{deviceDoc(&d, "")}, nil
 }
 
-func (a *API) removeDevice(ctx context.Context, in *deviceInPath) (*struct{}, error) {
+func (a *API) removeDevice(ctx context.Context, in *DeviceInPath) (*struct{}, error) {
 	return nil, a.svc.RemoveDevice(ctx, caller(ctx), in.address())
 }
 
-func (a *API) rotateDevice(ctx context.Context, in *deviceInPath) (*deviceBody, error) {
+func (a *API) rotateDevice(ctx context.Context, in *DeviceInPath) (*deviceBody, error) {
 	d, secret, err := a.svc.RotateDevice(ctx, caller(ctx), in.address())
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (a *API) rotateDevice(ctx context.Context, in *deviceInPath) (*deviceBody, 
 }
 
 func (a *API) anomalies(ctx context.Context, in *struct {
-	deviceInPath
+	DeviceInPath
 	Limit int `query:"limit" minimum:"1" maximum:"100" doc:"default 100, which is all that is kept"`
 }) (*struct{ Body client.AnomalyList }, error) {
 	list, err := a.svc.Anomalies(ctx, caller(ctx), in.address(), in.Limit)

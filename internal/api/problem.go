@@ -156,6 +156,11 @@ func fromHuma(status int, msg string, errs []error) *Problem {
 	}
 	p := newProblem(status, codeOf(status))
 	p.Field, p.Detail = fieldOf(d.Location), d.Message
+	// A field that is missing is in huma's text only, and its object in the location.
+	if name, ok := strings.CutPrefix(d.Message, "expected required property "); ok {
+		name = strings.TrimSuffix(name, " to be present")
+		p.Field, p.Detail = fieldOf(d.Location+"."+name), "missing; it is required"
+	}
 	if len(errs) > 1 {
 		p.Detail = fmt.Sprintf("%s (and %d more mistakes)", p.Detail, len(errs)-1)
 	}

@@ -1,0 +1,200 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// frame is one event of a stream, or what stood between two.
+type frame struct{ id, event, data string }
+
+// stream opens an event stream and gives its frames; the channel is closed when
+// it ends.
+func (w *world) stream(t *testing.T, query string, header map[string]string) <-chan frame {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r, err := http.NewRequestWithContext(ctx, "GET", w.URL+"/v1/events"+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+w.Token)
+	for k, v := range header {
+		r.Header.Set(k, v)
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("status %d %s", res.StatusCode, res.Header)
+	}
+	frames := make(chan frame, 1000)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(frames)
+		var f frame
+		for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+			name, value, _ := strings.Cut(lines.Text(), ": ")
+			switch name {
+			case "id":
+				f.id = value
+			case "event":
+				f.event = value
+			case "data":
+				f.data = value
+			case "":
+				frames <- f
+				f = frame{}
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); res.Body.Close(); <-done })
+	return frames
+}
+
+// next is the next event of a stream; silent frames are passed over.
+func next(t *testing.T, frames <-chan frame) (frame, client.Event) {
+	t.Helper()
+	for f := range frames {
+		if f.event == "" {
+			continue
+		}
+		var e client.Event
+		if err := json.Unmarshal([]byte(f.data), &e); err != nil && f.event != "gap" {
+			t.Fatalf("%v in %q", err, f.data)
+		}
+		return f, e
+	}
+	t.Fatal("the stream ended")
+	return frame{}, client.Event{}
+}
+
+func TestEventsAreAllThereOnceInOrder(t *testing.T) {
+	w := newWorld(t, options{})
+	w.online("plant/valve")
+	live := w.stream(t, "", nil)
+	<-live // the position: it is open
+	c := read[client.Command](t, w.do(t, request{method: "POST", path: "/v1/devices/plant/valve/commands?wait=30s", body: `{"name":"open"}`}), 202)
+	var ids []string
+	for {
+		f, e := next(t, live)
+		if e.TID != c.TID {
+			t.Errorf("event %+v", e)
+		}
+		ids = append(ids, f.id)
+		if e.State == client.Executed {
+			break
+		}
+	}
+	// From the first, by after; and from the middle, by Last-Event-ID, which wins.
+	all := w.stream(t, "?after=0&tid="+c.TID, nil)
+	tail := w.stream(t, "?after=0", map[string]string{"Last-Event-ID": ids[0]})
+	for i, id := range ids {
+		if f, _ := next(t, all); f.id != id {
+			t.Errorf("again: got %s, want %s", f.id, id)
+		}
+		if i > 0 {
+			if f, _ := next(t, tail); f.id != id {
+				t.Errorf("resumed: got %s, want %s", f.id, id)
+			}
+		}
+	}
+}
+
+func TestEventFilters(t *testing.T) {
+	w := newWorld(t, options{})
+	w.add("plant/a")
+	w.add("plant/b")
+	w.add("mill/a")
+	send := func(device string) string {
+		return read[client.Command](t, w.do(t, request{method: "POST", path: "/v1/devices/" + device + "/commands", body: `{"name":"n"}`}), 202).TID
+	}
+	a, b, m := send("plant/a"), send("plant/b"), send("mill/a")
+	for query, want := range map[string][]string{"?after=0": {a, b, m}, "?after=0&group=plant": {a, b}, "?after=0&group=plant&device=b": {b}, "?after=0&tid=" + m: {m}} {
+		s := w.stream(t, query, nil)
+		for _, tid := range want {
+			if _, e := next(t, s); e.TID != tid {
+				t.Errorf("%s: got %s of %s", query, e.TID, e.Device)
+			}
+		}
+	}
+	// A token of one group sees that group without asking for it.
+	s := w.stream(t, "?after=0", map[string]string{"Authorization": "Bearer " + w.token(t, fleet.NewToken{Name: "m", Role: fleet.Viewer, Group: "mill"})})
+	if _, e := next(t, s); e.TID != m {
+		t.Errorf("got an event of %s", e.Device)
+	}
+}
+
+// TestEventsTellAGap purges what a reader has not seen.
+func TestEventsTellAGap(t *testing.T) {
+	w := newWorld(t, options{})
+	device := w.online("plant/valve")
+	read[client.Command](t, w.do(t, request{method: "POST", path: "/v1/devices/plant/valve/commands?wait=30s", body: `{"name":"open"}`}), 202)
+	for {
+		n, err := w.Store.Purge(t.Context(), time.Now().Add(time.Hour), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	w.say(device, wire.Status{Online: false, Boot: "boot-1"})
+	first, err := w.Store.FirstEvent(t.Context())
+	if err != nil || first < 2 {
+		t.Fatalf("nothing was purged: first event %d, %v", first, err)
+	}
+	s := w.stream(t, "?after=1", nil)
+	f, _ := next(t, s)
+	var gap client.Gap
+	if err := json.Unmarshal([]byte(f.data), &gap); err != nil || f.event != "gap" || gap.After != 1 || gap.First != first {
+		t.Fatalf("got %+v, first event is %d", f, first)
+	}
+	if _, e := next(t, s); e.ID != first {
+		t.Errorf("after the gap comes %+v", e)
+	}
+}
+
+func TestStreamsHeartbeatDrainAndLimit(t *testing.T) {
+	w := newWorld(t, options{Heartbeat: time.Millisecond, MaxStreams: 2})
+	s := w.stream(t, "", nil)
+	for range 3 {
+		if f, ok := <-s; !ok || f.event != "" || f.id != "0" {
+			t.Fatalf("a silent stream must show its position: %+v %v", f, ok)
+		}
+	}
+	w.stream(t, "", nil)
+	refused(t, w.do(t, request{path: "/v1/events"}), 429, "too_many", "", "2 event streams")
+	w.API.Drain()
+	for range s {
+	}
+}
+
+// TestWaitEndsWithTheServer has a long wait answered when the server drains.
+func TestWaitEndsWithTheServer(t *testing.T) {
+	w := newWorld(t, options{})
+	w.add("plant/valve")
+	got := make(chan reply, 1)
+	go func() {
+		got <- w.do(t, request{method: "POST", path: "/v1/devices/plant/valve/commands?wait=10m", body: `{"name":"open"}`})
+	}()
+	for s := w.stream(t, "?after=0", nil); ; {
+		if _, e := next(t, s); e.State == client.Created {
+			break
+		}
+	}
+	w.API.Drain()
+	if c := read[client.Command](t, <-got, 202); c.State != client.Created {
+		t.Errorf("got %s", c.State)
+	}
+}
