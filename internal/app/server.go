@@ -294,6 +294,9 @@ func (s *Server) startPurge() {
 
 // deviceChanged cuts the connections of a device whose rights have changed.
 func (s *Server) deviceChanged(identity string, removed bool) {
+	if a, err := wire.ParseAddress(identity); err == nil && s.Engine != nil {
+		defer s.Engine.Gone(a) // its will is not published: it has no rights any more
+	}
 	if s.Broker == nil {
 		return // an external broker has its own list; see `wilco mosquitto config`
 	}

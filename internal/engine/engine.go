@@ -295,6 +295,10 @@ func (e *Engine) Presence(a wire.Address) store.Presence {
 	return store.Presence{Device: a}
 }
 
+// Gone tells that a device has been cut off: nothing more is sent to it until
+// its status says that it is online.
+func (e *Engine) Gone(a wire.Address) { e.shard(a).add(&goneJob{a}) }
+
 // Err says why nothing can be committed at present; nil when all is well.
 func (e *Engine) Err() error {
 	for _, s := range e.shards {

@@ -310,6 +310,45 @@ func TestAnOfflineDeviceCostsNoAttemptAndGetsItsCommandsInOrder(t *testing.T) {
 	})
 }
 
+func TestADeviceThatGoesOnWithNonsenseStopsCostingWrites(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online(valve, "b1")
+		for range 500 {
+			r.says(valve, "ack", "nonsense", "nonsense")
+		}
+		if got := len(r.anomalies(valve)); got > 2*notesAtOnce || got < notesAtOnce/2 {
+			t.Errorf("%d anomalies written", got)
+		}
+		if got := r.e.Stats().Anomalies[AnomalyMalformed]; got != 500 || r.acked["nonsense"] != 500 {
+			t.Errorf("%d counted, %d acknowledged", got, r.acked["nonsense"])
+		}
+	})
+}
+
+func TestADeviceThatWasCutOffGetsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online(valve, "b1")
+		r.e.Gone(valve)
+		synctest.Wait()
+		c := r.send(valve, "open", command.Policy{})
+		if docs := r.link.take(); len(docs) != 0 || r.e.Presence(valve).Online {
+			t.Fatalf("published %+v", docs)
+		}
+		r.online(valve, "b2")
+		r.expect(c.TID, command.Sent, command.TurnCame)
+	})
+}
+
+func TestAStoppedEngineAnswersAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.stop()
+		out, err := r.e.Create(t.Context(), []Request{{Device: valve, Name: "open"}})
+		if err != nil || fault.CodeOf(out[0].Err) != fault.Unavailable {
+			t.Fatalf("%v %v", out, err)
+		}
+	})
+}
+
 func TestReplayedStatusOfAnOldBoot(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.online(valve, "b1")

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -225,6 +226,22 @@ func (j *reconcileJob) run(t *turn) {
 }
 
 func (j *reconcileJob) failed(error) bool { return true }
+
+// goneJob: a device may not be there any more, whatever its last status said.
+type goneJob struct{ device wire.Address }
+
+func (j *goneJob) needs(func(command.TID)) {}
+
+func (j *goneJob) run(t *turn) {
+	d := t.s.device(j.device)
+	if p := d.presence; p.Online {
+		p.Online = false
+		p.Since = t.now.UTC().Truncate(time.Millisecond)
+		t.keepPresence(d, p)
+	}
+}
+
+func (j *goneJob) failed(error) bool { return true }
 
 // waitJob registers a waiter, unless the command is there already.
 type waitJob struct {

@@ -188,8 +188,11 @@ func (t *turn) anomaly(j *upJob, kind, tid, detail string) {
 	if len(tid) > 64 {
 		tid = tid[:64]
 	}
-	at := t.now.UTC().Truncate(time.Millisecond)
 	t.s.e.stats.anomaly(kind)
+	if !t.s.device(j.up.Address).mayNote(t.now) {
+		return
+	}
+	at := t.now.UTC().Truncate(time.Millisecond)
 	t.batch.Anomalies = append(t.batch.Anomalies, store.Anomaly{At: at, Device: j.up.Address, Kind: kind,
 		TID: tid, Topic: j.m.Topic, Detail: detail})
 	t.batch.Events = append(t.batch.Events, store.Event{Type: store.EventAnomaly, At: at, Device: j.up.Address,

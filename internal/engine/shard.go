@@ -31,9 +31,10 @@ type shard struct {
 	// broken is the error of the last commit, nil when it went well.
 	broken atomic.Pointer[error]
 
-	mu    sync.Mutex
-	inbox []job
-	seen  map[wire.Address]store.Presence // what Presence answers; written after commits
+	mu     sync.Mutex
+	closed bool // nothing is taken any more
+	inbox  []job
+	seen   map[wire.Address]store.Presence // what Presence answers; written after commits
 
 	// Owned by the goroutine of run; Start fills them before that.
 	devices map[wire.Address]*device
@@ -54,6 +55,28 @@ type device struct {
 	presence store.Presence
 	oldBoots []string // the last few, to know a replayed status by
 	seq      int64    // of the last publication of a request, in this epoch
+
+	// How much this device may still write into the list of anomalies.
+	notes   float64
+	notedAt time.Time
+}
+
+// A device that goes on saying nonsense is told of by the counters only: at
+// most this many anomalies at once, and so many a second, are worth a write.
+const (
+	notesAtOnce = 20
+	notesASec   = 0.5
+)
+
+// mayNote takes one of the anomalies that d may write.
+func (d *device) mayNote(now time.Time) bool {
+	d.notes = min(d.notes+now.Sub(d.notedAt).Seconds()*notesASec, notesAtOnce)
+	d.notedAt = now
+	if d.notes < 1 {
+		return false
+	}
+	d.notes--
+	return true
 }
 
 func newShard(e *Engine) *shard {
@@ -78,9 +101,14 @@ func (s *shard) device(a wire.Address) *device {
 
 // add puts a job in the inbox. It does not block: what comes in is bounded by
 // those who wait for it, callers by their requests and the broker by its
-// receive maximum.
+// receive maximum. Once the engine has stopped the job fails at once.
 func (s *shard) add(j job) {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		j.failed(ErrStopped)
+		return
+	}
 	s.inbox = append(s.inbox, j)
 	s.mu.Unlock()
 	select {
@@ -150,11 +178,13 @@ func (s *shard) take() []job {
 // drain answers everything that is left when the engine has stopped.
 func (s *shard) drain() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, j := range append(s.pending, s.inbox...) {
+	s.closed = true
+	left := append(s.pending, s.inbox...)
+	s.inbox, s.pending = nil, nil
+	s.mu.Unlock()
+	for _, j := range left {
 		j.failed(ErrStopped)
 	}
-	s.inbox, s.pending = nil, nil
 	for _, ws := range s.waiters {
 		for _, w := range ws {
 			w.reply <- answer{err: ErrStopped}
