@@ -176,7 +176,8 @@ func (b *Broker) begin() bool {
 // Stop closes the listeners, tells the clients 0x8B [MQTT-4.13.2-1], and waits
 // until all goroutines have ended. Sessions, and wills that were not due, stay
 // in the store for the next start. When ctx ends first, connections are closed
-// without waiting for their last words, and Stop returns its error. Calling it
+// without waiting for their last words, and Stop returns its error, within two
+// seconds whatever an Authority may still be doing. Calling it
 // again is harmless.
 func (b *Broker) Stop(ctx context.Context) error {
 	b.hub.mu.Lock()
@@ -207,7 +208,10 @@ func (b *Broker) Stop(ctx context.Context) error {
 		for _, c := range conns {
 			_ = c.nc.Close()
 		}
-		<-idle
+		select {
+		case <-idle:
+		case <-time.After(linger): // an Authority that does not heed its context
+		}
 	}
 	b.mu.Lock()
 	b.stopped = true

@@ -151,17 +151,16 @@ func (c *conn) turn(in *inbox) (more bool, err error) {
 	return true, nil
 }
 
-// settle does what the turn's packets asked for.
+// settle does what the turn's packets asked for. What is stored goes through
+// the hub as well, since the session may have ended meanwhile, and another have
+// begun under its name.
 func (t *turn) settle() {
-	if len(t.ops) > 0 {
+	switch {
+	case len(t.ops) > 0 || len(t.acts.Store) > 0:
 		t.run()
-		return
+	case len(t.acts.Send) > 0:
+		t.commit()
 	}
-	if len(t.acts.Store) == 0 && len(t.acts.Send) == 0 {
-		return
-	}
-	// Nothing for the hub: only this client is concerned.
-	t.commit()
 }
 
 // waitRoom waits until the client has taken enough of its answers, and says

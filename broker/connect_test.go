@@ -143,7 +143,6 @@ type user struct {
 	name, password        string
 	publish, subscribe    string // filters
 	receive               string
-	check                 func(c Credentials) error
 	noPublish, noDelivery func() bool
 }
 

@@ -57,6 +57,7 @@ type turn struct {
 	joined  *conn    // accepted by this turn, to be told after it
 	present bool     // with a session that was there before
 	held    int      // how often conn.hold was raised
+	refused bool     // the rest of the turn is not taken
 
 	packet  mqtt.Publish
 	ack     mqtt.Ack
@@ -96,7 +97,7 @@ func (t *turn) free() {
 	t.over, t.joined = nil, nil
 	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
 	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
-	t.held, t.publish, t.last = 0, 0, 0
+	t.held, t.publish, t.last, t.refused = 0, 0, 0, false
 	if len(t.topics) > maxTopics {
 		clear(t.topics)
 	}
@@ -124,20 +125,23 @@ func (t *turn) topic(b []byte) string {
 func (t *turn) run() {
 	h := &t.b.hub
 	h.mu.Lock()
-	if t.from.conn != t.conn {
-		h.mu.Unlock()
-		for i := range t.ops {
-			if m := t.ops[i].message; m != nil {
-				m.Release()
-			}
-		}
-		return
-	}
+	defer h.mu.Unlock()
+	over := t.from.conn != t.conn
 	for i := range t.ops {
-		t.do(&t.ops[i])
+		if o := &t.ops[i]; !over && !t.refused {
+			t.do(o)
+		} else if o.message != nil {
+			o.message.Release()
+		}
 	}
-	t.commit()
-	h.mu.Unlock()
+	switch {
+	case !over:
+		t.commit()
+	case !t.from.ended && len(t.acts.Store) > 0:
+		// What the client acknowledged counts all the same.
+		t.batch.Steps(t.from.id, t.acts.Store)
+		t.b.store.Commit(&t.batch, t.b.stored)
+	}
 }
 
 func (t *turn) do(o *op) {
@@ -165,18 +169,13 @@ func (t *turn) answer(o *op) {
 	code := o.code
 	if t.conn.info.Version == mqtt.V311 && code.Failed() {
 		if code == mqtt.QuotaExceeded {
-			t.acts.Close, t.acts.Code = true, code
-			t.from.mu.Lock()
-			if o.qos == mqtt.ExactlyOnce {
-				t.from.core.Unanswer(o.id)
-			}
-			t.from.mu.Unlock()
+			// Nothing after it is routed, or it would come in another order
+			// when the client sends again. A QoS 2 id that is not answered is
+			// forgotten with the connection.
+			t.acts.Close, t.acts.Code, t.refused = true, code, true
 			return
 		}
 		code = mqtt.Success
-	}
-	if t.acts.Close && t.conn.info.Version == mqtt.V311 && t.acts.Code == mqtt.QuotaExceeded {
-		return // acknowledgements leave in order, so none passes the missing one
 	}
 	t.from.mu.Lock()
 	t.from.core.Answer(o.qos, o.id, code, &t.acts)
@@ -480,6 +479,9 @@ func (p *promise) fail(err error) {
 	p.conn.room.Broadcast()
 	for _, id := range p.received {
 		cl.core.Unanswer(id)
+	}
+	if p.reserved > 0 {
+		cl.core.Deny()
 	}
 	p.conn.endLocked(mqtt.UnspecifiedError, err)
 	cl.mu.Unlock()

@@ -106,6 +106,20 @@ func (s *Session) Confirm(seq uint64) {
 	}
 }
 
+// Deny tells that packet ids which were reserved could not be stored: Next asks
+// for that again.
+func (s *Session) Deny() { s.denied = true }
+
+// reserve asks again for the packet ids that are not durable.
+func (s *Session) reserve(out *Actions) {
+	s.denied = false
+	for p := s.sent; p < s.fly.end(); p++ {
+		if f := s.fly.at(p); f.wait && !f.gone {
+			out.Store = append(out.Store, Change{Kind: Reserved, ID: f.ID, Seq: f.Seq})
+		}
+	}
+}
+
 // Next appends what may be sent now to dst, until dst holds at least limit
 // bytes. Stored messages above durable wait. When a payload is too large to be
 // copied, Next returns its message, held for the caller: the payload is to be
@@ -113,6 +127,9 @@ func (s *Session) Confirm(seq uint64) {
 func (s *Session) Next(dst []byte, limit int, now time.Time, durable uint64, gate Gate, out *Actions) ([]byte, *Message) {
 	if !s.attached || s.closing {
 		return dst, nil
+	}
+	if s.denied {
+		s.reserve(out)
 	}
 	var big *Message
 	for len(dst) < limit && big == nil {

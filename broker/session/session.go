@@ -152,7 +152,8 @@ type Session struct {
 	aliasIn    []string           // [alias-1]
 
 	// to the client
-	quota    int // what the client's Receive Maximum still allows
+	quota    int  // what the client's Receive Maximum still allows
+	denied   bool // reserved ids have to be stored again
 	nextID   uint16
 	ids      map[uint16]place
 	fly      ring[flight]

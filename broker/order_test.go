@@ -1,0 +1,112 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// All subscribers see one interleaving of all publishers, over several topics
+// and both QoS, and each publisher's messages are in it in the order in which
+// it sent them; one subscriber is cut all the time, and resumes.
+func TestTotalOrder(t *testing.T) {
+	const publishers, subscribers, each = 4, 4, 400
+	b := start(t, Options{Listeners: loopback})
+	subs := make([]*peer, subscribers)
+	for i := range subs {
+		subs[i] = dial(t, b, "tcp")
+		subs[i].connect(mqtt.Connect{ClientID: fmt.Sprint("sub", i), SessionExpirySeconds: 3600, ReceiveMaximum: 50})
+		subs[i].subscribe(2, "o/#")
+	}
+	var work sync.WaitGroup
+	for i := range publishers {
+		p := dial(t, b, "tcp")
+		p.connect(clean(fmt.Sprint("pub", i)))
+		work.Go(func() { publishNumbered(p, i, each) })
+	}
+	seen := make([][]string, subscribers)
+	for i, s := range subs {
+		work.Go(func() {
+			for len(seen[i]) < publishers*each {
+				if i == 0 && len(seen[i])%97 == 96 {
+					_ = s.nc.Close()
+					s = dial(t, b, "tcp")
+					s.connect(mqtt.Connect{ClientID: "sub0", SessionExpirySeconds: 3600, ReceiveMaximum: 50})
+				}
+				m := s.takeOne()
+				if m == "" {
+					return
+				}
+				if !slices.Contains(seen[i], m) { // a repeat after a cut
+					seen[i] = append(seen[i], m)
+				}
+			}
+		})
+	}
+	work.Wait()
+	for i := range subs {
+		if !slices.Equal(seen[i], seen[0]) {
+			t.Errorf("subscriber %d saw another order than the first", i)
+		}
+	}
+	for i := range publishers {
+		next := 0
+		for _, m := range seen[1] {
+			if who, n, _ := strings.Cut(m, " "); who == fmt.Sprint(i) {
+				if n != fmt.Sprint(next) {
+					t.Fatalf("publisher %d: %s in place of %d", i, n, next)
+				}
+				next++
+			}
+		}
+	}
+}
+
+// publishNumbered sends n messages, QoS 1 and 2 in turn, over three topics, and
+// takes the answers as they come.
+func publishNumbered(p *peer, who, n int) {
+	answered := 0
+	take := func() {
+		switch a := p.must().(*mqtt.Ack); a.Kind {
+		case mqtt.TypePubrec:
+			p.send(ack(mqtt.TypePubrel, a.PacketID))
+		case mqtt.TypePuback, mqtt.TypePubcomp:
+			answered++
+		}
+	}
+	for i := range n {
+		p.send(pub(fmt.Sprint("o/", i%3), fmt.Sprint(who, i), mqtt.QoS(1+i%2), uint16(i+1)))
+		for i-answered > 20 {
+			take()
+		}
+	}
+	for answered < n {
+		take()
+	}
+}
+
+// takeOne reads up to the next message, answering everything.
+func (p *peer) takeOne() string {
+	for {
+		x, err := p.next()
+		if err != nil {
+			p.t.Error(err)
+			return ""
+		}
+		switch x := x.(type) {
+		case *mqtt.Publish:
+			kind := mqtt.TypePuback
+			if x.QoS == 2 {
+				kind = mqtt.TypePubrec
+			}
+			p.send(ack(kind, x.PacketID))
+			return string(x.Payload)
+		case *mqtt.Ack:
+			p.send(ack(mqtt.TypePubcomp, x.PacketID))
+		}
+	}
+}
