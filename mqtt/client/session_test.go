@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -316,35 +317,82 @@ func TestBlockedHandler(t *testing.T) {
 	})
 }
 
-// QoS 0 faster than OnMessage stops the reader, and so the server.
-func TestQoS0BackPressure(t *testing.T) {
+// The Ack of a former connection's delivery makes no room for one more now.
+func TestStaleAckOpensNoWindow(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
-		gate := make(chan struct{})
-		count := 0
+		var shown []*client.Delivery
 		o := n.options()
-		o.KeepAlive = 10 * time.Second
-		o.OnMessage = func(*client.Delivery) { <-gate; count++ }
+		o.ReceiveMaximum = 1
+		o.SessionExpiry = time.Hour
+		o.OnMessage = func(d *client.Delivery) { shown = append(shown, d) }
 		start(t, o)
-		s, _ := n.accept(mqtt.Connack{})
-		const total = 20_000
-		sent := 0
-		go func() {
-			for range total {
-				s.send(publish(0, 0, "topic", fmt.Sprintf("%100d", 0)))
-				sent++
+		for i := range 2 {
+			s, _ := n.accept(mqtt.Connack{SessionPresent: i > 0})
+			s.send(publish(1, 1, "t", "a"), publish(2, 1, "t", "b"))
+			synctest.Wait()
+			if i == 0 {
+				s.conn.Close()
 			}
-		}()
-		time.Sleep(time.Minute) // no PINGRESP is read, and that must not count
-		synctest.Wait()
-		if sent == total {
-			t.Fatal("all was read although OnMessage is blocked")
 		}
-		close(gate)
+		if len(shown) != 2 {
+			t.Fatalf("%d deliveries, want a twice", len(shown))
+		}
+		shown[0].Ack()
 		synctest.Wait()
-		if count != total {
-			t.Errorf("%d of %d messages came", count, total)
+		if len(shown) != 2 {
+			t.Error("a stale Ack let another message through")
+		}
+		shown[1].Ack()
+		synctest.Wait()
+		if len(shown) != 3 {
+			t.Error("the right Ack did not")
 		}
 	})
+}
+
+// What comes faster than OnMessage stops the reader, and so the server: QoS 0
+// by number, everything by size.
+func TestBackPressure(t *testing.T) {
+	for name, flood := range map[string]struct {
+		qos         mqtt.QoS
+		total, size int
+	}{
+		"small of QoS 0": {0, 20_000, 100},
+		"large of QoS 0": {0, 40, 1_000_000},
+		"large of QoS 1": {1, 40, 1_000_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *network) {
+				gate := make(chan struct{})
+				count := 0
+				o := n.options()
+				o.KeepAlive = 10 * time.Second
+				o.OnMessage = func(d *client.Delivery) { <-gate; count++; d.Ack() }
+				start(t, o)
+				s, _ := n.accept(mqtt.Connack{})
+				sent := 0
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					payload := strings.Repeat("x", flood.size)
+					for i := range flood.total {
+						s.send(publish(uint16(i+1)*uint16(flood.qos), flood.qos, "topic", payload))
+						sent++
+					}
+				})
+				time.Sleep(time.Minute) // no PINGRESP is read, and that must not count
+				synctest.Wait()
+				if sent == flood.total {
+					t.Fatal("all was read although OnMessage is blocked")
+				}
+				close(gate)
+				wg.Wait()
+				synctest.Wait()
+				if count != flood.total {
+					t.Errorf("%d of %d messages came", count, flood.total)
+				}
+			})
+		})
+	}
 }
 
 func TestStoreSurvivesTheProcess(t *testing.T) {
