@@ -92,7 +92,7 @@ type Event struct {
 	Detail  string         `json:"detail,omitempty"`
 	Attempt int            `json:"attempt,omitempty"`
 	Percent *float64       `json:"percent,omitempty"` // of the work done, as the device reports it
-	Online  *bool          `json:"online,omitempty"` // device events
+	Online  *bool          `json:"online,omitempty"`  // device events
 	Boot    string         `json:"boot,omitempty"`
 }
 

@@ -81,7 +81,7 @@ func encode(b *store.Batch) (*batch, error) {
 
 func (r *commandRow) encode(w *store.CommandWrite) error {
 	c := &w.Command
-	doc, err := appendCommand(nil, c)
+	doc, err := appendCommand(make([]byte, 0, 768+160*len(c.Timeline)+len(c.Params)+len(c.Result)+len(c.DeviceState)), c)
 	if err != nil {
 		return fmt.Errorf("command %s: %w", c.TID, err)
 	}
@@ -289,19 +289,6 @@ func flag(b bool) int64 {
 		return 1
 	}
 	return 0
-}
-
-// appendCommand writes the JSON that a command is kept as.
-func appendCommand(dst []byte, c *command.Command) ([]byte, error) {
-	doc, err := json.Marshal(c)
-	return append(dst, doc...), err
-}
-
-func parseCommand(doc []byte) (c command.Command, err error) {
-	if err := json.Unmarshal(doc, &c); err != nil {
-		return command.Command{}, fmt.Errorf("store: a stored command cannot be read: %w", err)
-	}
-	return c, nil
 }
 
 // groupRange is the range of device addresses of a group: "g/" to "g0", the

@@ -18,7 +18,7 @@ import (
 // times, and never selected by what is in it. One event is
 //
 //	flags (1 byte), time in ms (varint), attempt (varint), [tid (16 bytes)],
-//	then eleven texts, each its length (uvarint) and its bytes
+//	[percent (8 bytes)], then eleven texts, each its length (uvarint) and its bytes
 //
 // The ID is not in it: it follows from the row's first ID and the place in the
 // row. Stored; never change: a new form wants a new column.
@@ -27,6 +27,7 @@ const (
 	flagHasOnline             // Online is set
 	flagOnline                // to true
 	flagNoTime                // At is zero
+	flagPercent               // a percentage follows
 )
 
 // eventBlock is packed events in a row of the table.
@@ -65,6 +66,9 @@ func appendEvent(b []byte, e *store.Event) []byte {
 			flags |= flagOnline
 		}
 	}
+	if e.Percent != nil {
+		flags |= flagPercent
+	}
 	ms := e.At.UnixMilli()
 	if e.At.IsZero() {
 		flags |= flagNoTime
@@ -75,6 +79,9 @@ func appendEvent(b []byte, e *store.Event) []byte {
 	b = binary.AppendVarint(b, int64(e.Attempt))
 	if e.TID != nil {
 		b = append(b, e.TID[:]...)
+	}
+	if e.Percent != nil {
+		b = binary.BigEndian.AppendUint64(b, math.Float64bits(*e.Percent))
 	}
 	for _, s := range [...]string{string(e.Type), e.Device.Group, e.Device.Device, e.Name, string(e.Kind),
 		string(e.From), string(e.State), string(e.Reason), e.By, e.Detail, e.Boot} {
@@ -134,6 +141,10 @@ func (u *unpacker) event(skip bool) (e store.Event, err error) {
 	if flags[0]&flagTID != 0 {
 		tid = u.take(16)
 	}
+	var percent []byte
+	if flags[0]&flagPercent != 0 {
+		percent = u.take(8)
+	}
 	var text [11][]byte
 	for i := range text {
 		text[i] = u.bytes()
@@ -146,6 +157,10 @@ func (u *unpacker) event(skip bool) (e store.Event, err error) {
 	}
 	if tid != nil {
 		e.TID = (*uuid.UUID)(append([]byte(nil), tid...))
+	}
+	if percent != nil {
+		p := math.Float64frombits(binary.BigEndian.Uint64(percent))
+		e.Percent = &p
 	}
 	if flags[0]&flagHasOnline != 0 {
 		online := flags[0]&flagOnline != 0
