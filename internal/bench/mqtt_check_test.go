@@ -1,0 +1,241 @@
+package bench
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// scripted is a broker for one topic that does to the messages what a script
+// says. The script gets each message with its number in order of arrival, and
+// returns what goes out instead.
+type scripted struct {
+	script func(n int, payload []byte) [][]byte
+
+	mu          sync.Mutex
+	subscribers []net.Conn
+	messages    int
+}
+
+// start accepts until the end of the test.
+func (s *scripted) start(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				if err := s.serve(nc); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+					t.Log(err)
+				}
+				_ = nc.Close()
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
+	return "mqtt://" + l.Addr().String()
+}
+
+func (s *scripted) serve(nc net.Conn) error {
+	in := mqtt.NewReader(nc, 0)
+	for {
+		h, body, err := in.Next()
+		if err != nil {
+			return err
+		}
+		p, err := mqtt.DecodePacket(h, body, mqtt.V5)
+		if err != nil {
+			return err
+		}
+		if err := s.take(nc, p); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *scripted) take(nc net.Conn, p mqtt.Packet) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []byte
+	switch p := p.(type) {
+	case *mqtt.Connect:
+		out, _ = (&mqtt.Connack{}).Append(nil, mqtt.V5)
+	case *mqtt.Subscribe:
+		s.subscribers = append(s.subscribers, nc)
+		out, _ = (&mqtt.Suback{PacketID: p.PacketID, Reasons: []mqtt.ReasonCode{mqtt.ReasonCode(p.Subscriptions[0].QoS)}}).Append(nil, mqtt.V5)
+	case *mqtt.Publish:
+		for _, payload := range s.script(s.messages, p.Payload) {
+			frame, _ := (&mqtt.Publish{Topic: p.Topic, Payload: payload}).Append(nil, mqtt.V5)
+			for _, to := range s.subscribers {
+				if _, err := to.Write(frame); err != nil {
+					return err
+				}
+			}
+		}
+		s.messages++
+	}
+	_, err := nc.Write(out)
+	return err
+}
+
+// What a broker does wrong is found, and counted once for each subscriber.
+func TestMQTTFindsFaults(t *testing.T) {
+	var kept []byte
+	for name, test := range map[string]struct {
+		script              func(n int, payload []byte) [][]byte
+		lost, late, doubled int64
+	}{
+		"nothing": {func(_ int, p []byte) [][]byte { return [][]byte{p} }, 0, 0, 0},
+		"loss": {func(n int, p []byte) [][]byte {
+			if n == 7 || n >= 20 && n < 25 {
+				return nil
+			}
+			return [][]byte{p}
+		}, 6, 0, 0},
+		"duplicates": {func(n int, p []byte) [][]byte {
+			if n == 9 {
+				return [][]byte{p, p, p}
+			}
+			return [][]byte{p}
+		}, 0, 0, 2},
+		"disorder": {func(n int, p []byte) [][]byte {
+			switch n {
+			case 11:
+				kept = slices.Clone(p)
+				return nil
+			case 14:
+				return [][]byte{p, kept}
+			}
+			return [][]byte{p}
+		}, 0, 1, 0},
+		"all at once": {func(n int, p []byte) [][]byte {
+			switch n {
+			case 3:
+				return nil
+			case 11:
+				kept = slices.Clone(p)
+				return nil
+			case 12:
+				return [][]byte{p, kept, p}
+			}
+			return [][]byte{p}
+		}, 1, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &scripted{script: test.script}
+			r, err := MQTT(t.Context(), MQTTOptions{URL: s.start(t), Subscribers: 2, Size: 64, Rate: 2000, For: 100 * time.Millisecond, quiet: 200 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Published < 30 {
+				t.Fatalf("only %d messages", r.Published)
+			}
+			if r.Lost != 2*test.lost || r.OutOfOrder != 2*test.late || r.Duplicates != 2*test.doubled {
+				t.Errorf("lost %d, out of order %d, duplicates %d", r.Lost, r.OutOfOrder, r.Duplicates)
+			}
+			if want := 2 * (r.Published - test.lost + test.doubled); r.Delivered != want {
+				t.Errorf("%d delivered, want %d", r.Delivered, want)
+			}
+		})
+	}
+}
+
+// Without a rate the publishers wait for the subscribers; loss must not make
+// them wait for good.
+func TestMQTTLossDoesNotStop(t *testing.T) {
+	for name, size := range map[string]int{"checked": 64, "counted": 10} {
+		t.Run(name, func(t *testing.T) {
+			s := &scripted{script: func(n int, p []byte) [][]byte {
+				if n < 6000 {
+					return nil
+				}
+				return [][]byte{p}
+			}}
+			r, err := MQTT(t.Context(), MQTTOptions{URL: s.start(t), Subscribers: 1, Size: size, For: time.Second, quiet: 200 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Lost != 6000 || r.Delivered == 0 {
+				t.Errorf("lost %d, delivered %d", r.Lost, r.Delivered)
+			}
+		})
+	}
+}
+
+// A broker that breaks the protocol ends the measurement, and the error says why.
+func TestMQTTFailsWithTheBroker(t *testing.T) {
+	url := (&scripted{script: func(n int, p []byte) [][]byte { return [][]byte{p[:30]} }}).start(t)
+	_, err := MQTT(t.Context(), MQTTOptions{URL: url, Subscribers: 1, Size: 64, For: time.Minute})
+	if err == nil || !strings.Contains(err.Error(), "30 bytes") {
+		t.Errorf("got %v", err)
+	}
+	// A broker that forwards nothing, and then is gone.
+	l, _ := net.Listen("tcp", "127.0.0.1:0")
+	gone := "mqtt://" + l.Addr().String()
+	_ = l.Close()
+	if _, err := MQTT(t.Context(), MQTTOptions{URL: gone, Subscribers: 1}); err == nil {
+		t.Error("a broker that is not there was measured")
+	}
+}
+
+// The checker says the same as one that remembers everything.
+func TestCheckerAgainstFullMemory(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		c := newChecker(2)
+		var seen [2]map[uint64]bool
+		var top [2]int64
+		var late, duplicates int64
+		for i := range seen {
+			seen[i], top[i] = map[uint64]bool{}, -1
+		}
+		for range 300 {
+			from, n := r.Uint64N(2), r.Uint64N(80)
+			switch {
+			case seen[from][n]:
+				duplicates++
+			case int64(n) < top[from]:
+				late++
+			}
+			seen[from][n] = true
+			top[from] = max(top[from], int64(n))
+			c.see(from, n)
+		}
+		missing := top[0] + 1 - int64(len(seen[0])) + top[1] + 1 - int64(len(seen[1]))
+		if c.late != late || c.duplicates != duplicates || c.missing != missing {
+			t.Fatalf("seed %d: late %d, duplicates %d, missing %d; want %d, %d, %d", seed, c.late, c.duplicates, c.missing, late, duplicates, missing)
+		}
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h histogram
+	if got := h.ms(0.5); got != 0 {
+		t.Errorf("%v of nothing", got)
+	}
+	for us := int64(1); us <= 100_000; us++ {
+		h.add(us * 1000)
+	}
+	for p, want := range map[float64]float64{0.5: 50, 0.99: 99, 0.999: 99.9} {
+		if got := h.ms(p); got < want*0.97 || got > want*1.03 {
+			t.Errorf("%v: %v ms, want about %v", p, got, want)
+		}
+	}
+	for _, ns := range []int64{-1, 0, 63, 64, 1 << 62, 1<<63 - 1} {
+		h.add(ns) // whatever a clock says
+	}
+}

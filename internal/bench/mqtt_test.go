@@ -1,0 +1,212 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// ourBroker runs a broker in this process and returns its URLs.
+func ourBroker(t *testing.T) (tcp, ws string) {
+	t.Helper()
+	b, err := broker.New(broker.Options{Authority: broker.AllowAnonymous(), Listeners: []broker.Listener{
+		{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"},
+		{Name: "ws", Network: "ws", Address: "127.0.0.1:0"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return "mqtt://" + b.Addr("tcp").String(), "ws://" + b.Addr("ws").String()
+}
+
+// mosquitto runs Eclipse Mosquitto, with queues that have no bounds, and returns
+// its URL and process.
+func mosquitto(t *testing.T) (string, int) {
+	t.Helper()
+	path, err := exec.LookPath("mosquitto")
+	if err != nil {
+		if path, err = exec.LookPath("/usr/sbin/mosquitto"); err != nil {
+			t.Skip("mosquitto is not installed")
+		}
+	}
+	address := freeAddress(t)
+	_, port, _ := net.SplitHostPort(address)
+	me, err := user.Current() // as root it would become another user
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "mosquitto.conf")
+	config := fmt.Sprintf("user %s\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\nlistener %s 127.0.0.1\n", me.Username, port)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "-c", file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	})
+	for range 1000 {
+		nc, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = nc.Close()
+			return "mqtt://" + address, cmd.Process.Pid
+		}
+		time.Sleep(5 * time.Millisecond) // it has no way to say that it is ready
+	}
+	t.Fatal("mosquitto does not accept connections")
+	return "", 0
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// measure runs a short measurement that has to end without a flaw.
+func measure(t *testing.T, o MQTTOptions) MQTTReport {
+	t.Helper()
+	if o.For == 0 {
+		o.For = 100 * time.Millisecond
+	}
+	r, err := MQTT(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	receivers := int64(o.Subscribers)
+	if o.RequestResponse {
+		receivers = 1
+	}
+	if r.Published == 0 || r.Delivered != r.Published*receivers {
+		t.Errorf("%d delivered of %d published to %d", r.Delivered, r.Published, receivers)
+	}
+	if r.Lost != 0 || r.OutOfOrder != 0 || r.Duplicates != 0 || r.Refused != 0 || r.Unacknowledged != 0 {
+		t.Errorf("flaws where there are none: %+v", r)
+	}
+	if o.Size >= checkedSize && o.Subscribers > 0 && (r.P50Ms <= 0 || r.P99Ms < r.P50Ms || r.P999Ms < r.P99Ms) {
+		t.Errorf("percentiles %v, %v, %v", r.P50Ms, r.P99Ms, r.P999Ms)
+	}
+	return r
+}
+
+var shapes = []struct{ pubs, subs int }{{1, 1}, {1, 20}, {20, 1}}
+
+// all measures each QoS, version and shape against one broker.
+func all(t *testing.T, url string, pid int) {
+	for qos := range 3 {
+		for name, version := range map[string]mqtt.Version{"3.1.1": mqtt.V311, "5": mqtt.V5} {
+			for _, s := range shapes {
+				t.Run(fmt.Sprintf("qos%d/%s/%d-%d", qos, name, s.pubs, s.subs), func(t *testing.T) {
+					measure(t, MQTTOptions{URL: url, QoS: qos, Publishers: s.pubs, Subscribers: s.subs, Size: 64, Version: version, ServerPID: pid})
+				})
+			}
+		}
+	}
+}
+
+func TestMQTTOurBroker(t *testing.T) {
+	url, _ := ourBroker(t)
+	all(t, url, 0)
+}
+
+func TestMQTTMosquitto(t *testing.T) {
+	url, pid := mosquitto(t)
+	all(t, url, pid)
+	t.Run("persistent", func(t *testing.T) {
+		measure(t, MQTTOptions{URL: url, QoS: 2, Subscribers: 3, Size: 64, Persistent: true})
+	})
+	t.Run("process", func(t *testing.T) {
+		r := measure(t, MQTTOptions{URL: url, QoS: 1, Subscribers: 1, Size: 64, ServerPID: pid, For: time.Second})
+		if r.CPUSecondsPerMillion <= 0 || r.LoadCPUSecondsPerMillion <= 0 || r.PeakMemoryMiB <= 0 {
+			t.Errorf("nothing about the process: %+v", r)
+		}
+	})
+}
+
+func TestMQTTKinds(t *testing.T) {
+	tcp, ws := ourBroker(t)
+	for name, o := range map[string]MQTTOptions{
+		"websocket":        {URL: ws, QoS: 2, Publishers: 3, Subscribers: 3, Size: 64},
+		"persistent":       {URL: tcp, QoS: 1, Subscribers: 2, Size: 64, Persistent: true},
+		"nobody listens":   {URL: tcp, QoS: 1, Size: 64},
+		"empty":            {URL: tcp, QoS: 1, Subscribers: 2},
+		"small":            {URL: tcp, QoS: 0, Subscribers: 2, Size: checkedSize - 1},
+		"larger than read": {URL: tcp, QoS: 1, Subscribers: 2, Size: 400_000},
+		"window of one":    {URL: tcp, QoS: 2, Subscribers: 1, Size: 24, Window: 1},
+		"window too wide":  {URL: tcp, QoS: 1, Subscribers: 1, Size: 24, Window: 65_535},
+		"request response": {URL: tcp, QoS: 2, Publishers: 5, Subscribers: 2, Size: 32, RequestResponse: true, Window: 1},
+	} {
+		t.Run(name, func(t *testing.T) { measure(t, o) })
+	}
+}
+
+func TestMQTTRate(t *testing.T) {
+	url, _ := ourBroker(t)
+	for qos := range 3 {
+		r := measure(t, MQTTOptions{URL: url, QoS: qos, Publishers: 4, Subscribers: 1, Size: 64, Rate: 2000, For: 500 * time.Millisecond})
+		if r.Published < 500 || r.Published > 1010 {
+			t.Errorf("QoS %d: %d messages published in 0.5 s at 2000/s", qos, r.Published)
+		}
+	}
+}
+
+// A session that outlived a measurement would be a queue that only grows.
+func TestMQTTLeavesNoSession(t *testing.T) {
+	b, err := broker.New(broker.Options{Authority: broker.AllowAnonymous(), Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
+		measure(t, MQTTOptions{URL: "mqtt://" + b.Addr("tcp").String(), QoS: 1, Subscribers: 3, Size: 64, Persistent: true, Version: v})
+	}
+	if err := b.Stop(t.Context()); err != nil { // waits for all connections to be gone
+		t.Fatal(err)
+	}
+	if n := b.Stats().Sessions; n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
+
+func TestMQTTRefusesOptions(t *testing.T) {
+	for name, o := range map[string]MQTTOptions{
+		"no url":      {},
+		"scheme":      {URL: "http://127.0.0.1"},
+		"no host":     {URL: "mqtt:///x"},
+		"qos":         {URL: "mqtt://h", QoS: 3},
+		"window":      {URL: "mqtt://h", Window: 65_536},
+		"negative":    {URL: "mqtt://h", Subscribers: -1},
+		"no stamp":    {URL: "mqtt://h", RequestResponse: true, Subscribers: 1, Size: 23},
+		"no answerer": {URL: "mqtt://h", RequestResponse: true, Size: 64},
+	} {
+		if _, err := MQTT(t.Context(), o); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
