@@ -40,7 +40,8 @@ trap 'rm -rf "$logs"' EXIT
 
 # fuzz TARGET DIR: the answer is the exit code; what was said is in the log.
 fuzz() {
-	local log=$logs/$1
+	local log
+	log=$(mktemp "$logs/XXXXXX")
 	local run=(go test -run '^$' -fuzz "^$1\$" -fuzztime "${seconds}s" -fuzzminimizetime 5s -parallel 1 "$2")
 	if "${run[@]}" >"$log" 2>&1; then
 		echo "ok    $1 ($2): $(grep -oE 'execs: [0-9]+' "$log" | tail -1 || true)"

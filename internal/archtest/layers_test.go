@@ -33,6 +33,7 @@ var layers = []layer{
 		{"sparkplug", public, "edge node and host"},
 	}},
 	{"parts: each stands alone", []unit{
+		{"mqtt/client/filestore", public, "the client's session on disk"},
 		{"broker", public, "the embeddable server"},
 		{"device", public, "the device library"},
 		{"internal/config", 0, "the configuration file"},
@@ -115,6 +116,14 @@ var onlyForTests = []string{
 	"testing",
 	"github.com/eclipse/paho.golang", "github.com/eclipse/paho.mqtt.golang",
 	"pgregory.net/rapid", "go.uber.org/goleak", "github.com/rogpeppe/go-internal",
+}
+
+// mayPoll are the test files that look again after a short sleep, because what
+// they wait for has no way to tell. Each has its reason.
+var mayPoll = map[string]string{
+	"broker/peer_test.go":              "counters that follow the end of goroutines",
+	"internal/bench/mqtt_test.go":      "a foreign broker does not say when it is ready",
+	"internal/interop/interop_test.go": "a foreign client does not say when it has subscribed",
 }
 
 // noNames say nothing about what is inside.

@@ -1,6 +1,7 @@
 package archtest
 
 import (
+	"path"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -43,6 +44,7 @@ func TestRulesFindWhatTheyForbid(t *testing.T) {
 		{"test dependency in a test", "broker/a_test.go", doc + `package broker; import _ "pgregory.net/rapid"`, ""},
 		{"sleep", "broker/a_test.go", doc + `package broker; import "time"; func f() { time.Sleep(1) }`, "sleeps"},
 		{"virtual sleep", "broker/a_test.go", doc + `package broker; import ("time"; _ "testing/synctest"); func f() { time.Sleep(1) }`, ""},
+		{"sleep with a reason", "broker/peer_test.go", doc + `package broker; import "time"; func f() { time.Sleep(1) }`, ""},
 		{"no comment", "broker/a.go", `package broker`, "no package comment"},
 		{"unfinished", "broker/a.go", doc + "package broker\n// TO" + "DO: more\n", "do it, or write an issue"},
 		{"unfinished in a string", "broker/a.go", doc + `package broker; const x = "TO` + `DO"`, ""},
@@ -72,6 +74,11 @@ func TestRulesFindWhatTheyForbid(t *testing.T) {
 }
 
 func TestTheTableIsInOrder(t *testing.T) {
+	for file, why := range mayPoll {
+		if place, ok := find(path.Dir(file)); !ok || !strings.HasSuffix(file, "_test.go") || why == "" || place.marked(pure) {
+			t.Errorf("mayPoll: %s is no test, has no reason, or tests a pure core, which never has to wait", file)
+		}
+	}
 	seen := map[string]bool{}
 	for _, l := range layers {
 		for _, u := range l.units {
