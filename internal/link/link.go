@@ -170,7 +170,6 @@ func (l *Link) ours(topic string) bool {
 }
 
 func (l *Link) up(u client.Up) {
-	l.log.Info("connected to the broker", "session present", u.SessionPresent)
 	for _, s := range u.Refused {
 		l.log.Error("the broker refuses a subscription; grant the server's user the right to it", "filter", s.Filter)
 	}
@@ -199,7 +198,9 @@ func (l *Link) lookForRetained() {
 }
 
 func (l *Link) down(err error) {
-	l.log.Warn("connection to the broker lost", "error", err)
+	if l.ctx.Err() == nil {
+		l.log.Warn("connection to the broker lost", "error", err)
+	}
 	l.broken.Store(&err)
 	l.peer.LinkDown()
 }
