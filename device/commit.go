@@ -29,6 +29,12 @@ func (r *run) commit() error {
 	for _, a := range batch.Actions {
 		r.act(a)
 	}
+	if r.cameUp {
+		// Only now: a greeting tells what the ledger holds, and must not be
+		// ahead of the journal.
+		r.cameUp, r.up = false, true
+		r.greet()
+	}
 	r.pump()
 	return nil
 }

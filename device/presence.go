@@ -25,7 +25,7 @@ func (r *run) connect() error {
 			RetainAsPublished: cfg.Version != mqtt.V311}},
 		OnMessage: r.onMessage,
 		OnUp:      func(u client.Up) { r.posted.put(func() { r.onUp(u) }) },
-		OnDown:    func(error) { r.posted.put(func() { r.up = false }) },
+		OnDown:    func(error) { r.posted.put(r.onDown) },
 		Will:      r.will,
 		Logger:    cfg.Logger,
 	}
@@ -75,14 +75,18 @@ func (r *run) validate(c *wire.Command) *wire.Reason {
 	return nil
 }
 
-// onUp tells a server that has us again all that it should know: first what
-// has ended, then what goes on, then that we are there.
 func (r *run) onUp(u client.Up) {
-	r.up = true
+	r.cameUp = true
 	for _, s := range u.Refused {
 		r.cfg.Logger.Error("device: the server refuses the subscription; no command will arrive", "filter", s.Filter)
 	}
-	r.oweAll()
+}
+
+func (r *run) onDown() { r.up, r.cameUp = false, false }
+
+// greet tells a server that has us again all that it should know: first what
+// has ended, then what goes on, then that we are there.
+func (r *run) greet() {
 	r.pump()
 	for _, tid := range r.ledger.InProgress() {
 		r.sayAck(wire.Ack{TID: tid, Status: wire.Received})
@@ -99,7 +103,8 @@ func (r *run) tick() {
 		}
 	}
 	if r.up && !now.Before(r.nextPresence) {
-		r.oweAll()
+		r.oweAll() // what the server refused
+		r.pump()
 		r.sayOnline(now)
 	}
 }

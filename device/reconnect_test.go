@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wilco-iot/wilco/device"
+	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -69,6 +70,24 @@ func TestResultIsKeptUntilTheServerHasIt(t *testing.T) {
 	})
 }
 
+// A server that refuses an answer is asked again later.
+func TestAnswerRefusedByTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, &server{t: t}, new(device.MemoryJournal), nil, func(d *device.Device) { d.Handle("x", ok) })
+		b.set(func(s *server) { s.code = mqtt.QuotaExceeded })
+		b.request("a", "x")
+		b.expect("a", "ack RECEIVED", "result SUCCESS 1")
+		wait(device.DefaultPresence + time.Second)
+		b.expect("a", "result SUCCESS 1")
+		b.set(func(s *server) { s.code = mqtt.Success })
+		wait(device.DefaultPresence)
+		b.expect("a", "result SUCCESS 1")
+		wait(device.DefaultPresence)
+		b.expect("a")
+		b.end(nil, nil)
+	})
+}
+
 func TestPowerLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int32
@@ -96,7 +115,9 @@ func TestPowerLoss(t *testing.T) {
 		})
 		b.run()
 		b.expect("running", "result FAILURE (interrupted)")
-		b.expect("waiting", "result SUCCESS 1") // never started, so it is safe
+		if got := b.log("waiting"); len(got) == 0 || got[len(got)-1] != "result SUCCESS 1" { // never started, so it is safe
+			t.Errorf("about a command that waited: %q", got)
+		}
 		b.request("running", "x")
 		b.expect("running", "result FAILURE (interrupted)")
 		if calls.Load() != 1 {
@@ -159,6 +180,10 @@ func TestResumable(t *testing.T) {
 					again.Add(1)
 					return until(10*time.Second)(ctx, r)
 				}))
+				d.Handle("deaf", func(context.Context, *device.Request) (any, error) {
+					time.Sleep(time.Hour)
+					return nil, nil
+				}, device.Resumable(until(time.Minute)))
 			})
 			b.request("a", "x")
 			b.expect("a", "ack RECEIVED")
@@ -173,19 +198,18 @@ func TestResumable(t *testing.T) {
 				t.Errorf("run %d times and resumed %d times", first.Load(), again.Load())
 			}
 
-			b.request("b", "x")
-			b.expect("b", "ack RECEIVED")
 			// Asked to stop just before the power fails: it resumes as cancelled.
-			b.set(func(s *server) { s.deaf = true })
+			b.request("b", "deaf")
+			b.expect("b", "ack RECEIVED")
 			b.cancel("b")
+			b.expect("b", "ack RECEIVED")
 			b.end(device.ErrPowerLoss, device.ErrPowerLoss)
-			b.set(func(s *server) { s.deaf = false })
-			b.log("b")
 			b.run()
 			if got := b.log("b"); len(got) == 0 || got[len(got)-1] != "result CANCELLED (cancelled)" {
 				t.Errorf("after a cancel and a restart: %q", got)
 			}
 			b.end(nil, nil)
+			wait(time.Hour) // for the handler that was abandoned
 		})
 	}
 }

@@ -47,6 +47,7 @@ type run struct {
 	client   *client.Client
 	link     cutter
 	up       bool
+	cameUp   bool // up is to become true when the batch is durable
 	stopping bool
 	jobs     []*job          // running handlers, in order of start
 	life     context.Context // of the handlers
@@ -139,10 +140,10 @@ func (r *run) loop(ctx context.Context) error {
 		case <-timer.C:
 		}
 		r.drain()
-		r.tick()
 		if err := r.commit(); err != nil {
 			return err
 		}
+		r.tick()
 		timer.Reset(r.untilNext())
 	}
 }

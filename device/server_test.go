@@ -44,6 +44,7 @@ type server struct {
 	seq      int64
 	profile  wire.DeviceProfile // default: the wilco profile
 	limit    uint32             // Maximum Packet Size, if any
+	code     mqtt.ReasonCode    // of PUBACK
 	total    int                // documents ever said
 	heard    chan struct{}      // if set, gets a token for each of them, or for several
 }
@@ -109,7 +110,7 @@ func (s *server) answer(conn net.Conn, p mqtt.Packet) {
 	case *mqtt.Publish:
 		s.took(p)
 		if !s.deaf {
-			s.write(conn, &mqtt.Ack{Kind: mqtt.TypePuback, PacketID: p.PacketID})
+			s.write(conn, &mqtt.Ack{Kind: mqtt.TypePuback, PacketID: p.PacketID, Reason: s.code})
 		}
 	case *mqtt.Ack:
 		s.unacked = slices.DeleteFunc(s.unacked, func(c *mqtt.Publish) bool { return c.PacketID == p.PacketID })

@@ -61,6 +61,17 @@ func (w *world) account(t *rapid.T, records []Record) {
 	}
 }
 
+// floor is the highest (epoch, seq) of all records ever written.
+func (w *world) floor() [2]int64 {
+	var highest [2]int64
+	for _, r := range w.journal {
+		if at := [2]int64{r.Epoch, r.Seq}; slices.Compare(at[:], highest[:]) > 0 {
+			highest = at
+		}
+	}
+	return highest
+}
+
 func (w *world) execute(t *rapid.T, a Action) {
 	w.executed[a.TID]++
 	resumed := a.Act == Resume && traits(w.l.Get(a.TID).Cmd).Resumable
@@ -191,6 +202,9 @@ func TestAtMostOnce(t *testing.T) {
 				}
 				if !bytes.Equal(dump(t, w.l), dump(t, again)) {
 					t.Fatalf("the ledger is not the fold of its journal:\n%s\n%s", dump(t, w.l), dump(t, again))
+				}
+				if e, q := rebuild(t, w.l).Highest(); [2]int64{e, q} != w.floor() {
+					t.Fatalf("after a compaction the highest is %d/%d, want %v", e, q, w.floor())
 				}
 				if snap := rebuild(t, w.l); !bytes.Equal(dump(t, w.l), dump(t, snap)) {
 					t.Fatalf("the ledger is not its snapshot:\n%s\n%s", dump(t, w.l), dump(t, snap))
