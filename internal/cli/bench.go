@@ -33,7 +33,7 @@ type BenchMQTTOptions struct {
 func (a *app) benchCommand() *cobra.Command {
 	c := &cobra.Command{Use: "bench", Short: "Measure a server or a broker"}
 	c.AddCommand(a.benchCommands(), a.benchMQTT())
-	return parent(c)
+	return a.parent(c)
 }
 
 func (a *app) benchCommands() *cobra.Command {
@@ -42,7 +42,7 @@ func (a *app) benchCommands() *cobra.Command {
 		Long: "It starts a server in a process of its own, so that CPU time and memory are the server's alone, and simulated\n" +
 			"devices in this one. It measures one command at a time, full load, and half load, and audits every command.\n" +
 			"With --backlog it measures what waiting commands cost, and a restart with them.",
-		Example: "  wilco bench commands --for 10s --json\n  wilco bench commands --backlog 1000000", Args: args()}
+		Example: "  wilco bench commands --for 10s --json\n  wilco bench commands --backlog 1000000", Args: a.args()}
 	f := c.Flags()
 	f.DurationVar(&o.For, "for", 10*time.Second, "how long each phase takes")
 	f.IntVar(&o.Devices, "devices", 200, "how many devices are simulated")
@@ -71,7 +71,7 @@ func (a *app) benchCommands() *cobra.Command {
 func (a *app) benchMQTT() *cobra.Command {
 	var o BenchMQTTOptions
 	c := &cobra.Command{Use: "mqtt", Short: "Measure an MQTT broker, this one or any other",
-		Example: "  wilco bench mqtt --url mqtt://127.0.0.1:1883 --qos 1 --pubs 1 --subs 50 --server-pid $(pidof mosquitto) --json", Args: args()}
+		Example: "  wilco bench mqtt --url mqtt://127.0.0.1:1883 --qos 1 --pubs 1 --subs 50 --server-pid $(pidof mosquitto) --json", Args: a.args()}
 	f := c.Flags()
 	f.StringVar(&o.URL, "url", "", "URL of the broker (default: one of its own, in a process of its own)")
 	f.IntVar(&o.ServerPID, "server-pid", 0, "process id of the broker, to measure its CPU and memory")

@@ -30,7 +30,7 @@ func (a *app) brokerCommand() *cobra.Command {
 		Long: "Broker runs an ordered MQTT 3.1.1 and 5.0 broker until it is interrupted. When it accepts connections it prints\n" +
 			"one line: ready tcp=ADDRESS ws=ADDRESS tls=ADDRESS, with those listeners that there are.",
 		Example: "  wilco broker --tcp 127.0.0.1:0 --anonymous\n  wilco broker --tls :8883 --cert cert.pem --key key.pem --passwords users.txt --data /var/lib/broker",
-		Args:    args()}
+		Args:    a.args()}
 	f := c.Flags()
 	f.StringVar(&o.TCP, "tcp", "", "address for MQTT over TCP")
 	f.StringVar(&o.WS, "ws", "", "address for MQTT over WebSocket")

@@ -60,7 +60,8 @@ type app struct {
 	json    bool
 	server  string
 	token   string
-	started bool // the arguments were right
+	started bool   // the arguments were right
+	command string // that was meant, when they were not
 }
 
 // Main runs one command line, without the program's name, and returns its exit
@@ -86,7 +87,8 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.Err)
 	root.SetVersionTemplate("wilco {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fault.New(fault.Invalid, "%s; see %s --help", err, c.CommandPath())
+		a.command = c.CommandPath()
+		return fault.New(fault.Invalid, "%s", err)
 	})
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "print JSON")
@@ -116,15 +118,15 @@ func (a *app) do(f func(ctx context.Context, args []string) error) func(*cobra.C
 	}
 }
 
-// args takes as many arguments as there are names; the last may end in "...".
-func args(names ...string) cobra.PositionalArgs {
+// args takes as many arguments as there are names.
+func (a *app) args(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, got []string) error {
-		many := len(names) > 0 && strings.HasSuffix(names[len(names)-1], "...")
+		a.command = c.CommandPath()
 		switch {
 		case len(got) < len(names):
-			return fault.New(fault.Invalid, "%s is missing; see %s --help", strings.TrimSuffix(names[len(got)], "..."), c.CommandPath())
-		case len(got) > len(names) && !many:
-			return fault.New(fault.Invalid, "%q is one argument too many; see %s --help", got[len(names)], c.CommandPath())
+			return fault.New(fault.Invalid, "%s is missing", names[len(got)])
+		case len(got) > len(names):
+			return fault.New(fault.Invalid, "%q is one argument too many", got[len(names)])
 		}
 		return nil
 	}
@@ -141,6 +143,9 @@ func (a *app) finish(ctx context.Context, err error) int {
 	e := a.problem(err)
 	if e.Code == string(fault.Unauthenticated) {
 		e.Cure = "give a token with --token or WILCO_TOKEN; on the server's machine WILCO_DATA, naming its data directory, is enough"
+	}
+	if !a.started {
+		e.Cure = "see " + first(a.command, "wilco") + " --help"
 	}
 	if a.json {
 		_ = json.NewEncoder(a.Err).Encode(e) // nowhere else to say it

@@ -18,7 +18,7 @@ import (
 
 func (a *app) getCommand() *cobra.Command {
 	var wait bool
-	c := &cobra.Command{Use: "get TID", Short: "Look at a command", Args: args("TID")}
+	c := &cobra.Command{Use: "get TID", Short: "Look at a command", Args: a.args("TID")}
 	c.Flags().BoolVar(&wait, "wait", false, "wait until it has ended; the exit code tells the end, as with send")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
 		c, err := a.connect()
@@ -84,7 +84,7 @@ func (a *app) listCommand() *cobra.Command {
 	var states []string
 	var since, before string
 	var all bool
-	c := &cobra.Command{Use: "list", Short: "List commands, newest first", Args: args(),
+	c := &cobra.Command{Use: "list", Short: "List commands, newest first", Args: a.args(),
 		Example: "  wilco list --state timed_out --since 24h\n  wilco list --group plant-1 --device pump-3 --limit 5"}
 	f := c.Flags()
 	f.StringVar(&o.Group, "group", "", "only of this group")
@@ -178,7 +178,7 @@ func (a *app) list(ctx context.Context, o client.ListOptions, all bool) error {
 // moved makes the commands cancel and retry, which differ in one call.
 func (a *app) moved(use, short, long string, call func(*client.Client, context.Context, string, string) (*client.Command, error)) *cobra.Command {
 	var why string
-	c := &cobra.Command{Use: use, Short: short, Long: long, Args: args("TID")}
+	c := &cobra.Command{Use: use, Short: short, Long: long, Args: a.args("TID")}
 	c.Flags().StringVar(&why, "reason", "", "why, for the timeline")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
 		c, err := a.connect()

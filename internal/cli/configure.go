@@ -40,7 +40,7 @@ func (a *app) configFlags(f *pflag.FlagSet) func() (*config.Loaded, error) {
 func (a *app) configCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Show and check the settings of a server"}
 	c.AddCommand(a.configShow(), a.configCheck())
-	return parent(c)
+	return a.parent(c)
 }
 
 // shown is one setting as config show prints it.
@@ -51,7 +51,7 @@ type shown struct {
 }
 
 func (a *app) configShow() *cobra.Command {
-	c := &cobra.Command{Use: "show", Short: "Print the settings in force and where each came from; secrets are masked", Args: args()}
+	c := &cobra.Command{Use: "show", Short: "Print the settings in force and where each came from; secrets are masked", Args: a.args()}
 	load := a.configFlags(c.Flags())
 	c.RunE = a.do(func(context.Context, []string) error {
 		l, err := load()
@@ -77,7 +77,7 @@ func (a *app) configShow() *cobra.Command {
 }
 
 func (a *app) configCheck() *cobra.Command {
-	c := &cobra.Command{Use: "check", Short: "Say whether the settings are right", Args: args()}
+	c := &cobra.Command{Use: "check", Short: "Say whether the settings are right", Args: a.args()}
 	load := a.configFlags(c.Flags())
 	c.RunE = a.do(func(context.Context, []string) error {
 		if _, err := load(); err != nil {

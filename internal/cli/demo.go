@@ -24,7 +24,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Long: "Demo runs a broker, a server and simulated devices over real MQTT in this process. Some devices are offline, slow,\n" +
 			"or lose power in the middle of a command; the network loses, repeats and reorders. In the end an auditor compares\n" +
 			"the devices' own logs with what the server says. The exit code is 1 when it finds anything wrong.",
-		Example: "  wilco demo\n  wilco demo --for 10s --devices 200 --seed 7 --report json", Args: args()}
+		Example: "  wilco demo\n  wilco demo --for 10s --devices 200 --seed 7 --report json", Args: a.args()}
 	f := c.Flags()
 	f.DurationVar(&o.For, "for", 30*time.Second, "how long commands are sent")
 	f.IntVar(&o.Devices, "devices", 50, "how many devices are simulated")

@@ -14,20 +14,21 @@ import (
 )
 
 func (a *app) deviceCommand() *cobra.Command {
-	c := &cobra.Command{Use: "device", Short: "Register devices and look at them", Args: args()}
+	c := &cobra.Command{Use: "device", Short: "Register devices and look at them", Args: a.args()}
 	c.AddCommand(a.deviceAdd(), a.deviceList(), a.deviceShow(), a.deviceSet(), a.deviceSwitch("enable", "Let a device log in and take commands again", false),
 		a.deviceSwitch("disable", "Cut a device off: it may not log in and takes no commands", true),
 		a.deviceRotate(), a.deviceRemove(), a.deviceAnomalies(), a.simulateCommand())
-	return parent(c)
+	return a.parent(c)
 }
 
 // parent makes a command that only has others below it complain of what it does
 // not know, in place of showing its help as if all were well.
-func parent(c *cobra.Command) *cobra.Command {
+func (a *app) parent(c *cobra.Command) *cobra.Command {
 	c.Args = nil
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return fault.New(fault.Invalid, "unknown command %q for %q; see %s --help", args[0], c.CommandPath(), c.CommandPath())
+			a.command = c.CommandPath()
+			return fault.New(fault.Invalid, "unknown command %q for %q", args[0], c.CommandPath())
 		}
 		return c.Help()
 	}
@@ -47,7 +48,7 @@ func (a *app) withDevice(f func(context.Context, *client.Client, string) error) 
 
 func (a *app) deviceAdd() *cobra.Command {
 	var n client.NewDevice
-	c := &cobra.Command{Use: "add GROUP/DEVICE", Short: "Register a device and print its secret, which is told this once", Args: args("GROUP/DEVICE")}
+	c := &cobra.Command{Use: "add GROUP/DEVICE", Short: "Register a device and print its secret, which is told this once", Args: a.args("GROUP/DEVICE")}
 	f := c.Flags()
 	f.StringVar(&n.Profile, "profile", "", "language that it speaks: wilco or atlas (default: the server's)")
 	f.IntVar(&n.Window, "window", 0, "commands in flight at once (default 1: strictly one after the other)")
@@ -74,7 +75,7 @@ func (a *app) printSecret(d *client.Device) error {
 func (a *app) deviceList() *cobra.Command {
 	var o client.DeviceOptions
 	var online, offline, all bool
-	c := &cobra.Command{Use: "list", Short: "List devices", Args: args()}
+	c := &cobra.Command{Use: "list", Short: "List devices", Args: a.args()}
 	f := c.Flags()
 	f.StringVar(&o.Group, "group", "", "only of this group")
 	f.StringVar(&o.Tag, "tag", "", "only with this tag")
@@ -135,7 +136,7 @@ func presence(d *client.Device) string {
 }
 
 func (a *app) deviceShow() *cobra.Command {
-	c := &cobra.Command{Use: "show GROUP/DEVICE", Short: "Look at a device", Args: args("GROUP/DEVICE")}
+	c := &cobra.Command{Use: "show GROUP/DEVICE", Short: "Look at a device", Args: a.args("GROUP/DEVICE")}
 	c.RunE = a.withDevice(func(ctx context.Context, c *client.Client, device string) error {
 		d, err := c.Device(ctx, device)
 		if err != nil {
@@ -174,7 +175,7 @@ func (a *app) deviceSet() *cobra.Command {
 	var window int
 	var tags []string
 	var note string
-	c := &cobra.Command{Use: "set GROUP/DEVICE", Short: "Change a device's window, tags or note", Args: args("GROUP/DEVICE")}
+	c := &cobra.Command{Use: "set GROUP/DEVICE", Short: "Change a device's window, tags or note", Args: a.args("GROUP/DEVICE")}
 	f := c.Flags()
 	f.IntVar(&window, "window", 0, "commands in flight at once")
 	f.StringSliceVar(&tags, "tag", nil, "the tags, in place of those it has (repeatable; \"\" for none)")
@@ -206,7 +207,7 @@ func (a *app) deviceSet() *cobra.Command {
 }
 
 func (a *app) deviceSwitch(use, short string, disabled bool) *cobra.Command {
-	c := &cobra.Command{Use: use + " GROUP/DEVICE", Short: short, Args: args("GROUP/DEVICE")}
+	c := &cobra.Command{Use: use + " GROUP/DEVICE", Short: short, Args: a.args("GROUP/DEVICE")}
 	c.RunE = a.withDevice(func(ctx context.Context, c *client.Client, device string) error {
 		d, err := c.ChangeDevice(ctx, device, client.DeviceChange{Disabled: &disabled})
 		if err != nil {
@@ -218,7 +219,7 @@ func (a *app) deviceSwitch(use, short string, disabled bool) *cobra.Command {
 }
 
 func (a *app) deviceRotate() *cobra.Command {
-	c := &cobra.Command{Use: "rotate GROUP/DEVICE", Short: "Give a device a new secret; the old one is void at once", Args: args("GROUP/DEVICE")}
+	c := &cobra.Command{Use: "rotate GROUP/DEVICE", Short: "Give a device a new secret; the old one is void at once", Args: a.args("GROUP/DEVICE")}
 	c.RunE = a.withDevice(func(ctx context.Context, c *client.Client, device string) error {
 		d, err := c.RotateDevice(ctx, device)
 		if err != nil {
@@ -230,7 +231,7 @@ func (a *app) deviceRotate() *cobra.Command {
 }
 
 func (a *app) deviceRemove() *cobra.Command {
-	c := &cobra.Command{Use: "remove GROUP/DEVICE", Short: "Forget a device; its commands can still be looked at", Args: args("GROUP/DEVICE")}
+	c := &cobra.Command{Use: "remove GROUP/DEVICE", Short: "Forget a device; its commands can still be looked at", Args: a.args("GROUP/DEVICE")}
 	c.RunE = a.withDevice(func(ctx context.Context, c *client.Client, device string) error {
 		if err := c.RemoveDevice(ctx, device); err != nil {
 			return err
@@ -244,7 +245,7 @@ func (a *app) deviceRemove() *cobra.Command {
 
 func (a *app) deviceAnomalies() *cobra.Command {
 	var limit int
-	c := &cobra.Command{Use: "anomalies GROUP/DEVICE", Short: "List what a device said and was not obeyed, newest first", Args: args("GROUP/DEVICE")}
+	c := &cobra.Command{Use: "anomalies GROUP/DEVICE", Short: "List what a device said and was not obeyed, newest first", Args: a.args("GROUP/DEVICE")}
 	c.Flags().IntVar(&limit, "limit", 0, "at most so many, 1 to 100 (default all)")
 	c.RunE = a.withDevice(func(ctx context.Context, c *client.Client, device string) error {
 		list, err := c.Anomalies(ctx, device, limit)

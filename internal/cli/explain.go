@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) explainCommand() *cobra.Command {
-	c := &cobra.Command{Use: "explain TID", Short: "Tell the whole story of a command", Args: args("TID")}
+	c := &cobra.Command{Use: "explain TID", Short: "Tell the whole story of a command", Args: a.args("TID")}
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
 		c, err := a.connect()
 		if err != nil {

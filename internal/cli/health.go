@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) healthCommand() *cobra.Command {
-	c := &cobra.Command{Use: "health", Short: "Tell how the server is; exit code 6 when it is not ready", Args: args()}
+	c := &cobra.Command{Use: "health", Short: "Tell how the server is; exit code 6 when it is not ready", Args: a.args()}
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
 		c, err := a.connect()
 		if err != nil {

@@ -22,7 +22,7 @@ type MosquittoOptions struct {
 func (a *app) mosquittoCommand() *cobra.Command {
 	c := &cobra.Command{Use: "mosquitto", Short: "Use an Eclipse Mosquitto broker in place of the built-in one"}
 	c.AddCommand(a.mosquittoConfig())
-	return parent(c)
+	return a.parent(c)
 }
 
 func (a *app) mosquittoConfig() *cobra.Command {
@@ -30,7 +30,7 @@ func (a *app) mosquittoConfig() *cobra.Command {
 	c := &cobra.Command{Use: "config DIR", Short: "Write a configuration that lets in the registered devices and the server, and nobody else",
 		Long: "Config writes mosquitto.conf, passwd, acl and the server's own secret into DIR, out of the devices in the data\n" +
 			"directory. Run it again after devices have changed, and send Mosquitto a SIGHUP.",
-		Args: args("DIR")}
+		Args: a.args("DIR")}
 	f := c.Flags()
 	load := a.configFlags(f)
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:1883", "address of Mosquitto's listener")

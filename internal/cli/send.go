@@ -34,7 +34,7 @@ func (a *app) sendCommand() *cobra.Command {
 			"The exit code tells the end: 0 executed, 10 outcome unknown, 11 failed, 12 rejected, 13 expired, 14 cancelled.",
 		Example: "  wilco send plant-1/pump-3 valve.open --param percent=40 --param slowly=true\n" +
 			"  wilco send plant-1/pump-3 firmware.update --params @firmware.json --finish-by 2h --no-wait",
-		Args: args("GROUP/DEVICE", "COMMAND"),
+		Args: a.args("GROUP/DEVICE", "COMMAND"),
 	}
 	c.RunE = a.do(func(ctx context.Context, args []string) error { return a.send(ctx, args[0], args[1], &o) })
 	f := c.Flags()

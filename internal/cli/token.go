@@ -15,13 +15,13 @@ import (
 func (a *app) tokenCommand() *cobra.Command {
 	c := &cobra.Command{Use: "token", Short: "Make and remove tokens of the HTTP API"}
 	c.AddCommand(a.tokenCreate(), a.tokenList(), a.tokenRemove())
-	return parent(c)
+	return a.parent(c)
 }
 
 func (a *app) tokenCreate() *cobra.Command {
 	var n client.NewToken
 	var role string
-	c := &cobra.Command{Use: "create NAME", Short: "Make a token and print it; it is told this once", Args: args("NAME"),
+	c := &cobra.Command{Use: "create NAME", Short: "Make a token and print it; it is told this once", Args: a.args("NAME"),
 		Example: "  wilco token create dashboard --role viewer --group plant-1 --ttl 720h"}
 	f := c.Flags()
 	f.StringVar(&role, "role", "viewer", "viewer, operator or admin")
@@ -46,7 +46,7 @@ func (a *app) tokenCreate() *cobra.Command {
 }
 
 func (a *app) tokenList() *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "List tokens", Args: args()}
+	c := &cobra.Command{Use: "list", Short: "List tokens", Args: a.args()}
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
 		c, err := a.connect()
 		if err != nil {
@@ -69,7 +69,7 @@ func (a *app) tokenList() *cobra.Command {
 }
 
 func (a *app) tokenRemove() *cobra.Command {
-	c := &cobra.Command{Use: "remove ID", Short: "Make a token void at once", Args: args("ID")}
+	c := &cobra.Command{Use: "remove ID", Short: "Make a token void at once", Args: a.args("ID")}
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
 		c, err := a.connect()
 		if err != nil {

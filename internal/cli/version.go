@@ -36,7 +36,7 @@ func Version() string {
 }
 
 func (a *app) versionCommand() *cobra.Command {
-	c := &cobra.Command{Use: "version", Short: "Print the version", Args: args()}
+	c := &cobra.Command{Use: "version", Short: "Print the version", Args: a.args()}
 	c.RunE = a.do(func(context.Context, []string) error {
 		v := struct {
 			Version string `json:"version"`

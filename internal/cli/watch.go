@@ -16,7 +16,7 @@ func (a *app) watchCommand() *cobra.Command {
 	o := client.EventOptions{After: -1}
 	c := &cobra.Command{Use: "watch", Short: "Follow what happens, until interrupted",
 		Long: "Watch prints one line for each event, with --json one JSON document a line. It begins with what happens next,\n" +
-			"or goes on after --after; a broken connection is taken up again where it broke.", Args: args()}
+			"or goes on after --after; a broken connection is taken up again where it broke.", Args: a.args()}
 	f := c.Flags()
 	f.StringVar(&o.Group, "group", "", "only of this group")
 	f.StringVar(&o.Device, "device", "", "only of this device: GROUP/DEVICE, or its name beside --group")

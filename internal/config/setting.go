@@ -122,10 +122,24 @@ func (s *Setting) set(c *Config, text string) error {
 // Value is the setting's value in c as text, a secret masked.
 func (s *Setting) Value(c *Config) string {
 	text := fmt.Sprint(s.field(c).Interface())
+	if s.Type == "duration" {
+		text = short(text)
+	}
 	if s.secret == "" || text == "" {
 		return text
 	}
 	return mask(text)
+}
+
+// short leaves out the zeros that time.Duration writes: 24h for 24h0m0s.
+func short(d string) string {
+	if rest, ok := strings.CutSuffix(d, "m0s"); ok {
+		d = rest + "m"
+	}
+	if rest, ok := strings.CutSuffix(d, "h0m"); ok {
+		d = rest + "h"
+	}
+	return d
 }
 
 // mask hides the password of a URL; what is no URL is hidden whole.
