@@ -131,7 +131,7 @@ func (p *pace) due(n int, sent int64, timer *time.Timer, over <-chan struct{}) i
 		if isClosed(over) {
 			return 0
 		}
-		ahead := p.begin.Add(time.Duration(sent) * p.each).Sub(time.Now())
+		ahead := time.Until(p.begin.Add(time.Duration(sent) * p.each))
 		if ahead <= 0 {
 			return int(min(int64(n), 1+int64(-ahead/p.each)))
 		}
