@@ -27,7 +27,8 @@ type conn struct {
 	client   *client     // set once, when CONNECT is accepted
 	joined   atomic.Bool // client is set
 	identity Identity
-	small    [256]byte // read into while little comes
+	in       inbox
+	small    [256]byte // what in reads into while little comes
 	timer    *time.Timer
 	seen     atomic.Int64 // when something came last, as time since broker.epoch
 	alive    time.Duration
@@ -53,17 +54,17 @@ const (
 	maxPending = 16       // turns
 )
 
-// serve runs the connection until it ends.
+// serve brings the connection in, and leaves it to a goroutine of its own that
+// reads it to its end. That is a fresh one, because CONNECT needs a stack twice
+// as large as waiting does, and a stack shrinks only when hardly used.
 func (c *conn) serve() {
-	defer c.b.forget(c)
-	in := newInbox(c.small[:], min(preAuthPacket, c.b.options.Limits.MaxPacketSize))
-	if !c.handshake(&in) {
+	c.in = newInbox(c.small[:], min(preAuthPacket, c.b.options.Limits.MaxPacketSize))
+	if !c.handshake(&c.in) {
+		c.b.forget(c)
 		return
 	}
-	in.max = c.b.options.Limits.MaxPacketSize
-	code, err := c.read(&in)
-	c.b.detach(c, code, err)
-	c.drain()
+	c.in.max = c.b.options.Limits.MaxPacketSize
+	go c.read()
 }
 
 // drain waits until the last words are written, or the timer has closed.
@@ -76,63 +77,61 @@ func (c *conn) drain() {
 	c.closeLocked()
 }
 
-// read takes turns until the connection ends, and says why it did.
-func (c *conn) read(in *inbox) (mqtt.ReasonCode, error) {
-	for {
-		more, err := c.turn(in)
-		if !more {
-			in.drop()
-			return c.why(err)
-		}
-		n, err := in.fill(c.nc)
-		if err != nil {
-			in.drop()
-			return c.why(err)
-		}
-		c.seen.Store(int64(time.Since(c.b.epoch)))
-		c.b.count.bytesIn.Add(uint64(n))
+// read takes turns until the connection ends. What is on the stack while it
+// waits for bytes is what an idle connection costs, so it is kept short.
+func (c *conn) read() {
+	for c.turn() && c.fill() {
 	}
+	c.in.drop()
+	code, err := c.why()
+	c.b.detach(c, code, err)
+	c.drain()
+	c.b.forget(c)
 }
 
-// why gives the reason for the end that was found first.
-func (c *conn) why(err error) (mqtt.ReasonCode, error) {
-	c.client.mu.Lock()
-	defer c.client.mu.Unlock()
-	if c.ending || c.closed || c.code != 0 {
-		return c.code, c.err
+// fill reads once, and says false when nothing more will come.
+func (c *conn) fill() bool {
+	n, err := c.in.fill(c.nc)
+	if err != nil {
+		c.lost(err)
+		return false
 	}
+	c.seen.Store(int64(time.Since(c.b.epoch)))
+	c.b.count.bytesIn.Add(uint64(n))
+	return true
+}
+
+// lost notes why reading failed, when no other reason for the end was found
+// before.
+func (c *conn) lost(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
 		err = nil
 	}
-	return mqtt.UnspecifiedError, err
+	c.client.mu.Lock()
+	defer c.client.mu.Unlock()
+	if !c.ending && !c.closed && c.code == 0 {
+		c.code, c.err = mqtt.UnspecifiedError, err
+	}
+}
+
+// why is the reason for the end of the connection.
+func (c *conn) why() (mqtt.ReasonCode, error) {
+	c.client.mu.Lock()
+	defer c.client.mu.Unlock()
+	return c.code, c.err
 }
 
 // turn takes all packets that have arrived in full, as one turn. It says false
 // when the connection is to end.
-func (c *conn) turn(in *inbox) (more bool, err error) {
-	if len(in.rest()) == 0 {
-		return true, nil
+func (c *conn) turn() bool {
+	if len(c.in.rest()) == 0 {
+		return true
 	}
 	if !c.waitRoom() {
-		return false, nil
+		return false
 	}
 	t := c.b.newTurn(c)
-	now := time.Now()
-	packets := uint64(0)
-	for !t.acts.Close {
-		var h mqtt.Header
-		var body []byte
-		var ok bool
-		h, body, ok, err = in.next()
-		if err != nil || !ok {
-			break
-		}
-		packets++
-		if err = t.take(h, body, now); err != nil {
-			break
-		}
-	}
-	c.b.count.packetsIn.Add(packets)
+	err := t.takeAll(&c.in)
 	c.b.count.publishIn.Add(uint64(t.publish))
 	t.settle()
 	closing, tell, code := t.acts.Close, t.acts.Tell, t.acts.Code
@@ -140,15 +139,31 @@ func (c *conn) turn(in *inbox) (more bool, err error) {
 	switch {
 	case closing && tell:
 		c.end(code, nil)
-		return false, nil
 	case closing:
 		c.leave(code)
-		return false, nil
 	case err != nil:
 		c.end(codeOf(err), err)
-		return false, err
 	}
-	return true, nil
+	return !closing && err == nil
+}
+
+// takeAll takes the packets that are there in full, until one ends the
+// connection.
+func (t *turn) takeAll(in *inbox) error {
+	now := time.Now()
+	packets := uint64(0)
+	defer func() { t.b.count.packetsIn.Add(packets) }()
+	for !t.acts.Close {
+		h, body, ok, err := in.next()
+		if err != nil || !ok {
+			return err
+		}
+		packets++
+		if err := t.take(h, body, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // settle does what the turn's packets asked for. What is stored goes through
