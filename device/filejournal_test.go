@@ -248,6 +248,13 @@ func TestEveryFault(t *testing.T) {
 				if !slices.Equal(got, done) && !slices.Equal(got, tried) {
 					t.Fatalf("fault %d, partially %d, keep %v:\nfound %q\nwant  %q\nor    %q", n, partially, keep, got, done, tried)
 				}
+				// Life goes on behind the remains of the torn write.
+				if err := j.Append([]byte("{}")); err != nil {
+					t.Fatal(err)
+				}
+				if again := load(t, j); !slices.Equal(again, append(got, "{}")) {
+					t.Fatalf("fault %d, partially %d, keep %v: after one more record %q", n, partially, keep, again)
+				}
 			}
 		}
 	}

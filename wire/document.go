@@ -32,7 +32,10 @@ type Command struct {
 }
 
 // Reason says why: a code for programs and a text for people.
-type Reason struct{ Code, Text string }
+type Reason struct {
+	Code string `json:"code,omitempty"`
+	Text string `json:"text,omitempty"`
+}
 
 // Progress says how far a running command has come.
 type Progress struct {
