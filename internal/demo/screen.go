@@ -67,7 +67,7 @@ func (s *Screen) table(p Progress) string {
 	}
 	b.WriteString("\n\n")
 	for _, l := range p.Recent {
-		fmt.Fprintf(&b, "  %s  %-16s %-6s %-10s %-22s %d attempts %9s\n", l.TID[len(l.TID)-12:], l.Device, l.Name, l.State, l.Reason, l.Attempts, l.Took.Round(time.Millisecond))
+		fmt.Fprintf(&b, "  %s  %-16s %-6s %-10s %-22s %d sent %9s\n", l.TID[len(l.TID)-12:], l.Device, l.Name, l.State, l.Reason, l.Attempts, l.Took.Round(time.Millisecond))
 	}
 	return b.String()
 }
