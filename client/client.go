@@ -71,6 +71,10 @@ type call struct {
 
 // do makes the call, and again where that is safe and may help.
 func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
+	if k.path == "" {
+		return nil, &Error{Status: http.StatusBadRequest, Code: "invalid", Field: "device", Detail: "is not group/device",
+			Cure: "write the group, a slash, and the device's name in it"}
+	}
 	if k.body != nil {
 		b, err := json.Marshal(k.body)
 		if err != nil {
@@ -208,9 +212,12 @@ func newKey() string {
 	return "go-" + hex.EncodeToString(b[:])
 }
 
-// devicePath is the path of a device's resource. What is not group/device is
-// escaped as one piece, so that the server can say what is wrong with it.
+// devicePath is the path of a device's resource, "" for what is no group/device:
+// it would be the path of something else.
 func devicePath(device, rest string) string {
 	group, name, _ := strings.Cut(device, "/")
+	if group == "" || name == "" {
+		return ""
+	}
 	return "/v1/devices/" + url.PathEscape(group) + "/" + url.PathEscape(name) + rest
 }

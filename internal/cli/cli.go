@@ -151,15 +151,18 @@ func (a *app) finish(ctx context.Context, err error) int {
 		_ = json.NewEncoder(a.Err).Encode(e) // nowhere else to say it
 		return fault.Code(e.Code).Of().Exit
 	}
-	fmt.Fprintf(a.Err, "wilco: %s\n", e.Detail)
-	if e.Field != "" {
-		fmt.Fprintf(a.Err, "  field: %s\n", e.Field)
+	for line := range strings.Lines(e.Detail) {
+		fmt.Fprintf(a.Err, "wilco: %s\n", clean(strings.TrimSuffix(line, "\n")))
 	}
-	if e.Cure != "" {
-		fmt.Fprintf(a.Err, "  cure: %s\n", e.Cure)
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(a.Err, "  %s: %s\n", name, clean(value))
+		}
 	}
-	if e.RequestID != "" && e.Status >= 500 {
-		fmt.Fprintf(a.Err, "  request: %s\n", e.RequestID)
+	line("field", e.Field)
+	line("cure", e.Cure)
+	if e.Status >= 500 {
+		line("request", e.RequestID)
 	}
 	return fault.Code(e.Code).Of().Exit
 }

@@ -164,7 +164,7 @@ func outcome(c *client.Command) error {
 	if code == "" {
 		return nil
 	}
-	text := code.Of().Public + ": " + reasonText(c.Reason)
+	text := reasonText(c.Reason)
 	if c.Detail != "" {
 		text += ": " + c.Detail
 	}
