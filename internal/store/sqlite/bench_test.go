@@ -112,3 +112,56 @@ func benchmarkLife(b *testing.B, size, callers int) {
 	b.ReportMetric(float64(st.FileBytes+st.WALBytes)/n, "bytes/command")
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkOpenCommands reads a million open commands, as a start does.
+func BenchmarkOpenCommands(b *testing.B) {
+	const many = 1_000_000
+	s := open(b, filepath.Join(b.TempDir(), "wilco.db"))
+	fillOpen(b, s, many)
+	for b.Loop() {
+		n := 0
+		for _, err := range s.OpenCommands(b.Context()) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != many {
+			b.Fatal(n)
+		}
+	}
+}
+
+// BenchmarkRead is one command by its tid, and its document.
+func BenchmarkRead(b *testing.B) {
+	s := open(b, filepath.Join(b.TempDir(), "wilco.db"))
+	stages, _ := life(b, pump, time.Now())
+	if _, err := s.Commit(b.Context(), &store.Batch{Commands: []store.CommandWrite{{Command: stages[3]}}}); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := s.Command(b.Context(), stages[3].TID); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkDoc is the writing of a command's document alone, by us and by
+// encoding/json.
+func BenchmarkDoc(b *testing.B) {
+	stages, _ := life(b, pump, time.Now())
+	b.Run("ours", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := appendCommand(nil, &stages[3]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("json", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := json.Marshal(&stages[3]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -104,7 +104,7 @@ func claim(path string) (*os.File, error) {
 }
 
 // connect opens the writer, brings the schema up to date, and opens the readers.
-func (s *Store) connect(o Options) (w *conn, err error) {
+func (s *Store) connect(o Options) (_ *conn, err error) {
 	busy := o.BusyTimeout
 	if busy == 0 {
 		busy = 5 * time.Second
@@ -120,7 +120,11 @@ func (s *Store) connect(o Options) (w *conn, err error) {
 		"temp_store = MEMORY",
 		"trusted_schema = OFF",
 	}, o.pragmas...)
-	if w, err = dial(s.path, pragmas...); err != nil {
+	if err := inspect(s.path); err != nil {
+		return nil, err
+	}
+	w, err := dial(s.path, pragmas...)
+	if err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -95,20 +96,21 @@ func statements(sql ...string) func(*conn) error {
 	}
 }
 
-// migrate brings the file to the newest version, each step in a transaction of
-// its own, and refuses a file of another program or of a newer wilco.
-func migrate(c *conn, path string) error {
-	version, err := c.number(context.Background(), "PRAGMA user_version")
+// inspect refuses a file of another program or of a newer wilco. It looks before
+// any setting is made, because journal mode and page size are kept in the file.
+func inspect(path string) (err error) {
+	c, err := dial(path)
 	if err != nil {
 		return err
 	}
-	owner, err := c.number(context.Background(), "PRAGMA application_id")
-	if err != nil {
-		return err
-	}
-	tables, err := c.number(context.Background(), "SELECT count(*) FROM sqlite_schema")
-	if err != nil {
-		return err
+	defer func() { err = errors.Join(err, c.close()) }()
+	var version, owner, tables int64
+	for sql, n := range map[string]*int64{
+		"PRAGMA user_version": &version, "PRAGMA application_id": &owner, "SELECT count(*) FROM sqlite_schema": &tables,
+	} {
+		if *n, err = c.number(context.Background(), sql); err != nil {
+			return err
+		}
 	}
 	if tables > 0 && owner != applicationID {
 		return fmt.Errorf("%s is an SQLite database of another program: name another file, or move it away", path)
@@ -116,6 +118,16 @@ func migrate(c *conn, path string) error {
 	if newest := int64(len(migrations)); version > newest {
 		return fmt.Errorf("%s has schema version %d and this wilco knows versions up to %d: run the newer wilco that wrote it, or restore a backup from before the upgrade",
 			path, version, newest)
+	}
+	return nil
+}
+
+// migrate brings the file to the newest version, each step in a transaction of
+// its own.
+func migrate(c *conn, path string) error {
+	version, err := c.number(context.Background(), "PRAGMA user_version")
+	if err != nil {
+		return err
 	}
 	for v := version; v < int64(len(migrations)); v++ {
 		if err := step(c, v); err != nil {
