@@ -260,7 +260,7 @@ func someDeviceEvent(t *rapid.T) Event {
 // TestAnyHistoryKeepsTheInvariants lets people, clock, broker and device do
 // what they like, in any order and at any time.
 func TestAnyHistoryKeepsTheInvariants(t *testing.T) {
-	ends, unsent := map[State]int{}, 0
+	ends, unsent, all := map[State]int{}, 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt, somePolicy(rt), rapid.IntRange(0, 3).Draw(rt, "held") == 0)
 		if rapid.IntRange(0, 3).Draw(rt, "at once") > 0 {
@@ -270,13 +270,14 @@ func TestAnyHistoryKeepsTheInvariants(t *testing.T) {
 		for range rapid.IntRange(0, 40).Draw(rt, "length") {
 			w.something(rt)
 		}
-		if ends[w.c.State]++; w.c.Attempt == 0 {
+		ends[w.c.State]++
+		if all++; w.c.Attempt == 0 {
 			unsent++
 		}
 	})
-	// Histories that all ended at once, or never began, would prove nothing.
-	if !testing.Short() && (len(ends) < 10 || unsent > ends[Executed]+ends[Failed]+ends[Rejected]+ends[TimedOut]+ends[Cancelled]) {
-		t.Errorf("the histories ended in %v, %d of them unsent", ends, unsent)
+	// Histories that all ended alike, or never began, would prove nothing.
+	if !testing.Short() && (len(ends) < 5 || 2*unsent > all) {
+		t.Errorf("%d histories ended in %v, %d of them unsent", all, ends, unsent)
 	}
 }
 
