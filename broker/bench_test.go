@@ -95,11 +95,17 @@ func swallow(r io.Reader, n int64) error {
 }
 
 // BenchmarkQoS1 is one publisher with a window of 500 to one subscriber, each
-// message acknowledged on both sides.
+// message acknowledged on both sides; the subscriber's session is a clean one,
+// or one whose queue goes through the memory store.
 func BenchmarkQoS1(b *testing.B) {
+	b.Run("clean", func(b *testing.B) { benchmarkQoS1(b, clean("sub")) })
+	b.Run("stored", func(b *testing.B) { benchmarkQoS1(b, lasting("sub")) })
+}
+
+func benchmarkQoS1(b *testing.B, c mqtt.Connect) {
 	br := start(b, Options{Listeners: loopback})
 	s := dial(b, br, "tcp")
-	s.connect(clean("sub"))
+	s.connect(c)
 	s.subscribe(1, "bench/#")
 	_ = s.nc.SetReadDeadline(time.Time{})
 	done := make(chan error, 1)

@@ -71,6 +71,9 @@ func New(o Options) (*Broker, error) {
 	if o.Authority == nil {
 		return nil, errors.New("broker: an Authority is required")
 	}
+	if err := o.Limits.check(); err != nil {
+		return nil, err
+	}
 	for _, f := range o.RefuseRetained {
 		if err := mqtt.ValidFilter(f); err != nil {
 			return nil, fmt.Errorf("broker: RefuseRetained %q: %w", f, err)

@@ -213,8 +213,7 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 	}
 	t.attach(cl, c, p)
 	t.from, t.conn = cl, c
-	t.acts.Send = b.connack(t.acts.Send, p, present, assigned, c)
-	c.hold++
+	t.acts.Send = b.connack(t.acts.Send, p, present, assigned)
 	t.held++
 	t.commit()
 	t.joined, t.present = c, present
@@ -256,6 +255,7 @@ func (t *turn) attach(cl *client, c *conn, p *mqtt.Connect) {
 		t.batch.Add(store.Op{Kind: store.PutSession, Record: cl.record(time.Time{})})
 	}
 	c.client, c.room.L = cl, &cl.mu
+	c.hold++ // CONNACK comes first [MQTT-3.2.0-1]
 	c.joined.Store(true)
 	c.seen.Store(int64(time.Since(t.b.epoch)))
 	c.alive = t.b.keepAlive(p) * 3 / 2
@@ -277,7 +277,7 @@ func (b *Broker) keepAlive(p *mqtt.Connect) time.Duration {
 }
 
 // connack encodes the acceptance of p.
-func (b *Broker) connack(dst []byte, p *mqtt.Connect, present bool, assigned string, c *conn) []byte {
+func (b *Broker) connack(dst []byte, p *mqtt.Connect, present bool, assigned string) []byte {
 	a := mqtt.Connack{SessionPresent: present} // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
 	if p.Version == mqtt.V5 {
 		l := &b.options.Limits

@@ -1,10 +1,9 @@
 package broker
 
 import (
-	"context"
-	"log/slog"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/mqtt"
@@ -68,6 +67,7 @@ type counters struct {
 	publishIn, publishOut   atomic.Uint64
 	storeFailures, retained atomic.Uint64
 	dropped                 [session.DropReasons]atomic.Uint64
+	told                    [session.DropReasons]atomic.Int64 // when the log said so last, since Broker.epoch
 }
 
 // Stats returns the counters as they are now. It is safe for concurrent use.
@@ -101,11 +101,13 @@ func (b *Broker) drops(client string, list []session.Drop) {
 
 func (b *Broker) drop(d Drop) {
 	b.count.dropped[d.Reason].Add(uint64(d.Count))
-	level := slog.LevelWarn
-	if d.QoS == mqtt.AtMostOnce {
-		level = slog.LevelDebug
+	// One line a second for each reason: what clients can cause at will must
+	// not fill the disk.
+	now, last := int64(time.Since(b.epoch)), b.count.told[d.Reason].Load()
+	if (last == 0 || now-last >= int64(time.Second)) && b.count.told[d.Reason].CompareAndSwap(last, now) {
+		b.log.Warn("messages dropped", "reason", d.Reason.String(), "total", b.count.dropped[d.Reason].Load(),
+			"client", d.ClientID, "topic", d.Topic)
 	}
-	b.log.Log(context.Background(), level, "dropped", "reason", d.Reason.String(), "client", d.ClientID, "topic", d.Topic, "count", d.Count)
 	if b.options.Events.Dropped != nil {
 		b.options.Events.Dropped(d)
 	}

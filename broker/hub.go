@@ -98,15 +98,18 @@ func (t *turn) free() {
 	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
 	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
 	t.held, t.publish, t.last, t.refused = 0, 0, 0, false
-	if len(t.topics) > maxTopics {
-		clear(t.topics)
+	if len(t.topics) == maxTopics {
+		clear(t.topics) // others may be in use by now
 	}
 	turns.Put(t)
 }
 
-// maxTopics is how many topics a turn remembers, so that a repeated one costs
-// no allocation.
-const maxTopics = 1024
+// A turn remembers up to maxTopics topics of up to maxTopic bytes, so that a
+// repeated one costs no allocation.
+const (
+	maxTopics = 1024
+	maxTopic  = 128
+)
 
 // topic returns b as a string.
 func (t *turn) topic(b []byte) string {
@@ -114,7 +117,7 @@ func (t *turn) topic(b []byte) string {
 		return s
 	}
 	s := string(b)
-	if len(t.topics) < maxTopics {
+	if len(t.topics) < maxTopics && len(s) <= maxTopic {
 		t.topics[s] = s
 	}
 	return s
@@ -287,10 +290,6 @@ func (t *turn) append(m *session.Message, from int) {
 }
 
 func (t *turn) note(r session.DropReason, client string, m *session.Message) {
-	if t.b.options.Events.Dropped == nil && m.QoS == mqtt.AtMostOnce {
-		t.b.count.dropped[r].Add(1) // the usual case at high rates
-		return
-	}
 	t.drops = append(t.drops, Drop{Reason: r, ClientID: client, Topic: m.Topic, QoS: m.QoS, Count: 1})
 }
 
@@ -320,7 +319,8 @@ func (t *turn) retain(m *session.Message) bool {
 }
 
 // commit hands the turn to the store, and lets its answers out when that is
-// done. The hub's mutex is held, so that the store sees turns in their order.
+// done. When the turn changes anything, the hub's mutex is held, so that the
+// store sees turns in their order.
 func (t *turn) commit() {
 	if t.from != nil {
 		t.batch.Steps(t.from.id, t.acts.Store)

@@ -1,9 +1,12 @@
 package broker
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/mqtt"
 )
 
 // preAuthPacket is the largest packet accepted of a peer that has not been
@@ -96,6 +99,32 @@ func (l Limits) withDefaults() Limits {
 	def(&l.RetainedBytes, 256<<20)
 	def(&l.WriteStall, time.Minute)
 	return l
+}
+
+// check refuses what cannot work.
+func (l Limits) check() error {
+	for _, f := range []struct {
+		name  string
+		value int
+	}{
+		{"MaxPacketSize", l.MaxPacketSize}, {"ConnectTimeout", int(l.ConnectTimeout)}, {"Inflight", l.Inflight},
+		{"InflightBytes", l.InflightBytes}, {"SessionExpiry", int(l.SessionExpiry)}, {"KeepAlive", int(l.KeepAlive)},
+		{"QueueMessages", l.QueueMessages}, {"QueueBytes", l.QueueBytes}, {"QoS0Messages", l.QoS0Messages},
+		{"QoS0Bytes", l.QoS0Bytes}, {"Window", l.Window}, {"Subscriptions", l.Subscriptions},
+		{"Connections", l.Connections}, {"HalfOpen", l.HalfOpen}, {"Sessions", l.Sessions},
+		{"RetainedMessages", l.RetainedMessages}, {"RetainedBytes", l.RetainedBytes}, {"WriteStall", int(l.WriteStall)},
+	} {
+		if f.value < 0 {
+			return fmt.Errorf("broker: limit %s is negative", f.name)
+		}
+	}
+	if l.MaxPacketSize > mqtt.MaxPacket {
+		return fmt.Errorf("broker: limit MaxPacketSize is above %d, the most that MQTT can carry", mqtt.MaxPacket)
+	}
+	if l.KeepAlive > 65535*time.Second {
+		return errors.New("broker: limit KeepAlive is above 65,535 s, the most that MQTT can say")
+	}
+	return nil
 }
 
 func def[T comparable](field *T, value T) {

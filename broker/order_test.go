@@ -110,3 +110,31 @@ func (p *peer) takeOne() string {
 		}
 	}
 }
+
+// A backlog of many windows comes in order on resume, and nothing live
+// overtakes it while publishing goes on.
+func TestBacklogThenLive(t *testing.T) {
+	b := start(t, Options{Listeners: loopback, Limits: Limits{Window: 64}})
+	sub := dial(t, b, "tcp")
+	sub.connect(lasting("sub"))
+	sub.subscribe(1, "o/#")
+	sub.drop(b, "sub")
+	from := dial(t, b, "tcp")
+	from.connect(clean("from"))
+	const away, live = 3000, 1000
+	publishNumbered(from, 0, away)
+	var work sync.WaitGroup
+	work.Go(func() { publishNumbered(from, 1, live) })
+	sub = dial(t, b, "tcp")
+	sub.connect(mqtt.Connect{ClientID: "sub", SessionExpirySeconds: 3600, ReceiveMaximum: 10})
+	for i := range away + live {
+		want := fmt.Sprint(0, i)
+		if i >= away {
+			want = fmt.Sprint(1, i-away)
+		}
+		if got := sub.takeOne(); got != want {
+			t.Fatalf("message %d is %q, want %q", i, got, want)
+		}
+	}
+	work.Wait()
+}

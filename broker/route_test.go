@@ -237,9 +237,12 @@ func TestQueueFull(t *testing.T) {
 	live.expect(pub("t", "zero", 0, 0))
 	old := open(t, b)
 	old.connect(mqtt.Connect{Version: mqtt.V311, ClientID: "old"})
-	old.send(pub("other", "x", 1, 1), pub("t", "no", 1, 2), pub("other", "x", 1, 3))
+	live.subscribe(0, "other")
+	old.send(pub("other", "1", 1, 1), pub("t", "no", 1, 2), pub("other", "3", 1, 3))
 	old.expect(ack(mqtt.TypePuback, 1))
-	old.closed() // not acknowledged, nor what came after
+	old.closed() // not acknowledged, nor what came after, which is not routed either
+	live.expect(pub("other", "1", 0, 0))
+	live.quiet()
 	sub = open(t, b)
 	sub.connect(lasting("sub"))
 	sub.expect(pub("t", "0", 1, 1), pub("t", "1", 1, 2), pub("t", "2", 1, 3))
@@ -548,6 +551,9 @@ func TestOptionsAreChecked(t *testing.T) {
 	ok := AllowAnonymous()
 	for _, o := range []Options{
 		{},
+		{Authority: ok, Limits: Limits{Inflight: -1}},
+		{Authority: ok, Limits: Limits{MaxPacketSize: 1 << 30}},
+		{Authority: ok, Limits: Limits{KeepAlive: 20 * time.Hour}},
 		{Authority: ok, Listeners: []Listener{{Name: "x", Network: "udp"}}},
 		{Authority: ok, Listeners: []Listener{{Name: "x", Network: "tls"}}},
 		{Authority: ok, Listeners: []Listener{{Name: "x", Network: "tcp", TLS: &tls.Config{}}}},
