@@ -23,8 +23,11 @@ type lead struct {
 }
 
 func (a *lead) init(o *MQTTOptions) {
-	const messages, bytes = 4096, 8 << 20
-	most := max(min(messages, bytes/(o.Size+1)), 16, 2*o.Publishers)
+	// In messages and in bytes, and less for many subscribers, who each add as
+	// much to what the broker holds.
+	const messages, least, copies, bytes = 4096, 512, 32 << 10, 8 << 20
+	most := min(messages, max(least, copies/max(1, o.Subscribers)), bytes/(o.Size+1))
+	most = max(most, 16, 2*o.Publishers)
 	if o.QoS > 0 {
 		// What is unacknowledged may be with a broker that forwards QoS 2 only at
 		// its release; it must not be waited for.
