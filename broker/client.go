@@ -31,6 +31,9 @@ type client struct {
 	// conn is the connection, or nil. Writing it takes the hub's mutex too, so
 	// holding either is enough to read it.
 	conn *conn
+	// pending counts the turns, of this connection or earlier ones, that the
+	// store is not done with: no answer may leave before those.
+	pending int
 }
 
 // wake makes the writer of the client's connection look again. c.mu is held.

@@ -39,12 +39,11 @@ type conn struct {
 	wakes   uint   // counts wake
 	starved bool   // the store had nothing new; the next wake looks again
 	hold    int    // turns whose answers go before any message
-	pending int    // turns whose answers wait for the store
 	ending  bool   // close when ctl is written
 	closed  bool
 	code    mqtt.ReasonCode
 	err     error
-	room    sync.Cond // ctl or pending went down, or closed
+	room    sync.Cond // ctl or client.pending went down, or closed
 }
 
 // Bounds of what one connection may have under way: beyond them it is not read
@@ -183,7 +182,7 @@ func (t *turn) settle() {
 func (c *conn) waitRoom() bool {
 	c.client.mu.Lock()
 	defer c.client.mu.Unlock()
-	for !c.closed && !c.ending && (len(c.ctl) > maxAnswers || c.pending > maxPending) {
+	for !c.closed && !c.ending && (len(c.ctl) > maxAnswers || c.client.pending > maxPending) {
 		c.room.Wait()
 	}
 	return !c.closed && !c.ending

@@ -328,9 +328,9 @@ func (t *turn) commit() {
 	wait := !t.batch.Empty()
 	if t.conn != nil {
 		t.from.mu.Lock()
-		wait = wait || t.conn.pending > 0 && len(t.acts.Send) > 0
+		wait = wait || t.from.pending > 0 && len(t.acts.Send) > 0
 		if wait {
-			t.conn.pending++
+			t.from.pending++
 		}
 		t.from.mu.Unlock()
 	}
@@ -390,99 +390,4 @@ func (t *turn) finish() {
 		t.b.connected(t.joined, t.present)
 	}
 	t.free()
-}
-
-// promise is what a turn owes once the store has it: its answers, and the
-// messages it queued.
-type promise struct {
-	b        *Broker
-	conn     *conn // nil for the broker's own turns
-	answers  []byte
-	held     int
-	last     uint64
-	stored   []queued
-	received []uint16 // inbound QoS 2 ids
-	reserved uint64   // highest message that a packet id was reserved for
-}
-
-// done is called by the store, in the order of the commits.
-func (p *promise) done(err error) {
-	if err != nil {
-		p.fail(err)
-		return
-	}
-	if p.conn != nil {
-		cl := p.conn.client
-		cl.mu.Lock()
-		p.conn.pending--
-		p.conn.room.Broadcast()
-		if p.reserved > 0 {
-			cl.core.Confirm(p.reserved)
-		}
-		w := cl.wake()
-		cl.mu.Unlock()
-		if w != nil {
-			w.startWriter()
-		}
-		p.conn.answer(p.answers, p.held)
-	}
-	if p.last > 0 && len(p.stored) > 0 {
-		p.b.hub.durable.Store(p.last)
-	}
-	for _, q := range p.stored {
-		q.to.mu.Lock()
-		w := q.to.wake()
-		q.to.mu.Unlock()
-		if w != nil {
-			w.startWriter()
-		}
-	}
-}
-
-// answer lets answers out, and lifts the holds that waited for them. c may be
-// nil, for the broker's own turns.
-func (c *conn) answer(answers []byte, held int) {
-	if c == nil || len(answers) == 0 && held == 0 {
-		return
-	}
-	c.client.mu.Lock()
-	c.ctl = append(c.ctl, answers...)
-	c.hold -= held
-	start := !c.writing
-	c.writing = true
-	c.client.mu.Unlock()
-	if start {
-		c.startWriter()
-	}
-}
-
-// fail undoes a turn that the store could not keep: nobody gets its messages,
-// and its answers never leave.
-func (p *promise) fail(err error) {
-	p.b.storeFailed(err)
-	for _, q := range p.stored {
-		q.to.mu.Lock()
-		q.to.core.Discard(q.seq, q.size)
-		w := q.to.wake()
-		q.to.mu.Unlock()
-		if w != nil {
-			w.startWriter()
-		}
-	}
-	if p.conn == nil {
-		return
-	}
-	cl := p.conn.client
-	cl.mu.Lock()
-	p.conn.pending--
-	p.conn.hold -= p.held
-	p.conn.room.Broadcast()
-	for _, id := range p.received {
-		cl.core.Unanswer(id)
-	}
-	if p.reserved > 0 {
-		cl.core.Deny()
-	}
-	p.conn.endLocked(mqtt.UnspecifiedError, err)
-	cl.mu.Unlock()
 }

@@ -592,3 +592,24 @@ func TestSubscriptionLimit(t *testing.T) {
 	p.subscribeWith(mqtt.Subscription{Filter: "c"}, 0, mqtt.QuotaExceeded)
 	p.subscribe(0, "a")
 }
+
+// A QoS 2 message that is not durable yet is not acknowledged to a connection
+// that takes over and repeats it.
+func TestRepeatAfterTakeoverWaitsForTheStore(t *testing.T) {
+	disk := &lagging{Memory: store.NewMemory()}
+	b := start(t, Options{Store: disk})
+	sub, from := join(t, b, lasting("sub")), join(t, b, lasting("from"))
+	sub.subscribe(2, "t")
+	disk.stall()
+	from.send(pub("t", "x", 2, 1))
+	eventually(t, func() bool { return disk.waiting() == 1 })
+	again := open(t, b)
+	again.sendConnect(lasting("from"))
+	again.send(dup(pub("t", "x", 2, 1)))
+	eventually(t, func() bool { return disk.waiting() == 3 })
+	disk.settle(nil)
+	again.expect(&mqtt.Connack{SessionPresent: true, ReceiveMaximum: 1024, MaximumPacketSize: 1 << 20, TopicAliasMaximum: 16,
+		HasServerKeepAlive: true, ServerKeepAlive: 1800}, ack(mqtt.TypePubrec, 1))
+	sub.expect(pub("t", "x", 2, 1))
+	sub.quiet()
+}

@@ -105,7 +105,7 @@ func (c *conn) keep(acts *session.Actions) {
 	}
 	if len(t.acts.Store) > 0 {
 		c.client.mu.Lock()
-		c.pending++
+		c.client.pending++
 		c.client.mu.Unlock()
 		done = t.promise().done
 	}
