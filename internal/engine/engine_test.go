@@ -177,7 +177,7 @@ func (r *rig) says(a wire.Address, topic, doc, id string) {
 func (r *rig) receive(m Message, id string) {
 	m.Ack = func() { r.acked[id]++ }
 	r.e.Receive(m)
-	synctest.Wait()
+	r.pass(ackPatience)
 }
 
 func (r *rig) online(a wire.Address, boot string) {

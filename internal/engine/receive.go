@@ -89,6 +89,12 @@ type upJob struct {
 	onCommandTopic bool
 }
 
+// canWait says whether the message is an acknowledgement, after which more will
+// come soon.
+func (j *upJob) canWait() bool {
+	return j.err == nil && j.up.Kind == wire.UpAck && j.up.Ack.Status == wire.Received
+}
+
 func (j *upJob) tid() (command.TID, error) {
 	switch j.up.Kind {
 	case wire.UpAck:

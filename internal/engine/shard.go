@@ -34,6 +34,8 @@ type shard struct {
 	mu     sync.Mutex
 	closed bool // nothing is taken any more
 	inbox  []job
+	acks   int                             // of the jobs in inbox, those that can wait for company
+	first  time.Time                       // when the first of them came
 	seen   map[wire.Address]store.Presence // what Presence answers; written after commits
 
 	// Owned by the goroutine of run; Start fills them before that.
@@ -110,6 +112,11 @@ func (s *shard) add(j job) {
 		return
 	}
 	s.inbox = append(s.inbox, j)
+	if up, ok := j.(*upJob); ok && up.canWait() {
+		if s.acks++; s.acks == 1 {
+			s.first = time.Now()
+		}
+	}
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -129,16 +136,38 @@ func (s *shard) run() {
 		case <-s.wake:
 		case <-timer.C:
 		}
+		if s.patience() > 0 {
+			continue
+		}
 		if jobs := s.take(); len(jobs) > 0 {
 			s.turn(jobs)
 		}
 	}
 }
 
+// ackPatience is how long the acknowledgements of devices wait for company, when
+// there is nothing else to decide. The result of a quick command comes within
+// it, and the two cost one write in place of two.
+const ackPatience = time.Millisecond
+
+// patience is how much longer the inbox may wait; 0 when it holds anything but
+// acknowledgements, or they have waited enough.
+func (s *shard) patience() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.acks == 0 || s.acks < len(s.inbox) || len(s.pending) > 0 {
+		return 0
+	}
+	return max(ackPatience-time.Since(s.first), 0)
+}
+
 // pause is how long there is nothing to do unless something comes in.
 func (s *shard) pause() time.Duration {
 	if s.failing > 0 {
 		return min(50*time.Millisecond<<min(s.failing, 6), time.Second)
+	}
+	if p := s.patience(); p > 0 {
+		return p
 	}
 	if t, ok := s.timers.next(); ok {
 		return max(time.Until(t), 0)
@@ -160,6 +189,7 @@ func (s *shard) take() []job {
 		}
 	}
 	jobs = append(jobs, s.inbox[:n]...)
+	s.acks = 0 // what is left over has waited enough
 	if s.inbox = s.inbox[n:]; len(s.inbox) == 0 {
 		s.inbox = nil
 	} else {
