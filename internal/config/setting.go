@@ -145,7 +145,7 @@ func short(d string) string {
 // mask hides the password of a URL; what is no URL is hidden whole.
 func mask(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme == "" {
+	if err != nil || u.Host == "" {
 		return "***"
 	}
 	if _, has := u.User.Password(); has {

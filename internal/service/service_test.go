@@ -1,0 +1,345 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+var valve = wire.Address{Group: "plant", Device: "valve"}
+
+// parts are an engine, a store and a fleet that know one device and, when told
+// so, one command. What they are not told to do panics: nothing may be asked of
+// them before rights and values have been checked.
+type parts struct {
+	Engine
+	Store
+	known   map[wire.Address]store.Device
+	command *command.Command
+	asked   []Request
+	err     error
+}
+
+// fleetOf is the fleet among the parts.
+type fleetOf struct {
+	Fleet
+	p *parts
+}
+
+func (f fleetOf) Device(a wire.Address) (store.Device, bool) { d, ok := f.p.known[a]; return d, ok }
+
+func (p *parts) Create(_ context.Context, reqs []Request) ([]Created, error) {
+	p.asked = append(p.asked, reqs...)
+	out := make([]Created, len(reqs))
+	for i := range out {
+		out[i].Command.TID[0] = byte(i + 1)
+	}
+	return out, p.err
+}
+
+func (p *parts) Command(_ context.Context, tid command.TID) (command.Command, error) {
+	if p.command == nil || p.command.TID != tid {
+		return command.Command{}, fault.New(fault.NotFound, "not this text")
+	}
+	return *p.command, nil
+}
+
+func newService(p *parts) *Service {
+	return New(Options{Engine: p, Store: p, Fleet: fleetOf{p: p}})
+}
+
+// uses are all use cases, each with the least role that may do it, for a device
+// or command of the group plant.
+var uses = map[string]struct {
+	least Role
+	do    func(*Service, context.Context, Principal) error
+}{
+	"Send": {Operator, func(s *Service, ctx context.Context, p Principal) error {
+		_, err := s.Send(ctx, p, Order{Device: valve, Name: "n", Policy: s.Policy()})
+		return err
+	}},
+	"SendBulk": {Operator, func(s *Service, ctx context.Context, p Principal) error {
+		out, err := s.SendBulk(ctx, p, []Order{{Device: valve, Name: "n", Policy: s.Policy()}})
+		if err == nil {
+			err = out[0].Err
+		}
+		return err
+	}},
+	"Command": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
+		_, err := s.Command(ctx, p, tid1)
+		return err
+	}},
+	"Wait": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
+		_, err := s.Wait(ctx, p, tid1, 0, 0)
+		return err
+	}},
+	"List": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
+		_, _, err := s.List(ctx, p, store.Query{Group: "plant"})
+		return err
+	}},
+	"Cancel": {Operator, func(s *Service, ctx context.Context, p Principal) error {
+		_, err := s.Cancel(ctx, p, tid1, "")
+		return err
+	}},
+	"Retry": {Operator, func(s *Service, ctx context.Context, p Principal) error {
+		_, _, err := s.Retry(ctx, p, tid1, "")
+		return err
+	}},
+	"Tail": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
+		_, err := s.Tail(ctx, p, EventFilter{Group: "plant"}, 0)
+		return err
+	}},
+	"AddDevice": {Admin, func(s *Service, ctx context.Context, p Principal) error {
+		_, _, err := s.AddDevice(ctx, p, NewDevice{Address: valve})
+		return err
+	}},
+	"Device": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
+		_, err := s.Device(ctx, p, valve)
+		return err
+	}},
+	"Devices": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
+		_, _, err := s.Devices(ctx, p, store.DeviceQuery{Group: "plant"})
+		return err
+	}},
+	"RotateDevice": {Admin, func(s *Service, ctx context.Context, p Principal) error {
+		_, _, err := s.RotateDevice(ctx, p, valve)
+		return err
+	}},
+	"ChangeDevice": {Admin, func(s *Service, ctx context.Context, p Principal) error {
+		note := "n"
+		_, err := s.ChangeDevice(ctx, p, valve, DeviceChange{Note: &note})
+		return err
+	}},
+	"RemoveDevice": {Admin, func(s *Service, ctx context.Context, p Principal) error { return s.RemoveDevice(ctx, p, valve) }},
+	"Anomalies": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
+		_, err := s.Anomalies(ctx, p, valve, 1)
+		return err
+	}},
+	"CreateToken": {Admin, func(s *Service, ctx context.Context, p Principal) error {
+		_, _, err := s.CreateToken(ctx, p, NewToken{Name: "n", Role: Viewer, Group: "plant"})
+		return err
+	}},
+	"Tokens":      {Admin, func(s *Service, ctx context.Context, p Principal) error { _, err := s.Tokens(ctx, p); return err }},
+	"RemoveToken": {Admin, func(s *Service, ctx context.Context, p Principal) error { return s.RemoveToken(ctx, p, "id") }},
+	"Counts":      {Viewer, func(s *Service, ctx context.Context, p Principal) error { _, err := s.Counts(ctx, p); return err }},
+}
+
+var tid1 = uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057")
+
+// TestWhoMayNotIsStoppedAtTheDoor asks for everything with every lesser role,
+// and with the token of another group. The parts panic when they are asked, so
+// that a check that comes too late is seen.
+func TestWhoMayNotIsStoppedAtTheDoor(t *testing.T) {
+	for name, use := range uses {
+		for _, role := range []Role{"", "root", Viewer, Operator} {
+			if role.AtLeast(use.least) {
+				continue
+			}
+			err := use.do(newService(&parts{}), t.Context(), Principal{Name: "x", Role: role})
+			if fault.CodeOf(err) != fault.Forbidden {
+				t.Errorf("%s by %q: %v", name, role, err)
+			}
+		}
+		switch name {
+		case "Tokens", "RemoveToken", "Counts":
+			continue // what they show is narrowed to the group
+		}
+		c := &command.Command{TID: tid1, Device: valve, State: command.Created}
+		err := use.do(newService(&parts{command: c}), t.Context(), Principal{Name: "x", Role: Admin, Group: "mill"})
+		want := fault.Forbidden
+		switch name {
+		case "Command", "Wait", "Cancel", "Retry":
+			want = fault.NotFound // that a tid exists is told to nobody else
+		}
+		if fault.CodeOf(err) != want {
+			t.Errorf("%s by another group: %v, want %s", name, err, want)
+		}
+	}
+}
+
+// TestWhoMayComesThrough is the other half: the least role that may is not
+// stopped, but by the parts.
+func TestWhoMayComesThrough(t *testing.T) {
+	for name, use := range uses {
+		c := &command.Command{TID: tid1, Device: valve, State: command.Created}
+		p := &parts{command: c, known: map[wire.Address]store.Device{valve: {Address: valve}}}
+		err := func() (err error) {
+			defer func() {
+				if recover() != nil {
+					err = errors.New("asked the parts")
+				}
+			}()
+			return use.do(newService(p), t.Context(), Principal{Name: "x", Role: use.least, Group: "plant"})
+		}()
+		if code := fault.CodeOf(err); code == fault.Forbidden || code == fault.Unauthenticated {
+			t.Errorf("%s by %s: %v", name, use.least, err)
+		}
+	}
+}
+
+func TestOrdersAreChecked(t *testing.T) {
+	disabled := wire.Address{Group: "plant", Device: "off"}
+	p := &parts{known: map[wire.Address]store.Device{valve: {}, disabled: {Disabled: true}}}
+	s := newService(p)
+	short := s.Policy()
+	short.AckBy = 1
+	good := Order{Device: valve, Name: "valve.open:1_a-b", Params: json.RawMessage(`{"a":[1]}`), Policy: s.Policy(), Key: "k"}
+	for _, c := range []struct {
+		name  string
+		edit  func(*Order)
+		code  fault.Code
+		field string
+	}{
+		{"good", func(*Order) {}, "", ""},
+		{"no params", func(o *Order) { o.Params = nil }, "", ""},
+		{"params that are no object", func(o *Order) { o.Params = json.RawMessage(` 7 `) }, "", ""},
+		{"no device", func(o *Order) { o.Device = wire.Address{} }, fault.Invalid, "group"},
+		{"unknown device", func(o *Order) { o.Device.Device = "x" }, fault.NotFound, "device"},
+		{"disabled device", func(o *Order) { o.Device = disabled }, fault.Conflict, ""},
+		{"no name", func(o *Order) { o.Name = "" }, fault.Invalid, "name"},
+		{"name", func(o *Order) { o.Name = "a/b" }, fault.Invalid, "name"},
+		{"long name", func(o *Order) { o.Name = strings.Repeat("n", MaxName+1) }, fault.Invalid, "name"},
+		{"longest name", func(o *Order) { o.Name = strings.Repeat("n", MaxName) }, "", ""},
+		{"params no JSON", func(o *Order) { o.Params = json.RawMessage(`{`) }, fault.Invalid, "params"},
+		{"params two values", func(o *Order) { o.Params = json.RawMessage(`1 2`) }, fault.Invalid, "params"},
+		{"params no UTF-8", func(o *Order) { o.Params = json.RawMessage("\"\xff\"") }, fault.Invalid, "params"},
+		{"params too large", func(o *Order) { o.Params = make(json.RawMessage, MaxParams+1) }, fault.TooLarge, "params"},
+		{"key", func(o *Order) { o.Key = "a\nb" }, fault.Invalid, "Idempotency-Key"},
+		{"policy", func(o *Order) { o.Policy = short }, fault.Invalid, "policy.ackBy"},
+		{"policy empty", func(o *Order) { o.Policy = command.Policy{} }, fault.Invalid, "policy.deliverBy"},
+		{"unreadable", func(o *Order) { o.Err = fault.Field("f", "x") }, fault.Invalid, "f"},
+	} {
+		o := good
+		c.edit(&o)
+		p.asked = nil
+		_, err := s.Send(t.Context(), Principal{Name: "ops", Role: Operator}, o)
+		if fault.CodeOf(err) != c.code || err != nil && fault.From(err).Field != c.field {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if (len(p.asked) == 1) != (err == nil) {
+			t.Errorf("%s: the engine was asked %d times, error %v", c.name, len(p.asked), err)
+		}
+		if err == nil && (p.asked[0].By != "ops" || (p.asked[0].Digest == "") != (o.Key == "")) {
+			t.Errorf("%s: asked %+v", c.name, p.asked[0])
+		}
+	}
+}
+
+// TestBulkKeepsItsPlaces has bad items among good ones.
+func TestBulkKeepsItsPlaces(t *testing.T) {
+	p := &parts{known: map[wire.Address]store.Device{valve: {}}}
+	s := newService(p)
+	good := Order{Device: valve, Name: "n", Policy: s.Policy()}
+	bad := good
+	bad.Name = ""
+	out, err := s.SendBulk(t.Context(), Principal{Role: Operator}, []Order{bad, good, bad, good, good})
+	if err != nil || len(out) != 5 || len(p.asked) != 3 {
+		t.Fatalf("%d outcomes, %d asked, %v", len(out), len(p.asked), err)
+	}
+	for i, want := range []byte{0, 1, 0, 2, 3} {
+		if out[i].Command.TID[0] != want || (out[i].Err != nil) != (want == 0) {
+			t.Errorf("item %d: %v %v, want %d", i, out[i].Command.TID, out[i].Err, want)
+		}
+	}
+	if _, err := s.SendBulk(t.Context(), Principal{Role: Operator}, make([]Order, MaxBulk+1)); fault.CodeOf(err) != fault.TooMany {
+		t.Errorf("too many: %v", err)
+	}
+	p.err = context.DeadlineExceeded
+	if _, err := s.SendBulk(t.Context(), Principal{Role: Operator}, []Order{good}); fault.CodeOf(err) != fault.Timeout {
+		t.Errorf("time over: %v", err)
+	}
+}
+
+func TestDigestTellsOrdersApart(t *testing.T) {
+	base := Order{Name: "n", Params: json.RawMessage(`{"a":1,"b":[2]}`), Policy: command.Defaults}
+	same, other := base, base
+	same.Params = json.RawMessage("{ \"a\" : 1 ,\n\"b\":[ 2 ] }")
+	if digest(&same) != digest(&base) {
+		t.Error("white space must not count")
+	}
+	for name, edit := range map[string]func(*Order){
+		"name":   func(o *Order) { o.Name = "m" },
+		"params": func(o *Order) { o.Params = json.RawMessage(`{"a":1,"b":[3]}`) },
+		"none":   func(o *Order) { o.Params = nil },
+		"policy": func(o *Order) { o.Policy.Supersede = true },
+		"shift":  func(o *Order) { o.Name, o.Params = "n{", json.RawMessage(`"a":1,"b":[2]}`) },
+	} {
+		other = base
+		edit(&other)
+		if digest(&other) == digest(&base) {
+			t.Errorf("%s must count", name)
+		}
+	}
+}
+
+// TestRetryByState goes over all states: an open command is asked for again by
+// its tid, an ended one is made anew, an executed one is not.
+func TestRetryByState(t *testing.T) {
+	for _, st := range command.States {
+		c := &command.Command{TID: tid1, Device: valve, Name: "n", State: st}
+		p := &retrier{parts: parts{command: c, known: map[wire.Address]store.Device{valve: {}}}}
+		s := New(Options{Engine: p, Store: p, Fleet: fleetOf{p: &p.parts}})
+		_, isNew, err := s.Retry(t.Context(), Principal{Name: "ops", Role: Operator}, tid1, "why")
+		switch {
+		case st == command.Executed:
+			if fault.CodeOf(err) != fault.Conflict || p.retried || len(p.asked) != 0 {
+				t.Errorf("%s: %v", st, err)
+			}
+		case st.Final():
+			if err != nil || !isNew || p.retried || len(p.asked) != 1 || *p.asked[0].RetryOf != tid1 || p.asked[0].Key != "" {
+				t.Errorf("%s: %v, asked %+v", st, err, p.asked)
+			}
+		default:
+			if fault.CodeOf(err) != fault.Conflict || isNew || !p.retried || !strings.Contains(fault.From(err).Public(), "offline") {
+				t.Errorf("%s: the engine's refusal became %v", st, err)
+			}
+		}
+	}
+}
+
+// retrier refuses every retry, as the machine does for a device that is offline.
+type retrier struct {
+	parts
+	retried bool
+}
+
+func (r *retrier) Retry(context.Context, command.TID, string, string) (command.Command, error) {
+	r.retried = true
+	return command.Command{}, fmt.Errorf("engine: %w", &command.NotAllowedError{State: command.Sent, Kind: command.Retry, Why: "and its device is offline"})
+}
+
+func TestPolicyIsCompleted(t *testing.T) {
+	s := New(Options{Policy: command.Policy{AckBy: command.Duration(time.Second), Backoff: command.Linear}})
+	p := s.Policy()
+	if err := p.Check(); err != nil || p.AckBy.D() != time.Second || p.Backoff != command.Linear || p.FinishBy != command.Defaults.FinishBy || p.Jitter != 0 {
+		t.Errorf("got %+v %v", p, err)
+	}
+}
+
+// BenchmarkSendBulk is the service's own share of a bulk request of 1,000.
+func BenchmarkSendBulk(b *testing.B) {
+	p := &parts{known: map[wire.Address]store.Device{valve: {}}}
+	s := newService(p)
+	orders := make([]Order, MaxBulk)
+	for i := range orders {
+		orders[i] = Order{Device: valve, Name: "valve.open", Params: json.RawMessage(`{"percent":40,"slowly":true,"why":"bench"}`), Policy: s.Policy()}
+	}
+	for b.Loop() {
+		p.asked = p.asked[:0]
+		if _, err := s.SendBulk(b.Context(), Principal{Role: Operator}, orders); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/MaxBulk, "ns/command")
+}
