@@ -19,6 +19,7 @@ import (
 // returns what goes out instead.
 type scripted struct {
 	script func(n int, payload []byte) [][]byte
+	answer []byte // sent to the publisher for each message
 
 	mu          sync.Mutex
 	subscribers []net.Conn
@@ -87,6 +88,7 @@ func (s *scripted) take(nc net.Conn, p mqtt.Packet) error {
 			}
 		}
 		s.messages++
+		out = s.answer
 	}
 	_, err := nc.Write(out)
 	return err
@@ -178,13 +180,70 @@ func TestMQTTLossDoesNotStop(t *testing.T) {
 
 // A broker that breaks the protocol ends the measurement, and the error says why.
 func TestMQTTFailsWithTheBroker(t *testing.T) {
-	url := (&scripted{script: func(n int, p []byte) [][]byte { return [][]byte{p[:30]} }}).start(t)
-	_, err := MQTT(t.Context(), MQTTOptions{URL: url, Subscribers: 1, Size: 64, For: time.Minute})
-	if err == nil || !strings.Contains(err.Error(), "30 bytes") {
-		t.Errorf("got %v", err)
+	type script = func(n int, payload []byte) [][]byte
+	var whole script = func(_ int, p []byte) [][]byte { return [][]byte{p} }
+	disconnect, _ := (&mqtt.Disconnect{Reason: mqtt.ServerBusy}).Append(nil, mqtt.V5)
+	publish, _ := (&mqtt.Publish{Topic: []byte("bench")}).Append(nil, mqtt.V5)
+	ack := func(kind mqtt.Type, id uint16, code mqtt.ReasonCode) []byte {
+		return mqtt.AppendAck(nil, mqtt.V5, kind, id, code)
+	}
+	for name, test := range map[string]struct {
+		qos    int
+		script script
+		answer []byte
+		want   string
+	}{
+		"cut payload":      {0, func(_ int, p []byte) [][]byte { return [][]byte{p[:30]} }, nil, "30 bytes"},
+		"wrong stamp":      {0, func(int, []byte) [][]byte { return [][]byte{stamped(9)} }, nil, "nobody sent"},
+		"disconnected":     {0, whole, disconnect, mqtt.ServerBusy.String()},
+		"message too many": {0, whole, publish, "to a publisher"},
+		"garbage":          {0, whole, []byte{0, 0}, "reserved"},
+		"wrong id":         {1, whole, ack(mqtt.TypePuback, 200, mqtt.Success), "200"},
+		"wrong kind":       {1, whole, ack(mqtt.TypePubcomp, 1, mqtt.Success), "PUBCOMP"},
+		"PUBACK at QoS 2":  {2, whole, ack(mqtt.TypePuback, 1, mqtt.Success), "PUBACK"},
+		"refused":          {1, whole, ack(mqtt.TypePuback, 1, mqtt.NotAuthorized), mqtt.NotAuthorized.String()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &scripted{script: test.script, answer: test.answer}
+			_, err := MQTT(t.Context(), MQTTOptions{URL: s.start(t), QoS: test.qos, Subscribers: 1, Size: 64, For: time.Minute})
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want something with %q", err, test.want)
+			}
+		})
 	}
 	if _, err := MQTT(t.Context(), MQTTOptions{URL: "mqtt://" + freeAddress(t), Subscribers: 1}); err == nil {
 		t.Error("a broker that is not there was measured")
+	}
+}
+
+// stamped is a payload of 64 bytes of a publisher.
+func stamped(publisher uint64) []byte {
+	b := make([]byte, 64)
+	stamp(b, publisher, 0, 1)
+	return b
+}
+
+// A refusal for want of room is no failure: it is counted.
+func TestMQTTCountsRefusals(t *testing.T) {
+	s := &scripted{script: func(int, []byte) [][]byte { return nil }, answer: mqtt.AppendAck(nil, mqtt.V5, mqtt.TypePuback, 1, mqtt.QuotaExceeded)}
+	r, err := MQTT(t.Context(), MQTTOptions{URL: s.start(t), QoS: 1, Size: 64, Window: 1, Rate: 1000, For: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Refused == 0 || r.Published != 0 || r.Unacknowledged != 0 {
+		t.Errorf("refused %d, published %d, unacknowledged %d", r.Refused, r.Published, r.Unacknowledged)
+	}
+}
+
+// What a broker never answers is told, and waited for only for a while.
+func TestMQTTCountsUnacknowledged(t *testing.T) {
+	s := &scripted{script: func(int, []byte) [][]byte { return nil }}
+	r, err := MQTT(t.Context(), MQTTOptions{URL: s.start(t), QoS: 1, Size: 64, Window: 5, For: 50 * time.Millisecond, quiet: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Unacknowledged != 5 || r.Published != 0 || r.Lost != 0 {
+		t.Errorf("unacknowledged %d, published %d, lost %d", r.Unacknowledged, r.Published, r.Lost)
 	}
 }
 

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,22 +60,26 @@ func mosquitto(t *testing.T) (string, int) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path, "-c", file)
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	lines := bufio.NewScanner(log)
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
+		for lines.Scan() { // until it has ended
+		}
 		_ = cmd.Wait()
 	})
-	for range 1000 {
-		nc, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = nc.Close()
+	for lines.Scan() {
+		if strings.HasSuffix(lines.Text(), " running") {
 			return "mqtt://" + address, cmd.Process.Pid
 		}
-		time.Sleep(5 * time.Millisecond) // it has no way to say that it is ready
 	}
-	t.Fatal("mosquitto does not accept connections")
+	t.Fatal("mosquitto did not start")
 	return "", 0
 }
 
