@@ -40,7 +40,9 @@ func (b *Batch) Empty() bool {
 
 // CommandWrite puts a command in place of its version Was; 0 means that it
 // must not exist. A new command with a Key must be the first with that key for
-// its device.
+// its device. What a command was created with (TID, device, name, key, digest,
+// who requested it and when) never changes: a store may keep it as it came first.
+// A batch may write one command several times; each sees the one before.
 type CommandWrite struct {
 	Command command.Command
 	Was     int64

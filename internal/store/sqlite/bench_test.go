@@ -151,8 +151,10 @@ func BenchmarkRead(b *testing.B) {
 func BenchmarkDoc(b *testing.B) {
 	stages, _ := life(b, pump, time.Now())
 	b.Run("ours", func(b *testing.B) {
+		var dst []byte
 		for b.Loop() {
-			if _, err := appendCommand(nil, &stages[3]); err != nil {
+			var err error
+			if dst, err = appendCommand(dst[:0], &stages[3]); err != nil {
 				b.Fatal(err)
 			}
 		}

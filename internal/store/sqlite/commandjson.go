@@ -13,7 +13,7 @@ import (
 
 // A command is written as JSON about four times in its life and read about once:
 // the engine has the young ones in memory. So it is written by hand, which takes
-// a tenth of the time of encoding/json, and read by encoding/json. The tests
+// a third of the time of encoding/json, and read by encoding/json. The tests
 // compare what both write over all fields, so that a new field of
 // command.Command cannot be forgotten here.
 
