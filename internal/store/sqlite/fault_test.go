@@ -346,13 +346,13 @@ func TestCommitUntilKilled(t *testing.T) {
 	wg.Wait()
 }
 
-// TestManyOpen: a restart with many open commands is quick and holds up nobody.
+// TestManyOpen: the open commands are read in many pages, and whoever reads them
+// slowly holds up no commit. How long it takes is a benchmark.
 func TestManyOpen(t *testing.T) {
-	const many = 200_000
+	const many = 20_000
 	s := open(t, filepath.Join(t.TempDir(), "wilco.db"))
 	fillOpen(t, s, many)
 	commits := 0
-	start := time.Now()
 	n := 0
 	for o, err := range s.OpenCommands(t.Context()) {
 		if err != nil {
@@ -369,9 +369,8 @@ func TestManyOpen(t *testing.T) {
 			commits++
 		}
 	}
-	// A million in 10 s is what a server's start may take.
-	if took := time.Since(start); n < many || n > many+commits || took > 10*time.Second*many/1_000_000 {
-		t.Errorf("%d in %v", n, took)
+	if n < many || n > many+commits {
+		t.Errorf("%d, want %d and at most %d that came meanwhile", n, many, commits)
 	}
 }
 
