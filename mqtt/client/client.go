@@ -60,6 +60,7 @@ type Client struct {
 	sessionExpiry uint32
 	connected     bool // there was a connection before
 	subs          []mqtt.Subscription
+	subscribed    bool // subs are known to be in the session
 	subCalls      map[uint16]*subCall
 	requests      requests
 }

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -343,6 +344,32 @@ func TestSubscribesAtTheFirstConnection(t *testing.T) {
 		s.conn.SetReadDeadline(time.Now().Add(time.Second))
 		if rest := s.gone(); rest != nil {
 			t.Errorf("in a resumed session the client said %q", rest)
+		}
+	})
+}
+
+// A connection that ends before SUBACK leaves a session that may lack the
+// subscriptions, though the server says at the next one that it has it.
+func TestSubscribesUntilAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		o := n.options()
+		o.Subscriptions = []mqtt.Subscription{{Filter: "a", QoS: 1}}
+		start(t, o)
+		for id, present := range []bool{false, true, false, true, true} {
+			s, _ := n.accept(mqtt.Connack{SessionPresent: present})
+			s.expect(fmt.Sprintf("SUBSCRIBE %d a:1", id+1))
+			s.conn.Close()
+		}
+		s, _ := n.accept(mqtt.Connack{SessionPresent: true})
+		s.expect("SUBSCRIBE 6 a:1")
+		s.send(&mqtt.Suback{PacketID: 6, Reasons: []mqtt.ReasonCode{1}})
+		synctest.Wait()
+		s.conn.Close()
+		s, _ = n.accept(mqtt.Connack{SessionPresent: true})
+		synctest.Wait()
+		s.conn.SetReadDeadline(time.Now().Add(time.Second))
+		if rest := s.gone(); rest != nil {
+			t.Errorf("after SUBACK, in a resumed session, the client said %q", rest)
 		}
 	})
 }

@@ -25,9 +25,8 @@ const (
 
 // link is one network connection.
 type link struct {
-	conn  net.Conn
-	in    *mqtt.Reader
-	first bool // the first connection of this client
+	conn net.Conn
+	in   *mqtt.Reader
 
 	writerDone, readerDone chan struct{}
 	failed                 chan struct{} // closed when dead is set

@@ -186,12 +186,13 @@ func (c *Client) answerSub(id uint16, kind mqtt.Type, codes []mqtt.ReasonCode) e
 
 // renew makes the subscriptions that a new session lacks, before anything else
 // is sent, and then lets the publishes go. A session that this client finds at
-// its first connection may have been made with other subscriptions, so they are
-// made then, too. It returns those that were refused.
-func (c *Client) renew(l *link, sessionPresent bool) (refused []mqtt.Subscription, err error) {
+// its first connection may have been made with other subscriptions, and one
+// whose connection ended before SUBACK may have none, so they are made then,
+// too. It returns those that were refused.
+func (c *Client) renew(l *link) (refused []mqtt.Subscription, err error) {
 	c.mu.Lock()
 	var subs []mqtt.Subscription
-	if !sessionPresent || l.first {
+	if !c.subscribed {
 		subs = slices.Clone(c.subs)
 	}
 	var calls []*subCall
@@ -229,6 +230,9 @@ func (c *Client) renew(l *link, sessionPresent bool) (refused []mqtt.Subscriptio
 			}
 		}
 	}
+	c.mu.Lock()
+	c.subscribed = true
+	c.mu.Unlock()
 	return refused, nil
 }
 

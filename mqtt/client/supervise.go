@@ -186,7 +186,7 @@ func (c *Client) serve(l *link, connack *mqtt.Connack) error {
 	wg.Go(func() { c.writeLoop(l); close(l.writerDone) })
 	wg.Go(func() { c.readLoop(l); close(l.readerDone) })
 
-	refused, err := c.renew(l, connack.SessionPresent)
+	refused, err := c.renew(l)
 	wasUp := err == nil
 	if wasUp {
 		began := time.Now()
@@ -242,8 +242,8 @@ func (c *Client) establish(l *link, connack *mqtt.Connack) {
 	if connack.SessionPresent {
 		c.dropInbox()
 	}
-	l.first = !c.connected
 	c.connected = true
+	c.subscribed = c.subscribed && connack.SessionPresent
 	c.link = l
 	c.rcv.Up(connack.SessionPresent)
 	limits := flow.LimitsOf(connack)
