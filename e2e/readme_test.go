@@ -1,0 +1,174 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestReadme runs the commands of README.md, with the built program, in an empty
+// directory: every block
+//
+//	<!-- tour -->
+//	```sh
+//	wilco serve
+//	```
+//
+// in one shell, in their order. What a reader leaves running in a terminal of its
+// own (wilco serve, wilco watch, wilco device simulate, wilco broker) runs in the
+// background, and the server is waited for. The addresses 127.0.0.1:8080 and
+// 127.0.0.1:1883, also as localhost, become free ones; what has the second as its
+// default must name it. Every command must succeed.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(filepath.Join("..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := tourOf(string(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(blocks) == 0 {
+		t.Skip("README.md marks no block with <!-- tour -->")
+	}
+	out, err := runTour(t, blocks)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// The sample shows that the commands really run, and that a mistake is noticed.
+func TestReadmeSample(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(filepath.Join("testdata", "readme", "sample.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := tourOf(string(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(blocks) != 2 {
+		t.Fatalf("%d blocks: %q", len(blocks), blocks)
+	}
+	out, err := runTour(t, blocks)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(out, "It is executed") {
+		t.Errorf("the last command printed nothing about an execution:\n%s", out)
+	}
+	if out, err := runTour(t, append(blocks[:1:1], "wilco send plant-1/pump-3 set\nwilco get no-such-tid\necho went on\n")); err == nil || strings.Contains(out, "went on") {
+		t.Errorf("a command that fails was not noticed:\n%s", out)
+	}
+}
+
+func TestTourOf(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		want       []string
+		bad        bool
+	}{
+		{name: "none", text: "# wilco\n```sh\nrm -rf /\n```\n"},
+		{name: "marked", text: "<!-- tour -->\n```sh\nwilco serve\n```\n```sh\nnot this\n```\n\n<!-- tour -->\n\n```sh\na\nb\n```\n", want: []string{"wilco serve\n", "a\nb\n"}},
+		{name: "no block", text: "<!-- tour -->\nSome text.\n", bad: true},
+		{name: "another language", text: "<!-- tour -->\n```go\nx\n```\n", bad: true},
+		{name: "not closed", text: "<!-- tour -->\n```sh\nwilco serve\n", bad: true},
+		{name: "at the end", text: "<!-- tour -->\n", bad: true},
+	} {
+		got, err := tourOf(c.text)
+		if (err != nil) != c.bad || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, %v", c.name, got, err)
+		}
+	}
+}
+
+// tourOf gives the marked blocks of a Markdown text.
+func tourOf(text string) (blocks []string, err error) {
+	const (
+		outside = iota
+		marked
+		inside
+	)
+	at, block := outside, ""
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		switch trimmed := strings.TrimRight(line, " \r\n"); {
+		case at == outside && trimmed == "<!-- tour -->":
+			at = marked
+		case at == marked && trimmed == "":
+		case at == marked && trimmed == "```sh":
+			at, block = inside, ""
+		case at == marked:
+			return nil, fmt.Errorf("line %d: %q and not ```sh comes after <!-- tour -->", n, trimmed)
+		case at == inside && trimmed == "```":
+			at, blocks = outside, append(blocks, block)
+		case at == inside:
+			block += trimmed + "\n"
+		}
+	}
+	if at != outside {
+		return nil, errors.New("the last marked block is not closed")
+	}
+	return blocks, nil
+}
+
+// lasting are the beginnings of commands that run until they are interrupted.
+var lasting = []string{"wilco serve", "wilco watch", "wilco broker", "wilco device simulate"}
+
+// shellOf makes one shell script of the blocks.
+func shellOf(blocks []string) string {
+	var b strings.Builder
+	b.WriteString("set -eu\npids=\ntrap 'code=$?; kill $pids 2>health.txt; wait; exit $code' EXIT\n")
+	for line := range strings.Lines(strings.Join(blocks, "")) {
+		line = strings.TrimSuffix(line, "\n")
+		if slices.ContainsFunc(lasting, func(p string) bool { return strings.HasPrefix(line, p) }) {
+			line = strings.TrimRight(strings.TrimSuffix(line, "&"), " ") + " & pids=\"$pids $!\""
+		}
+		fmt.Fprintf(&b, "%s\n", line)
+		if strings.HasPrefix(line, "wilco serve") {
+			b.WriteString("until wilco health >health.txt 2>&1; do sleep 0.1; kill -0 $!; done\n")
+		}
+	}
+	return b.String()
+}
+
+// runTour runs the blocks and returns what they printed.
+func runTour(t *testing.T, blocks []string) (string, error) {
+	t.Helper()
+	web, err := freeAddress()
+	if err != nil {
+		return "", err
+	}
+	tcp, err := freeAddress()
+	if err != nil {
+		return "", err
+	}
+	home := t.TempDir()
+	script := strings.NewReplacer("127.0.0.1:8080", web, "localhost:8080", web, "127.0.0.1:1883", tcp, "localhost:1883", tcp).Replace(shellOf(blocks))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", script)
+	cmd.Dir = home
+	cmd.Env = append(os.Environ(), "HOME="+home, "PATH="+programs+string(os.PathListSeparator)+os.Getenv("PATH"),
+		"WILCO_HTTP_ADDRESS="+web, "WILCO_SERVER=http://"+web, "WILCO_MQTT_TCP="+tcp)
+	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	cmd.Stdout, cmd.Stderr = f, f
+	endWithGroup(cmd)
+	err = cmd.Run()
+	out, err2 := os.ReadFile(f.Name())
+	return string(out), errors.Join(err, err2)
+}
