@@ -14,18 +14,17 @@ import (
 )
 
 // TestReadme runs the commands of README.md, with the built program, in an empty
-// directory: every block
+// directory and over a server that runs: every block
 //
 //	<!-- tour -->
 //	```sh
-//	wilco serve
+//	wilco list
 //	```
 //
-// in one shell, in their order. What a reader leaves running in a terminal of its
-// own (wilco serve, wilco watch, wilco device simulate, wilco broker) runs in the
-// background, and the server is waited for. The addresses 127.0.0.1:8080 and
-// 127.0.0.1:1883, also as localhost, become free ones; what has the second as its
-// default must name it. Every command must succeed.
+// in one shell, in their order. What a reader does beside it is done for him: after
+// wilco device add the example device is started with the password that it printed;
+// TID is the newest command's; what goes on until it is interrupted (wilco watch)
+// runs in the background. Every command must succeed.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join("..", "README.md"))
@@ -66,7 +65,7 @@ func TestReadmeSample(t *testing.T) {
 	if !strings.Contains(out, "It is executed") {
 		t.Errorf("the last command printed nothing about an execution:\n%s", out)
 	}
-	if out, err := runTour(t, append(blocks[:1:1], "wilco send plant-1/pump-3 set\nwilco get no-such-tid\necho went on\n")); err == nil || strings.Contains(out, "went on") {
+	if out, err := runTour(t, append(blocks[:1:1], "wilco get no-such-tid\necho went on\n")); err == nil || strings.Contains(out, "went on") {
 		t.Errorf("a command that fails was not noticed:\n%s", out)
 	}
 }
@@ -122,21 +121,23 @@ func tourOf(text string) (blocks []string, err error) {
 	return blocks, nil
 }
 
-// lasting are the beginnings of commands that run until they are interrupted.
-var lasting = []string{"wilco serve", "wilco watch", "wilco broker", "wilco device simulate"}
-
 // shellOf makes one shell script of the blocks.
 func shellOf(blocks []string) string {
 	var b strings.Builder
-	b.WriteString("set -eu\npids=\ntrap 'code=$?; kill $pids 2>health.txt; wait; exit $code' EXIT\n")
+	b.WriteString("set -eu\npids=\ntrap 'code=$?; kill $pids 2>kill.txt; wait; exit $code' EXIT\n")
+	const newest = `$(wilco list --limit 1 | tail -n 1 | cut -d ' ' -f 1)`
 	for line := range strings.Lines(strings.Join(blocks, "")) {
-		line = strings.TrimSuffix(line, "\n")
-		if slices.ContainsFunc(lasting, func(p string) bool { return strings.HasPrefix(line, p) }) {
-			line = strings.TrimRight(strings.TrimSuffix(line, "&"), " ") + " & pids=\"$pids $!\""
-		}
-		fmt.Fprintf(&b, "%s\n", line)
-		if strings.HasPrefix(line, "wilco serve") {
-			b.WriteString("until wilco health >health.txt 2>&1; do sleep 0.1; kill -0 $!; done\n")
+		line = strings.ReplaceAll(strings.TrimSuffix(line, "\n"), " TID", " "+newest)
+		command, _, _ := strings.Cut(line, " #")
+		switch device, added := strings.CutPrefix(command, "wilco device add "); {
+		case added:
+			fmt.Fprintf(&b, "%s >added.txt\ncat added.txt\n", command)
+			fmt.Fprintf(&b, "device --server \"$BROKER\" --device %s --secret \"$(sed -n 's/^password *//p' added.txt)\" --dir ./journal &\n", device)
+			b.WriteString("pids=\"$pids $!\"\n")
+		case strings.HasPrefix(command, "wilco watch"):
+			fmt.Fprintf(&b, "%s &\npids=\"$pids $!\"\n", command)
+		default:
+			fmt.Fprintf(&b, "%s\n", line)
 		}
 	}
 	return b.String()
@@ -145,22 +146,19 @@ func shellOf(blocks []string) string {
 // runTour runs the blocks and returns what they printed.
 func runTour(t *testing.T, blocks []string) (string, error) {
 	t.Helper()
-	web, err := freeAddress()
-	if err != nil {
-		return "", err
-	}
-	tcp, err := freeAddress()
-	if err != nil {
-		return "", err
-	}
 	home := t.TempDir()
-	script := strings.NewReplacer("127.0.0.1:8080", web, "localhost:8080", web, "127.0.0.1:1883", tcp, "localhost:1883", tcp).Replace(shellOf(blocks))
+	data := "WILCO_DATA=" + filepath.Join(home, "data")
+	srv, err := serve([]string{data, "WILCO_HTTP_ADDRESS=127.0.0.1:0", "WILCO_MQTT_TCP=127.0.0.1:0", "WILCO_LOG_LEVEL=error"})
+	if err != nil {
+		return "", err
+	}
+	defer srv.kill()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", script)
+	cmd := exec.CommandContext(ctx, "sh", "-c", shellOf(blocks))
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "HOME="+home, "PATH="+programs+string(os.PathListSeparator)+os.Getenv("PATH"),
-		"WILCO_HTTP_ADDRESS="+web, "WILCO_SERVER=http://"+web, "WILCO_MQTT_TCP="+tcp)
+		data, "WILCO_SERVER=http://"+srv.http, "BROKER=mqtt://"+srv.tcp)
 	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		return "", err
