@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -18,18 +19,26 @@ type createJob struct {
 	out   []Created
 	index []int // of reqs and out that are this shard's
 	done  func()
+	// look says that a key of these is taken: each is looked up. At first none
+	// is, because nearly every key is new, and the store refuses one that is not.
+	look bool
 }
 
 func (j *createJob) needs(func(command.TID)) {}
 
 func (j *createJob) run(t *turn) {
 	for _, i := range j.index {
-		j.out[i] = t.newCommand(&j.reqs[i])
+		j.out[i] = t.newCommand(&j.reqs[i], j.look)
 	}
 	t.after = append(t.after, j.done)
 }
 
 func (j *createJob) failed(err error) bool {
+	var conflict *store.ConflictError
+	if errors.As(err, &conflict) && !j.look {
+		j.look = true
+		return true
+	}
 	for _, i := range j.index {
 		j.out[i] = Created{Err: err}
 	}
@@ -38,7 +47,7 @@ func (j *createJob) failed(err error) bool {
 }
 
 // newCommand decides about one request.
-func (t *turn) newCommand(r *Request) Created {
+func (t *turn) newCommand(r *Request, look bool) Created {
 	reg, ok := t.s.e.opt.Directory.Device(r.Device)
 	if !ok {
 		return Created{Err: fault.New(fault.NotFound, "there is no device %s; register it with: wilco device add %s", r.Device, r.Device)}
@@ -47,7 +56,7 @@ func (t *turn) newCommand(r *Request) Created {
 	d.lane.SetWindow(reg.Window)
 	d.profile = t.s.e.profile(reg.Profile)
 	if r.Key != "" {
-		if c, ok, err := t.known(r); ok || err != nil {
+		if c, ok, err := t.known(r, look); ok || err != nil {
 			return Created{Command: c, Existed: ok, Err: err}
 		}
 	}
@@ -63,23 +72,33 @@ func (t *turn) newCommand(r *Request) Created {
 	if c.Policy.Supersede {
 		t.supersede(d, &c)
 	}
+	if c.Key != "" {
+		t.keys[keyOf{c.Device, c.Key}] = c.TID
+	}
 	t.create(d, c)
 	return Created{Command: c}
 }
 
-// known finds the command that was made with the request's idempotency key.
-func (t *turn) known(r *Request) (command.Command, bool, error) {
-	for _, ch := range t.order {
-		if ch.was.Version == 0 && ch.is.Key == r.Key && ch.is.Device == r.Device {
-			return sameRequest(ch.is, r.Digest)
+// keyOf is an idempotency key with the device that it is unique in.
+type keyOf struct {
+	device wire.Address
+	key    string
+}
+
+// known finds the command that was made with the request's idempotency key: in
+// this turn or, when asked to look there, in the store.
+func (t *turn) known(r *Request, look bool) (command.Command, bool, error) {
+	tid, ok := t.keys[keyOf{r.Device, r.Key}]
+	if !ok && look {
+		var err error
+		tid, _, err = t.s.e.opt.Store.CommandByKey(t.s.e.ctx, r.Device, r.Key)
+		if err != nil && fault.CodeOf(err) != fault.NotFound {
+			return command.Command{}, false, err
 		}
+		ok = err == nil
 	}
-	tid, _, err := t.s.e.opt.Store.CommandByKey(t.s.e.ctx, r.Device, r.Key)
-	if fault.CodeOf(err) == fault.NotFound {
+	if !ok {
 		return command.Command{}, false, nil
-	}
-	if err != nil {
-		return command.Command{}, false, err
 	}
 	c, err := t.command(tid)
 	if err != nil {

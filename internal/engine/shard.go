@@ -39,13 +39,14 @@ type shard struct {
 	seen   map[wire.Address]store.Presence // what Presence answers; written after commits
 
 	// Owned by the goroutine of run; Start fills them before that.
-	devices map[wire.Address]*device
-	timers  timers
-	cache   map[command.TID]command.Command
-	waiters map[command.TID][]*waiter
-	linked  bool
-	pending []job // of a turn that failed, to be run first in the next one
-	failing int   // turns failed in a row
+	devices   map[wire.Address]*device
+	timers    timers
+	cache     map[command.TID]command.Command
+	waiters   map[command.TID][]*waiter
+	linked    bool
+	pending   []job // of a turn that failed, to be run first in the next one
+	failing   int   // turns failed in a row
+	conflicts int   // and of these, because somebody else had written
 }
 
 // device is what is known of a device in memory. Everything here can be made
@@ -163,6 +164,9 @@ func (s *shard) patience() time.Duration {
 
 // pause is how long there is nothing to do unless something comes in.
 func (s *shard) pause() time.Duration {
+	if len(s.pending) > 0 && s.failing == 0 {
+		return 0
+	}
 	if s.failing > 0 {
 		return min(50*time.Millisecond<<min(s.failing, 6), time.Second)
 	}

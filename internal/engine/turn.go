@@ -15,6 +15,7 @@ type turn struct {
 	s       *shard
 	now     time.Time
 	dirty   map[command.TID]*change
+	keys    map[keyOf]command.TID // of the commands made in this turn
 	order   []*change
 	batch   store.Batch
 	sends   []send
@@ -46,7 +47,8 @@ type send struct {
 // turn runs the jobs, lets every device that was touched send what it may,
 // commits, and acts.
 func (s *shard) turn(jobs []job) {
-	t := &turn{s: s, now: time.Now(), linked: s.linked, dirty: make(map[command.TID]*change), touched: make(map[*device]devicePast)}
+	t := &turn{s: s, now: time.Now(), linked: s.linked, dirty: make(map[command.TID]*change),
+		keys: make(map[keyOf]command.TID), touched: make(map[*device]devicePast)}
 	t.load(jobs)
 	for _, j := range jobs {
 		j.run(t)
@@ -65,7 +67,7 @@ func (s *shard) turn(jobs []job) {
 			return
 		}
 	}
-	s.failing = 0
+	s.failing, s.conflicts = 0, 0
 	s.broken.Store(nil)
 	t.act()
 }
@@ -247,6 +249,9 @@ func (t *turn) undo(jobs []job, err error) {
 		if j.failed(err) {
 			s.pending = append(s.pending, j)
 		}
+	}
+	if s.conflicts++; conflict != nil && s.conflicts < 4 {
+		return // the next turn reads anew, and knows better
 	}
 	s.failing++
 	s.broken.Store(&err)
