@@ -48,8 +48,10 @@
 //     Client lives. What it has received is not in the Store: a new process may
 //     be shown a QoS 2 message again that the old one had not acknowledged.
 //   - Messages that wait for OnMessage when the connection ends are dropped if
-//     the session is resumed, for the server sends them again. So one sees
-//     1 2 2 3, never 1 2 3 2 3.
+//     the session is resumed, for the server sends them again. What was shown
+//     and whose acknowledgement was lost is shown again: with Receive Maximum 1
+//     one sees 1 2 2 3, never 1 2 3 2 3. A server of MQTT 3.1.1 cannot be told
+//     to send one at a time; it takes a setting of its own.
 //
 // # Untrusted servers
 //
