@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/wilco-iot/wilco/client"
 )
 
 const (
@@ -185,17 +183,6 @@ func (s *server) readReady(r *bufio.Reader) error {
 		}
 		return nil
 	}
-}
-
-// api is a client of the server over data, with its admin's token. It repeats
-// nothing by itself.
-func (s *server) api(t testing.TB, data string, options ...client.Option) *client.Client {
-	t.Helper()
-	c, err := client.New("http://"+s.http, append([]client.Option{client.Token(adminToken(t, data)), client.Retries(0)}, options...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // adminToken is what the first start over data has left there.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -21,6 +22,7 @@ import (
 type puppet struct {
 	name  string
 	boot  string // "" says no status
+	going atomic.Bool
 	c     *client.Client
 	got   chan *client.Delivery
 	epoch int64 // of the last request
@@ -50,7 +52,7 @@ func (w *world) dial(name, boot, user, secret string) (*puppet, error) {
 		Password: []byte(secret), CleanStart: true, Will: func() *mqtt.Will { return will },
 		OnMessage: func(d *client.Delivery) { d.Ack(); p.got <- d },
 		OnUp: func(client.Up) {
-			if boot != "" {
+			if boot != "" && !p.going.Load() {
 				_ = p.c.PublishAsync(p.status(true), func(client.Result) {}) // who waits for it sees that it is missing
 			}
 		}})
@@ -112,6 +114,7 @@ func wordLeave(ts *testscript.TestScript, neg bool, args []string) {
 	w := of(ts)
 	p := w.puppet(args[0])
 	delete(w.puppets, args[0])
+	p.going.Store(true) // a connection made from now on must not say the opposite
 	ts.Check(p.publish(p.status(false)))
 	p.stop()
 	wordOffline(ts, false, args)
