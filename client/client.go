@@ -67,6 +67,7 @@ type call struct {
 	out          any    // nil: the answer's body is of no interest
 	accept       []int  // statuses that are no error beside 2xx
 	once         bool   // must not be repeated
+	gone         bool   // a repetition that finds nothing means that the first one did it
 }
 
 // do makes the call, and again where that is safe and may help.
@@ -85,6 +86,9 @@ func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 	pause := c.pause
 	for left := c.retries; ; left-- {
 		res, err := c.once(ctx, k)
+		if k.gone && left < c.retries && errors.Is(err, &Error{Code: "not_found"}) {
+			return res, nil
+		}
 		if err == nil || left <= 0 || k.once || ctx.Err() != nil || !worthwhile(err) {
 			return res, err
 		}

@@ -138,6 +138,18 @@ func TestWhatMustNotBeRepeated(t *testing.T) {
 	}
 }
 
+// TestARemovalWhoseAnswerIsLost finds nothing to remove when it is repeated.
+func TestARemovalWhoseAnswerIsLost(t *testing.T) {
+	missing := doc(404, `{"status":404,"code":"not_found","detail":"d"}`)
+	_, c := play(t, breaks, missing, missing)
+	if err := c.RemoveDevice(t.Context(), "a/b"); err != nil {
+		t.Errorf("repeated: %v", err)
+	}
+	if err := c.RemoveDevice(t.Context(), "a/b"); !errors.Is(err, &Error{Code: "not_found"}) {
+		t.Errorf("the first time: %v", err)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	problem := `{"status":409,"code":"key_reused","field":"Idempotency-Key","detail":"taken","cure":"another","requestId":"r1"}`
 	for _, c := range []struct {

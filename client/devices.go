@@ -69,7 +69,7 @@ func (c *Client) ChangeDevice(ctx context.Context, device string, change DeviceC
 
 // RemoveDevice forgets a device. Its commands can still be looked at.
 func (c *Client) RemoveDevice(ctx context.Context, device string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: devicePath(device, "")})
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: devicePath(device, ""), gone: true})
 	return err
 }
 
@@ -104,7 +104,7 @@ func (c *Client) Tokens(ctx context.Context) ([]APIToken, error) {
 
 // RemoveToken makes a token void at once. Errors: "not_found".
 func (c *Client) RemoveToken(ctx context.Context, id string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: "/v1/tokens/" + url.PathEscape(id)})
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: "/v1/tokens/" + url.PathEscape(id), gone: true})
 	return err
 }
 

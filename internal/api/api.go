@@ -70,6 +70,8 @@ type Options struct {
 	Heartbeat time.Duration
 	// MaxStreams bounds the event streams open at once; default 256.
 	MaxStreams int
+	// BodyTimeout bounds how long a body may take to come; default 30 s.
+	BodyTimeout time.Duration
 }
 
 // API is an http.Handler. Make one with New.
@@ -101,6 +103,9 @@ func New(o Options) *API {
 	if o.MaxStreams <= 0 {
 		o.MaxStreams = 256
 	}
+	if o.BodyTimeout <= 0 {
+		o.BodyTimeout = 30 * time.Second
+	}
 	a := &API{opt: o, svc: o.Service, log: o.Logger, mux: http.NewServeMux(), routes: map[string]*route{},
 		streams: make(chan struct{}, o.MaxStreams), drain: make(chan struct{})}
 	a.count = newCounters(o.Metrics)
@@ -128,9 +133,6 @@ func (a *API) Routes() map[string]bool {
 	return all
 }
 
-// Times of one request. How long an answer may take to write begins anew with
-// each piece of a stream.
-const (
-	bodyTimeout  = 30 * time.Second
-	writeTimeout = 30 * time.Second
-)
+// writeTimeout is how long an answer may take to write; it begins anew with each
+// piece of a stream.
+const writeTimeout = 30 * time.Second

@@ -93,6 +93,9 @@ func (a *API) follow(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
 	s := &stream{w: w, rc: http.NewResponseController(w)}
 	s.position(tail.After())
 	for s.flush() {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/api"
@@ -137,6 +138,52 @@ func TestBodyBreaksOff(t *testing.T) {
 	status, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil || !strings.Contains(status, " 400 ") {
 		t.Errorf("%q %v", status, err)
+	}
+}
+
+// TestBodyThatDoesNotCome announces a body and sends only its beginning. Whether
+// the request is refused before its body is read or after, there is an answer.
+func TestBodyThatDoesNotCome(t *testing.T) {
+	w := newWorld(t, options{Body: 50 * time.Millisecond})
+	for head, want := range map[string]string{
+		"POST /v1/commands HTTP/1.1\r\nAuthorization: Bearer " + w.Token:   " 408 ",
+		"POST /v1/commands HTTP/1.1":                                       " 401 ",
+		"POST /v1/nowhere HTTP/1.1":                                        " 404 ",
+		"PUT /v1/commands HTTP/1.1":                                        " 405 ",
+		"POST /v1/commands?x HTTP/1.1\r\nAuthorization: Bearer " + w.Token: " 400 ",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "%s\r\nHost: x\r\nContent-Length: 100\r\n\r\n[", head)
+		status, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.Contains(status, want) {
+			t.Errorf("%.30s: %q %v, want%s", head, status, err, want)
+		}
+	}
+}
+
+// TestAWaitOutlivesTheBodysDeadline has a wait go on after the time in which its
+// body had to come: net/http would end a request whose read deadline passes.
+func TestAWaitOutlivesTheBodysDeadline(t *testing.T) {
+	w := newWorld(t, options{Body: 50 * time.Millisecond})
+	w.add("plant/valve")
+	began := time.Now()
+	c := read[client.Command](t, w.do(t, request{method: "POST", path: "/v1/devices/plant/valve/commands?wait=300ms", body: `{"name":"open"}`}), 202)
+	if d := time.Since(began); c.State != client.Created || d < 300*time.Millisecond {
+		t.Errorf("%s after %s", c.State, d)
+	}
+}
+
+func TestHeadOfAStreamEnds(t *testing.T) {
+	w := newWorld(t, options{})
+	if r := w.do(t, request{method: "HEAD", path: "/v1/events"}); r.status != 200 || r.header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("%d %v", r.status, r.header)
 	}
 }
 

@@ -84,18 +84,22 @@ func (a *API) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		}
 		a.finish(w, r, id, pattern, time.Since(began))
 	}()
-	h2, p := a.mux.Handler(r)
-	pattern = p
-	if pattern == "" {
-		unrouted(w, r, h2)
+	rc := http.NewResponseController(w)
+	if hasBody(r) {
+		// From the very beginning: net/http reads what is left of a body before it
+		// sends an answer, and would wait for a refused client for ever.
+		_ = rc.SetReadDeadline(time.Now().Add(a.opt.BodyTimeout)) // recorders of tests cannot
+	}
+	handler, found := a.mux.Handler(r)
+	if pattern = found; pattern == "" {
+		unrouted(w, r, handler)
 		return
 	}
-	a.serve(w, r, a.routes[pattern])
+	a.serve(w, r, rc, a.routes[pattern])
 }
 
 // serve takes the request through the steps before the handler.
-func (a *API) serve(w *recorder, r *http.Request, rt *route) {
-	rc := http.NewResponseController(w)
+func (a *API) serve(w *recorder, r *http.Request, rc *http.ResponseController, rt *route) {
 	_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout + rt.waits(r))) // recorders of tests cannot
 	ctx := r.Context()
 	if !rt.open || r.Header.Get("Authorization") != "" {
@@ -212,7 +216,7 @@ func (rt *route) waits(r *http.Request) time.Duration {
 // every handler, and a handler that waits has no read deadline over its head:
 // net/http would end its context by it.
 func (rt *route) readBody(w http.ResponseWriter, r *http.Request, rc *http.ResponseController) error {
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+	if !hasBody(r) {
 		return nil
 	}
 	if len(rt.bodies) > 0 {
@@ -224,26 +228,29 @@ func (rt *route) readBody(w http.ResponseWriter, r *http.Request, rc *http.Respo
 	if r.ContentLength > rt.maxBody {
 		return tooLarge
 	}
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // recorders of tests cannot
 	var b bytes.Buffer
 	if r.ContentLength > 0 {
 		b.Grow(int(min(r.ContentLength, 64<<10)) + bytes.MinRead)
 	}
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, rt.maxBody))
-	_ = rc.SetReadDeadline(time.Time{})
 	var big *http.MaxBytesError
 	switch {
 	case errors.As(err, &big):
 		return tooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refuse(http.StatusRequestTimeout, "body", "", "the body did not come within %s", bodyTimeout)
+		return refuse(http.StatusRequestTimeout, "body", "", "the body did not come in time")
 	case err != nil:
 		return refuse(http.StatusBadRequest, "body", "", "the body broke off")
 	case len(rt.bodies) == 0 && b.Len() > 0:
 		return refuse(http.StatusBadRequest, "body", "send none", "this route takes no body")
 	}
+	_ = rc.SetReadDeadline(time.Time{}) // recorders of tests cannot
 	r.Body = io.NopCloser(&b)
 	return nil
+}
+
+func hasBody(r *http.Request) bool {
+	return r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
 }
 
 // checkType refuses content types that the route does not read. None at all is

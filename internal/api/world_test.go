@@ -53,6 +53,7 @@ type doc struct {
 type options struct {
 	Heartbeat  time.Duration // of event streams
 	MaxStreams int
+	Body       time.Duration // in which a body must come
 	Logger     *slog.Logger
 	// Wrap changes the service that the API sees.
 	Wrap func(api.Service) api.Service
@@ -103,7 +104,7 @@ func startWorld(dir string, o options) (*world, error) {
 	if o.Wrap != nil {
 		svc = o.Wrap(svc)
 	}
-	w.API = api.New(api.Options{Service: svc, Metrics: prometheus.NewRegistry(), Logger: o.Logger, Heartbeat: o.Heartbeat, MaxStreams: o.MaxStreams})
+	w.API = api.New(api.Options{Service: svc, Metrics: prometheus.NewRegistry(), Logger: o.Logger, Heartbeat: o.Heartbeat, MaxStreams: o.MaxStreams, BodyTimeout: o.Body})
 	w.HTTP = httptest.NewServer(w.API)
 	w.URL = w.HTTP.URL
 	return w, nil

@@ -45,8 +45,8 @@ func (a *app) benchCommands() *cobra.Command {
 		Example: "  wilco bench commands --for 10s --json\n  wilco bench commands --backlog 1000000", Args: a.args()}
 	f := c.Flags()
 	f.DurationVar(&o.For, "for", 10*time.Second, "how long each phase takes")
-	f.IntVar(&o.Devices, "devices", 200, "how many devices are simulated")
-	f.IntVar(&o.InFlight, "in-flight", 2000, "commands under way at once at full load")
+	f.IntVar(&o.Devices, "devices", 1000, "how many devices are simulated")
+	f.IntVar(&o.InFlight, "in-flight", 0, "commands under way at once at full load (default: two for each device)")
 	f.IntVar(&o.Backlog, "backlog", 0, "measure this many commands for offline devices instead")
 	f.StringVar(&o.Data, "data", "", "directory of the server (default: one that is removed at the end)")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
@@ -55,7 +55,7 @@ func (a *app) benchCommands() *cobra.Command {
 			flag     string
 			value    int
 			min, max float64
-		}{{"devices", o.Devices, 1, 1e5}, {"in-flight", o.InFlight, 1, 1e6}, {"backlog", o.Backlog, 0, 1e8}} {
+		}{{"devices", o.Devices, 1, 1e5}, {"in-flight", o.InFlight, 0, 1e6}, {"backlog", o.Backlog, 0, 1e8}} {
 			if err := between(n.flag, float64(n.value), n.min, n.max); err != nil {
 				return err
 			}

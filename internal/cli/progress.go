@@ -13,7 +13,8 @@ import (
 // is drawn over on a terminal. With --json it shows nothing.
 type progress struct {
 	a     *app
-	shown int // entries of the timeline
+	shown int    // entries of the timeline
+	said  string // of the device's progress, last
 	drawn bool
 	began time.Time
 }
@@ -65,19 +66,29 @@ func (p *progress) show(ctx context.Context, c *client.Client, tid string) error
 		}
 		fmt.Fprintln(p.a.Err, clean(line))
 	}
+	if said := advance(&t.Command); said != p.said && said != "" {
+		p.said = said
+		fmt.Fprintf(p.a.Err, "%s %s:%s\n", t.Command.Heard.UTC().Format("15:04:05.000"), t.Command.State, clean(said))
+	}
 	return nil
 }
 
-func (p *progress) draw(c *client.Command) {
-	line := fmt.Sprintf("%s: %s", c.State, reasonText(c.Reason))
-	if pr := c.Progress; pr != nil {
-		if pr.Percent != nil {
-			line += fmt.Sprintf(" %.0f%%", *pr.Percent)
-		}
-		if pr.Note != "" {
-			line += " " + pr.Note
-		}
+// advance is what the device says of how far it has come, with a space before it.
+func advance(c *client.Command) (s string) {
+	if c.Progress == nil || c.Ended {
+		return ""
 	}
+	if c.Progress.Percent != nil {
+		s = fmt.Sprintf(" %.0f%%", *c.Progress.Percent)
+	}
+	if c.Progress.Note != "" {
+		s += " " + c.Progress.Note
+	}
+	return s
+}
+
+func (p *progress) draw(c *client.Command) {
+	line := fmt.Sprintf("%s: %s%s", c.State, reasonText(c.Reason), advance(c))
 	// Carriage return, text, erase to the end of the line.
 	fmt.Fprintf(p.a.Err, "\r%s (%s)\x1b[K", clean(line), time.Since(p.began).Round(100*time.Millisecond))
 	p.drawn = true

@@ -36,7 +36,6 @@ type Engine interface {
 type Store interface {
 	Command(context.Context, command.TID) (command.Command, error)
 	List(context.Context, store.Query) (page []command.Command, next string, err error)
-	Counts(ctx context.Context, group string) (map[command.State]int64, error)
 	Events(ctx context.Context, after int64, limit int) ([]store.Event, error)
 	FirstEvent(context.Context) (int64, error)
 	LastEvent(context.Context) (int64, error)
@@ -136,12 +135,4 @@ func (s *Service) Health(known bool) Health {
 		h.Parts = append(h.Parts, ph)
 	}
 	return h
-}
-
-// Counts tells how many commands are in each state.
-func (s *Service) Counts(ctx context.Context, p Principal) (map[command.State]int64, error) {
-	if err := must(p, Viewer); err != nil {
-		return nil, err
-	}
-	return s.opt.Store.Counts(ctx, p.Group)
 }
