@@ -2,7 +2,7 @@
 //
 // A [Client] sends commands to devices and tells what became of them:
 //
-//	c, err := client.New("http://127.0.0.1:8080", client.Token("wk_..."))
+//	c, err := client.New("http://127.0.0.1:8080", client.Token("wlc_..."))
 //	cmd, err := c.Send(ctx, "plant-1/pump-3", client.Order{Name: "valve.open"})
 //	cmd, err = c.Await(ctx, cmd.TID)
 //

@@ -2,6 +2,8 @@
 // became of it. See package cli for what it can do.
 package main
 
+//go:generate go run . docs ../../docs/reference
+
 import (
 	"context"
 	"os"
