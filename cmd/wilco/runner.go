@@ -19,6 +19,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/demo"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/sim"
+	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -28,6 +29,7 @@ var runner = cli.Runner{
 	Broker:        runBroker,
 	Demo:          runDemo,
 	BenchCommands: benchCommands,
+	BenchMQTT:     benchMQTT,
 	Simulate:      simulate,
 	Mosquitto:     mosquittoConfig,
 }
@@ -84,6 +86,28 @@ func runDemo(ctx context.Context, o cli.DemoOptions, streams cli.IO) error {
 func benchCommands(ctx context.Context, o cli.BenchCommandsOptions, streams cli.IO) error {
 	report, err := bench.Commands(ctx, bench.CommandsOptions{For: o.For, Devices: o.Devices, InFlight: o.InFlight,
 		Backlog: o.Backlog, Data: o.Data, Progress: progress(streams, o.JSON)})
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		return printJSON(streams.Out, report)
+	}
+	report.Print(streams.Out)
+	return nil
+}
+
+func benchMQTT(ctx context.Context, o cli.BenchMQTTOptions, streams cli.IO) error {
+	version := mqtt.V5
+	if o.Version == "3.1.1" {
+		version = mqtt.V311
+	}
+	measure := bench.MQTT
+	if o.URL == "" {
+		measure = bench.OwnBroker
+	}
+	report, err := measure(ctx, bench.MQTTOptions{URL: o.URL, QoS: o.QoS, Publishers: o.Publishers, Subscribers: o.Subscribers,
+		Size: o.Size, For: o.For, ServerPID: o.ServerPID, Version: version, Persistent: o.Persistent, Window: o.Window, Rate: o.Rate,
+		RequestResponse: o.RequestResponse, Progress: progress(streams, o.JSON)})
 	if err != nil {
 		return err
 	}

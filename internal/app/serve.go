@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -33,6 +35,11 @@ func Serve(ctx context.Context, c config.Config, version string, out io.Writer, 
 		return err
 	}
 	o.Version, o.Logger = version, log
+	if os.Getenv("GOGC") == "" {
+		// What is alive is small beside what a busy second allocates: collecting
+		// a third as often saves a tenth of the CPU for some tens of MiB.
+		debug.SetGCPercent(300)
+	}
 	s := New(o)
 	if err := s.Start(ctx); err != nil {
 		return err

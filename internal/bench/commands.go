@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,8 +24,9 @@ type CommandsOptions struct {
 	Binary  string        // the wilco to measure; default this program
 	Data    string        // where the server keeps its data; default a temporary directory that is removed
 	For     time.Duration // of each phase; default 10 s
-	Devices int           // default 200
-	// InFlight is how many commands are under way at once at full load; default 2,000.
+	Devices int           // default 1,000
+	// InFlight is how many commands are under way at once at full load; default
+	// two for each device, so that one is on its way while the next one waits.
 	InFlight int
 	// Backlog, if above 0, measures this many commands that wait for offline
 	// devices, and a restart with them, and nothing else.
@@ -76,10 +78,10 @@ func (o CommandsOptions) withDefaults() (CommandsOptions, error) {
 		o.For = 10 * time.Second
 	}
 	if o.Devices == 0 {
-		o.Devices = 200
+		o.Devices = 1000
 	}
 	if o.InFlight == 0 {
-		o.InFlight = 2000
+		o.InFlight = 2 * o.Devices
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
@@ -105,6 +107,8 @@ func Commands(ctx context.Context, o CommandsOptions) (CommandsReport, error) {
 		defer os.RemoveAll(dir)
 		o.Data = dir
 	}
+	// The load shares the processors with what it measures: it should be cheap.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	s, err := startServer(ctx, o.Binary, o.Data)
 	if err != nil {
 		return CommandsReport{}, err
@@ -267,18 +271,8 @@ func (b *commands) fullLoad(ctx context.Context) error {
 		return err
 	}
 	begin := time.Now()
-	for at := 0; time.Since(begin) < b.o.For; {
-		if b.underWay() >= int64(b.o.InFlight) {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Millisecond):
-			}
-			continue
-		}
-		if _, err := b.bulk(ctx, b.next(&at, bulk)); err != nil {
-			return err
-		}
+	if err := b.post(ctx, begin.Add(b.o.For)); err != nil {
+		return err
 	}
 	if err := b.drain(ctx); err != nil {
 		return err
@@ -298,6 +292,35 @@ func (b *commands) fullLoad(ctx context.Context) error {
 	b.report.CPUSecondsPerThousand = (cpuAfter - cpu) / n * 1000
 	b.report.LoadCPUPerThousand = (ownAfter - own) / n * 1000
 	return nil
+}
+
+// posters is how many bulk requests are under way at once at full load: one
+// alone would wait most of the time for its own commit.
+const posters = 8
+
+// post sends bulk requests until the time has come, and keeps InFlight commands
+// under way.
+func (b *commands) post(ctx context.Context, until time.Time) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	size := min(bulk, max(b.o.InFlight/posters, 1))
+	for p := range posters {
+		wg.Go(func() {
+			for at := p * size; time.Now().Before(until) && ctx.Err() == nil; at += (posters - 1) * size {
+				if b.underWay()+int64(size) > int64(b.o.InFlight) {
+					at -= (posters - 1) * size
+					<-time.After(time.Millisecond)
+					continue
+				}
+				if _, err := b.bulk(ctx, b.next(&at, size)); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
 }
 
 // next gives n members in turn.

@@ -24,3 +24,20 @@ func (r CommandsReport) Print(w io.Writer) {
 	fmt.Fprintf(w, "  executed twice %d, lost %d, out of order %d, not ended %d, untrue %d\n",
 		r.ExecutedTwice, r.Lost, r.OutOfOrder, r.Unsettled, r.Untrue)
 }
+
+// Print writes the report for people.
+func (r MQTTReport) Print(w io.Writer) {
+	fmt.Fprintf(w, "%s, QoS %d, %d publishers, %d subscribers, %d bytes, %.1f s\n", r.URL, r.QoS, r.Publishers, r.Subscribers, r.Size, r.Seconds)
+	fmt.Fprintf(w, "  published   %12.0f /s\n", r.PublishedPerSecond)
+	fmt.Fprintf(w, "  delivered   %12.0f /s\n", r.DeliveredPerSecond)
+	if r.CPUSecondsPerMillion > 0 {
+		fmt.Fprintf(w, "  CPU         %12.2f s of the broker per million delivered (load: %.2f)\n", r.CPUSecondsPerMillion, r.LoadCPUSecondsPerMillion)
+	}
+	if r.P99Ms > 0 {
+		fmt.Fprintf(w, "  latency     %12.2f ms p50, %.2f ms p99, %.2f ms p99.9\n", r.P50Ms, r.P99Ms, r.P999Ms)
+	}
+	if r.PeakMemoryMiB > 0 {
+		fmt.Fprintf(w, "  memory      %12.0f MiB at most\n", r.PeakMemoryMiB)
+	}
+	fmt.Fprintf(w, "  lost %d, out of order %d, duplicates %d, refused %d\n", r.Lost, r.OutOfOrder, r.Duplicates, r.Refused)
+}

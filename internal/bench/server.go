@@ -24,14 +24,19 @@ import (
 	"github.com/wilco-iot/wilco/internal/config"
 )
 
-// server is a `wilco serve` that was started for a measurement.
-type server struct {
+// child is a wilco that was started for a measurement.
+type child struct {
 	cmd    *exec.Cmd
-	api    *client.Client
-	http   string // address
+	http   string // address, of a server
 	mqtt   string // address
-	token  string
 	exited chan error
+}
+
+// server is a `wilco serve`.
+type server struct {
+	*child
+	api   *client.Client
+	token string
 }
 
 // readyWithin bounds the start of a server, its open commands included.
@@ -39,22 +44,36 @@ const readyWithin = 2 * time.Minute
 
 // startServer runs binary over the data directory and waits until it is ready.
 func startServer(ctx context.Context, binary, data string) (*server, error) {
-	cmd := exec.Command(binary, "serve")
-	cmd.Env = append(os.Environ(), "WILCO_DATA="+data, "WILCO_HTTP_ADDRESS=127.0.0.1:0", "WILCO_MQTT_TCP=127.0.0.1:0", "WILCO_LOG_LEVEL=error")
+	c, err := startChild(ctx, binary, []string{"WILCO_DATA=" + data, "WILCO_HTTP_ADDRESS=127.0.0.1:0", "WILCO_MQTT_TCP=127.0.0.1:0",
+		"WILCO_LOG_LEVEL=error"}, "serve")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{child: c}
+	if err := s.connect(data); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
+// startChild runs binary and waits until it says that it is ready.
+func startChild(ctx context.Context, binary string, env []string, args ...string) (*child, error) {
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s serve: %w", binary, err)
+		return nil, fmt.Errorf("start %s %s: %w", binary, args[0], err)
 	}
-	s := &server{cmd: cmd, exited: make(chan error, 1)}
+	c := &child{cmd: cmd, exited: make(chan error, 1)}
 	ready := make(chan error, 1)
 	go func() {
-		ready <- s.readReady(out)
+		ready <- c.readReady(out)
 		_, _ = io.Copy(io.Discard, out)
-		s.exited <- cmd.Wait()
+		c.exited <- cmd.Wait()
 	}()
 	select {
 	case err = <-ready:
@@ -63,22 +82,19 @@ func startServer(ctx context.Context, binary, data string) (*server, error) {
 	case <-time.After(readyWithin):
 		err = fmt.Errorf("not ready within %s", readyWithin)
 	}
-	if err == nil {
-		err = s.connect(data)
-	}
 	if err != nil {
-		return nil, errors.Join(err, s.stop())
+		return nil, errors.Join(err, c.stop())
 	}
-	return s, nil
+	return c, nil
 }
 
 // readReady reads the line "ready http=... tcp=...".
-func (s *server) readReady(out io.Reader) error {
+func (c *child) readReady(out io.Reader) error {
 	lines := bufio.NewReader(out)
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
-			return fmt.Errorf("the server ended before it was ready: %w", err)
+			return fmt.Errorf("it ended before it was ready: %w", err)
 		}
 		fields := strings.Fields(line)
 		if len(fields) == 0 || fields[0] != "ready" {
@@ -87,9 +103,9 @@ func (s *server) readReady(out io.Reader) error {
 		for _, f := range fields[1:] {
 			switch name, value, _ := strings.Cut(f, "="); name {
 			case "http":
-				s.http = value
+				c.http = value
 			case "tcp":
-				s.mqtt = value
+				c.mqtt = value
 			}
 		}
 		return nil
@@ -107,13 +123,13 @@ func (s *server) connect(data string) error {
 }
 
 // stop ends the server in good order, and after a while in any.
-func (s *server) stop() error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+func (c *child) stop() error {
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 	select {
-	case err := <-s.exited:
+	case err := <-c.exited:
 		return err
 	case <-time.After(30 * time.Second):
-		return errors.Join(errors.New("the server did not stop within 30 s"), s.cmd.Process.Kill())
+		return errors.Join(errors.New("it did not stop within 30 s"), c.cmd.Process.Kill())
 	}
 }
 
