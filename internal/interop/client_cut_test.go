@@ -143,7 +143,7 @@ const window = 8
 // newCutter leaves room for what a network says before MQTT.
 func newCutter(network string, seed uint64, cuts int) *cutter {
 	before := map[string]int{"tls": 2000, "ws": 400, "wss": 2800}
-	return &cutter{random: rand.New(rand.NewPCG(seed, 1)), floor: 60 + before[network], spread: 1500, left: cuts}
+	return &cutter{random: rand.New(rand.NewPCG(seed, 1)), floor: 60 + before[network], spread: 800, left: cuts}
 }
 
 // Publisher and subscriber are cut off again and again; what arrives is as if
@@ -169,7 +169,7 @@ func TestClientResumesWhileBeingCut(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, tc.network, broker.Limits{Inflight: window})
 				seen := newJournal(tc.n + 1)
-				cutSub, cutPub := newCutter(tc.network, 1, 30), newCutter(tc.network, 2, 30)
+				cutSub, cutPub := newCutter(tc.network, 1, 40), newCutter(tc.network, 2, 40)
 				o := r.client(tc.network, version, "sub", cutSub.wrap)
 				o.Subscriptions = []mqtt.Subscription{{Filter: "x/#", QoS: 2}}
 				acks := newShuffler(t, 3)
