@@ -109,7 +109,7 @@ func acksOutOfOrder(t *testing.T, r *rig, network string, version mqtt.Version, 
 		t.Fatalf("acknowledged %v though the first was not", ids)
 	}
 	wire.sever()
-	take(t, downs, 1) // before that, an Ack might still be written to nobody
+	take(t, downs, 1)            // before that, an Ack might still be written to nobody
 	if qos == mqtt.AtLeastOnce { // all come again, and the old deliveries' Ack is void
 		ackAll(deliveries[:1])
 		deliveries = take(t, shown, n)
