@@ -125,6 +125,8 @@ func (a *API) serve(w *recorder, r *http.Request, rc *http.ResponseController, r
 func (a *API) finish(w *recorder, r *http.Request, id, pattern string, took time.Duration) {
 	a.count.request(pattern, w.status, took)
 	switch {
+	case r.Context().Err() != nil:
+		a.log.Debug("request given up by its client", "request", id, "route", pattern, "took", took)
 	case w.status >= 500:
 		a.log.Error("request failed", "request", id, "route", pattern, "status", w.status, "took", took, "error", w.cause)
 	case a.log.Enabled(r.Context(), slog.LevelDebug):

@@ -233,7 +233,7 @@ func (s *Server) keepFirstToken(ctx context.Context) error {
 }
 
 func (s *Server) startHTTP(l *link.Link) error {
-	svc := service.New(service.Options{Engine: requester{s.Engine}, Store: s.Store, Fleet: s.Fleet, Policy: s.opt.Policy,
+	svc := service.New(service.Options{Engine: s.Engine, Store: s.Store, Fleet: s.Fleet, Policy: s.opt.Policy,
 		Version: s.opt.Version, Logger: s.log, Parts: []service.Part{
 			{Name: "engine", Check: s.Engine.Err}, {Name: "broker", Check: l.Err},
 		}})
