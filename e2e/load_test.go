@@ -254,8 +254,10 @@ func (s *site) auditLoosely() {
 	if !v.Good() {
 		s.t.Errorf("the server and the devices contradict each other, e.g. %q", v.Examples)
 	}
-	if v.ByState["executed"] < v.Commands/4 {
-		s.t.Errorf("only %d of %d commands were executed: the test has shown little", v.ByState["executed"], v.Commands)
+	// Devices that are there for most of the time get most of what is asked of
+	// them done; honest excuses alone would not be good enough.
+	if done := v.ByState["executed"] + v.ByState["failed"] + v.ByState["cancelled"]; done < v.Commands*4/5 {
+		s.t.Errorf("only %d of %d commands came to their device", done, v.Commands)
 	}
 	s.sameAgain()
 }
