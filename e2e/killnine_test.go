@@ -23,7 +23,8 @@ func seedOf(t *testing.T) uint64 {
 // TestKillNine kills the server again and again at random moments while orders
 // come in and devices work, with networks that lose, repeat and overtake and
 // devices that lose power. Whatever the server has acknowledged must then be
-// known, have ended, be true, have been executed once at most, and in order.
+// known, have ended, be true, have been executed once at most, and in order. Who
+// follows the events sees each of them once, across all the kills.
 func TestKillNine(t *testing.T) {
 	t.Parallel()
 	rounds := 50
@@ -52,6 +53,7 @@ func TestKillNine(t *testing.T) {
 	srv := start()
 	t.Cleanup(func() { srv.kill() })
 	s := newSite(t, seed, web, adminToken(t, data), 30)
+	events := s.follow()
 	s.powerOn(tcp)
 	stop := s.load(60)
 	t.Cleanup(stop)
@@ -70,6 +72,7 @@ func TestKillNine(t *testing.T) {
 	s.settle(time.Minute)
 	t.Logf("%d rounds, %s to be ready again", rounds, (starting / time.Duration(rounds)).Round(time.Millisecond))
 	s.audit()
+	events.check(s.known())
 	if s.repeated.Load() == 0 {
 		t.Error("no request met a dead server: the test has shown nothing about keys")
 	}
