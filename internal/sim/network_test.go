@@ -1,0 +1,155 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/wilco-iot/wilco/mqtt"
+	"github.com/wilco-iot/wilco/mqtt/pipe"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// wired is a network between two ends that the test holds.
+type wired struct {
+	t              *testing.T
+	device, broker net.Conn
+	fromDevice     *mqtt.Reader // what the broker sees
+	fromBroker     *mqtt.Reader // what the device sees
+	counts         Counts
+}
+
+func wire2(t *testing.T, f Faults, test func(*wired)) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := pipe.Pipe()
+		w := &wired{t: t, broker: far}
+		w.device = throughFaults(near, rand.New(rand.NewPCG(1, 2)), func() Faults { return f }, &w.counts)
+		w.fromDevice, w.fromBroker = mqtt.NewReader(far, 1<<16), mqtt.NewReader(w.device, 1<<16)
+		test(w)
+		w.device.Close()
+		w.broker.Close()
+		synctest.Wait()
+	})
+}
+
+func (w *wired) publish(to net.Conn, topic string, id uint16) {
+	w.t.Helper()
+	b, err := (&mqtt.Publish{Topic: []byte(topic), PacketID: id, QoS: 1, Payload: []byte("x")}).Append(nil, mqtt.V5)
+	if err == nil {
+		_, err = to.Write(b)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// next reads a packet: its type, and its packet id.
+func (w *wired) next(r *mqtt.Reader) (mqtt.Type, uint16) {
+	w.t.Helper()
+	h, body, err := r.Next()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if h.Type != mqtt.TypePublish {
+		return h.Type, packetID(body)
+	}
+	var p mqtt.Publish
+	if err := p.Decode(h, body, mqtt.V5); err != nil {
+		w.t.Fatal(err)
+	}
+	return h.Type, p.PacketID
+}
+
+func (w *wired) expect(r *mqtt.Reader, typ mqtt.Type, id uint16) {
+	w.t.Helper()
+	if gotType, gotID := w.next(r); gotType != typ || gotID != id {
+		w.t.Fatalf("%s %d, want %s %d", gotType, gotID, typ, id)
+	}
+}
+
+func (w *wired) ack(to net.Conn, id uint16) {
+	if _, err := to.Write(mqtt.AppendAck(nil, mqtt.V5, mqtt.TypePuback, id, mqtt.Success)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestAGoodNetworkChangesNothing(t *testing.T) {
+	wire2(t, Faults{}, func(w *wired) {
+		w.publish(w.device, "wilco/g/d/ack", 1)
+		w.expect(w.fromDevice, mqtt.TypePublish, 1)
+		w.ack(w.broker, 1)
+		w.expect(w.fromBroker, mqtt.TypePuback, 1)
+		w.publish(w.broker, "wilco/g/d/command", 7)
+		w.expect(w.fromBroker, mqtt.TypePublish, 7)
+		w.ack(w.device, 7)
+		w.expect(w.fromDevice, mqtt.TypePuback, 7)
+	})
+}
+
+func TestALossIsAcknowledgedToItsSender(t *testing.T) {
+	wire2(t, Faults{LoseUp: 1, LoseDown: 1}, func(w *wired) {
+		w.publish(w.device, "wilco/g/d/result", 3)
+		w.expect(w.fromBroker, mqtt.TypePuback, 3)
+		w.publish(w.broker, "wilco/g/d/command", 9)
+		w.expect(w.fromDevice, mqtt.TypePuback, 9)
+		// A status is no answer; it goes through, and shows that nothing came before it.
+		w.publish(w.device, "wilco/g/d/status", 4)
+		w.expect(w.fromDevice, mqtt.TypePublish, 4)
+		if w.counts.LostUp.Load() != 1 || w.counts.LostDown.Load() != 1 {
+			t.Error("not counted")
+		}
+	})
+}
+
+func TestADuplicateIsAcknowledgedOnceToItsSender(t *testing.T) {
+	wire2(t, Faults{DuplicateUp: 1, DuplicateDown: 1}, func(w *wired) {
+		w.publish(w.device, "wilco/g/d/ack", 3)
+		w.expect(w.fromDevice, mqtt.TypePublish, 3)
+		w.expect(w.fromDevice, mqtt.TypePublish, 3)
+		w.ack(w.broker, 3)
+		w.ack(w.broker, 3)
+		w.publish(w.broker, "wilco/g/d/command", 9)
+		w.expect(w.fromBroker, mqtt.TypePuback, 3) // one, and then the command
+		w.expect(w.fromBroker, mqtt.TypePublish, 9)
+		_, ghost := w.next(w.fromBroker)
+		if ghost == 9 {
+			t.Error("the copy has the identifier of the original")
+		}
+		w.ack(w.device, ghost)
+		w.ack(w.device, 9)
+		w.expect(w.fromDevice, mqtt.TypePuback, 9) // the copy's stays here
+	})
+}
+
+func TestASwappedMessageIsOvertakenOrComesLate(t *testing.T) {
+	wire2(t, Faults{Swap: 1}, func(w *wired) {
+		w.publish(w.device, "wilco/g/d/ack", 1)
+		w.publish(w.device, "wilco/g/d/result", 2)
+		w.expect(w.fromDevice, mqtt.TypePublish, 2)
+		w.expect(w.fromDevice, mqtt.TypePublish, 1)
+		began := time.Now()
+		w.publish(w.device, "wilco/g/d/ack", 3)
+		w.expect(w.fromDevice, mqtt.TypePublish, 3)
+		if late := time.Since(began); late != maxHold {
+			t.Errorf("alone it came after %s, want %s", late, maxHold)
+		}
+	})
+}
+
+func TestACutEndsBothSides(t *testing.T) {
+	wire2(t, Faults{Cut: 1}, func(w *wired) {
+		w.publish(w.device, "wilco/g/d/ack", 1)
+		w.expect(w.fromDevice, mqtt.TypePublish, 1)
+		if _, _, err := w.fromDevice.Next(); err == nil {
+			t.Error("the broker's side goes on")
+		}
+		if _, _, err := w.fromBroker.Next(); err == nil {
+			t.Error("the device's side goes on")
+		}
+	})
+}
