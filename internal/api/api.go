@@ -117,6 +117,7 @@ func New(o Options) *API {
 	a.tokens()
 	a.health()
 	a.meta()
+	a.durations()
 	return a
 }
 

@@ -43,7 +43,7 @@ func TestBadInput(t *testing.T) {
 		{"name with a space", post(send, `{"name":"open valve"}`), 400, "invalid", "name", "characters"},
 		{"name too long", post(send, `{"name":"`+strings.Repeat("a", 129)+`"}`), 400, "invalid", "name", "1 to 128"},
 		{"policy out of bounds", post(send, `{"name":"a","policy":{"ackBy":"1ns"}}`), 400, "invalid", "policy.ackBy", "not between"},
-		{"policy no duration", post(send, `{"name":"a","policy":{"ackBy":"soon"}}`), 400, "invalid", "policy", "not a duration"},
+		{"policy no duration", post(send, `{"name":"a","policy":{"ackBy":"soon"}}`), 400, "invalid", "policy.ackBy", "a duration like 30s"},
 		{"policy backoff", post(send, `{"name":"a","policy":{"backoff":"wild"}}`), 400, "invalid", "policy.backoff", "one of"},
 		{"params too deep", post(send, `{"name":"a","params":`+strings.Repeat("[", 70)+strings.Repeat("]", 70)+`}`), 400, "invalid", "params", "deep"},
 		{"params too large", post(send, `{"name":"a","params":"`+strings.Repeat("x", 193<<10)+`"}`), 413, "too_large", "params", "at most"},

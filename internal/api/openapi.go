@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/fault"
 )
 
@@ -30,6 +33,21 @@ func description() huma.Config {
 		{Name: "server", Description: "How the server is."},
 	}
 	return c
+}
+
+// durations tells the schema of a policy what a duration looks like, so that one
+// that is wrong is refused by the name of its field.
+func (a *API) durations() {
+	policy := a.huma.OpenAPI().Components.Schemas.Map()["Policy"]
+	for f := range reflect.TypeFor[client.Policy]().Fields() {
+		if f.Type != reflect.TypeFor[client.Duration]() {
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		p := policy.Properties[name]
+		p.Pattern, p.PatternDescription = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`, "a duration like 30s or 1h30m"
+		p.PrecomputeMessages()
+	}
 }
 
 // Sizes of bodies, in bytes.

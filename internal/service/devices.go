@@ -101,6 +101,7 @@ func (s *Service) RotateDevice(ctx context.Context, p Principal, a wire.Address)
 		return store.Device{}, "", err
 	}
 	d, secret, err := s.opt.Fleet.Rotate(ctx, a)
+	d.Presence = s.opt.Engine.Presence(a)
 	return d, secret, named(a, err)
 }
 
@@ -116,6 +117,7 @@ func (s *Service) ChangeDevice(ctx context.Context, p Principal, a wire.Address,
 		return store.Device{}, err
 	}
 	d, err := s.opt.Fleet.Change(ctx, a, c)
+	d.Presence = s.opt.Engine.Presence(a)
 	return d, named(a, err)
 }
 

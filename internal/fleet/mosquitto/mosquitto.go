@@ -200,12 +200,18 @@ func entry(o *Options, d *store.Device) (hash string, r fleet.Rights, reason str
 }
 
 // serverRules let the server send to every device, and hear every device: the
-// rights of a device the other way round, with a wildcard for its name.
+// rights of a device the other way round, with a wildcard for its name. It may
+// also hear commands, which only it should send: a retained one, or somebody
+// else's, is an alarm.
 func serverRules(profiles []wire.Profile) (rules []string) {
 	for _, p := range profiles {
 		all := fleet.RightsOfAll(p)
 		for _, filter := range all.Receive() {
-			rules = append(rules, "write "+filter)
+			access := "write "
+			if filter == p.Topic(wire.Address{Group: "+", Device: "+"}) {
+				access = "readwrite "
+			}
+			rules = append(rules, access+filter)
 		}
 		for _, filter := range all.Publish() {
 			rules = append(rules, "read "+filter)
