@@ -116,8 +116,8 @@ func New(o Options) *API {
 	a.devices()
 	a.tokens()
 	a.health()
-	a.meta()
 	a.durations()
+	a.meta()
 	return a
 }
 
