@@ -101,6 +101,8 @@ type Engine struct {
 	shards []*shard
 	seed   maphash.Seed
 	stats  counters
+	// tidShift is added to the time in the ids of new commands; set by Start.
+	tidShift uint64
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -131,12 +133,13 @@ func New(o Options) *Engine {
 func (e *Engine) Start(ctx context.Context) error {
 	for d := range e.opt.Directory.All() {
 		s := e.shard(d.Address)
-		if e.opt.NobodyConnected {
-			d.Presence.Online = false
-		}
 		s.device(d.Address).presence = d.Presence
 		s.seen[d.Address] = d.Presence
+		if e.opt.NobodyConnected && d.Presence.Online {
+			s.add(&goneJob{d.Address}) // the first thing that is decided
+		}
 	}
+	var last command.TID
 	for o, err := range e.opt.Store.OpenCommands(ctx) {
 		if err != nil {
 			return err
@@ -146,6 +149,10 @@ func (e *Engine) Start(ctx context.Context) error {
 		s.device(o.Device).lane.Track(&c)
 		s.timers.set(o.TID, s.device(o.Device), o.Wake)
 		e.stats.open.Add(1)
+		last = o.TID // they come in order
+	}
+	if err := e.riseAbove(last); err != nil {
+		return err
 	}
 	for _, s := range e.shards {
 		e.wg.Go(s.run)
@@ -158,12 +165,15 @@ func (e *Engine) Start(ctx context.Context) error {
 func (e *Engine) Stop(ctx context.Context) error {
 	e.cancel()
 	done := make(chan struct{})
-	go func() { e.wg.Wait(); close(done) }()
+	go func() {
+		e.wg.Wait()
+		for _, s := range e.shards {
+			s.drain() // each has done so at its end, if it was ever started
+		}
+		close(done)
+	}()
 	select {
 	case <-done:
-		for _, s := range e.shards {
-			s.drain()
-		}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

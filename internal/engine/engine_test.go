@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -34,24 +35,37 @@ type rig struct {
 	t     *testing.T
 	e     *Engine
 	store *faulty
-	dir   directory
+	dir   *directory
 	link  *recorder
 	acked map[string]int
 	epoch int64
+	// nobody: the broker starts with the engine.
+	nobody bool
 }
 
 // directory is the registered devices of a test.
-type directory map[wire.Address]store.Device
+type directory struct {
+	mu      sync.Mutex
+	devices map[wire.Address]store.Device
+}
 
-func (d directory) Device(a wire.Address) (store.Device, bool) { dev, ok := d[a]; return dev, ok }
-func (d directory) All() iter.Seq[store.Device] {
-	return func(yield func(store.Device) bool) {
-		for _, dev := range d {
-			if !yield(dev) {
-				return
-			}
-		}
-	}
+func (d *directory) Device(a wire.Address) (store.Device, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	dev, ok := d.devices[a]
+	return dev, ok
+}
+
+func (d *directory) All() iter.Seq[store.Device] {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Values(maps.Clone(d.devices))
+}
+
+func (d *directory) remove(a wire.Address) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.devices, a)
 }
 
 // recorder is a link that keeps what it is given.
@@ -88,6 +102,7 @@ type faulty struct {
 	*sqlite.Store
 	mu   sync.Mutex
 	fail error
+	hook func(*store.Batch) error // asked before each commit, if set
 }
 
 func (f *faulty) failWith(err error) {
@@ -96,10 +111,19 @@ func (f *faulty) failWith(err error) {
 	f.fail = err
 }
 
+func (f *faulty) setHook(hook func(*store.Batch) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hook = hook
+}
+
 func (f *faulty) Commit(ctx context.Context, b *store.Batch) (int64, error) {
 	f.mu.Lock()
-	err := f.fail
+	err, hook := f.fail, f.hook
 	f.mu.Unlock()
+	if err == nil && hook != nil {
+		err = hook(b)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -116,7 +140,7 @@ func bubble(t *testing.T, f func(*testing.T, *rig)) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		r := &rig{t: t, store: &faulty{Store: db}, acked: map[string]int{}, dir: directory{}}
+		r := &rig{t: t, store: &faulty{Store: db}, acked: map[string]int{}, dir: &directory{devices: map[wire.Address]store.Device{}}}
 		r.register(valve, 1)
 		r.start()
 		defer func() { r.stop() }()
@@ -129,14 +153,14 @@ func (r *rig) register(a wire.Address, window int) {
 	if err := r.store.PutDevice(r.t.Context(), d, 0); err != nil {
 		r.t.Fatal(err)
 	}
-	r.dir[a] = d
+	r.change(a, func(dev *store.Device) { *dev = d })
 }
 
 func (r *rig) start() {
 	r.link = &recorder{}
 	r.epoch = max(r.epoch+1, time.Now().Unix())
-	r.e = New(Options{Store: r.store, Directory: r.dir, Link: r.link, Profiles: []wire.Profile{wire.NewWilco("")},
-		Epoch: r.epoch, Shards: 2, Logger: slog.New(slog.DiscardHandler)})
+	r.e = New(Options{Store: r.store, Directory: r.dir, Link: r.link, Profiles: []wire.Profile{wire.NewWilco(""), wire.Atlas()},
+		NobodyConnected: r.nobody, Epoch: r.epoch, Shards: 2, Logger: slog.New(slog.DiscardHandler)})
 	if err := r.e.Start(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
@@ -148,6 +172,18 @@ func (r *rig) stop() {
 	if err := r.e.Stop(context.Background()); err != nil {
 		r.t.Error(err)
 	}
+}
+
+// restart starts a stopped engine again, with the presence that the store has.
+func (r *rig) restart() {
+	for d := range r.dir.All() {
+		got, err := r.store.Device(r.t.Context(), d.Address)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.change(d.Address, func(d *store.Device) { d.Presence = got.Presence })
+	}
+	r.start()
 }
 
 // pass lets virtual time go by.
@@ -464,16 +500,8 @@ func TestRestartTakesUpWhatWasOutstanding(t *testing.T) {
 		working := r.send(second, "open", command.Policy{FinishBy: command.Duration(time.Minute)})
 		r.answer(second, working.TID.String(), "ack", "RECEIVED")
 		r.stop()
-		for a, d := range r.dir { // presence as the directory loads it
-			got, err := r.store.Device(t.Context(), a)
-			if err != nil {
-				t.Fatal(err)
-			}
-			d.Presence = got.Presence
-			r.dir[a] = d
-		}
 		before := r.link.take()
-		r.start()
+		r.restart()
 		docs := r.link.take()
 		var request, query *wire.Command
 		for i := range docs {

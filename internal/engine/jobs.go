@@ -1,11 +1,10 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
@@ -19,26 +18,18 @@ type createJob struct {
 	out   []Created
 	index []int // of reqs and out that are this shard's
 	done  func()
-	// look says that a key of these is taken: each is looked up. At first none
-	// is, because nearly every key is new, and the store refuses one that is not.
-	look bool
 }
 
 func (j *createJob) needs(func(command.TID)) {}
 
 func (j *createJob) run(t *turn) {
 	for _, i := range j.index {
-		j.out[i] = t.newCommand(&j.reqs[i], j.look)
+		j.out[i] = t.newCommand(&j.reqs[i])
 	}
 	t.after = append(t.after, j.done)
 }
 
 func (j *createJob) failed(err error) bool {
-	var conflict *store.ConflictError
-	if errors.As(err, &conflict) && !j.look {
-		j.look = true
-		return true
-	}
 	for _, i := range j.index {
 		j.out[i] = Created{Err: err}
 	}
@@ -47,20 +38,19 @@ func (j *createJob) failed(err error) bool {
 }
 
 // newCommand decides about one request.
-func (t *turn) newCommand(r *Request, look bool) Created {
-	reg, ok := t.s.e.opt.Directory.Device(r.Device)
+func (t *turn) newCommand(r *Request) Created {
+	_, ok := t.s.e.opt.Directory.Device(r.Device)
 	if !ok {
 		return Created{Err: fault.New(fault.NotFound, "there is no device %s; register it with: wilco device add %s", r.Device, r.Device)}
 	}
 	d := t.s.device(r.Device)
-	d.lane.SetWindow(reg.Window)
-	d.profile = t.s.e.profile(reg.Profile)
+	t.touch(d)
 	if r.Key != "" {
-		if c, ok, err := t.known(r, look); ok || err != nil {
+		if c, ok, err := t.known(r); ok || err != nil {
 			return Created{Command: c, Existed: ok, Err: err}
 		}
 	}
-	tid, err := uuid.NewV7()
+	tid, err := t.s.e.newTID()
 	if err != nil {
 		return Created{Err: err}
 	}
@@ -86,12 +76,13 @@ type keyOf struct {
 }
 
 // known finds the command that was made with the request's idempotency key: in
-// this turn or, when asked to look there, in the store.
-func (t *turn) known(r *Request, look bool) (command.Command, bool, error) {
+// this turn or in the store. That is not asked at first, because nearly every key
+// is new, and it refuses one that is not: then the turn is done again with a look.
+func (t *turn) known(r *Request) (command.Command, bool, error) {
 	tid, ok := t.keys[keyOf{r.Device, r.Key}]
-	if !ok && look {
+	if !ok && t.look {
 		var err error
-		tid, _, err = t.s.e.opt.Store.CommandByKey(t.s.e.ctx, r.Device, r.Key)
+		tid, _, err = t.s.e.opt.Store.CommandByKey(context.Background(), r.Device, r.Key)
 		if err != nil && fault.CodeOf(err) != fault.NotFound {
 			return command.Command{}, false, err
 		}
@@ -220,7 +211,7 @@ func (j *linkJob) run(t *turn) {
 	}
 	t.after = append(t.after, func() {
 		for _, d := range t.s.devices {
-			if t.sendable(d) {
+			if !d.idle() {
 				t.s.add(&reconcileJob{d})
 			}
 		}
@@ -236,9 +227,13 @@ func (j *reconcileJob) needs(f func(command.TID)) {
 	for _, tid := range j.device.lane.InFlight() {
 		f(tid)
 	}
+	for _, tid := range j.device.lane.Unsettled() {
+		f(tid)
+	}
 }
 
 func (j *reconcileJob) run(t *turn) {
+	t.touch(j.device)
 	if t.sendable(j.device) {
 		t.reconcile(j.device, nil)
 	}
@@ -253,10 +248,12 @@ func (j *goneJob) needs(func(command.TID)) {}
 
 func (j *goneJob) run(t *turn) {
 	d := t.s.device(j.device)
+	t.touch(d)
 	if p := d.presence; p.Online {
 		p.Online = false
 		p.Since = t.now.UTC().Truncate(time.Millisecond)
 		t.keepPresence(d, p)
+		t.came(p)
 	}
 }
 
@@ -281,7 +278,11 @@ func (j *waitJob) run(t *turn) {
 	})
 }
 
+// failed keeps the waiter: nothing that it waits for has to do with this commit.
 func (j *waitJob) failed(err error) bool {
+	if !errors.Is(err, ErrStopped) {
+		return true
+	}
 	j.w.reply <- answer{err: err}
 	return false
 }
@@ -292,12 +293,15 @@ type unwaitJob struct{ w *waiter }
 func (j *unwaitJob) needs(func(command.TID)) {}
 
 func (j *unwaitJob) run(t *turn) {
-	ws := slices.DeleteFunc(t.s.waiters[j.w.tid], func(w *waiter) bool { return w == j.w })
-	if len(ws) == 0 {
-		delete(t.s.waiters, j.w.tid)
-		return
-	}
-	t.s.waiters[j.w.tid] = ws
+	// Behind the commit as the registration is, which may be of the same turn.
+	t.after = append(t.after, func() {
+		ws := slices.DeleteFunc(t.s.waiters[j.w.tid], func(w *waiter) bool { return w == j.w })
+		if len(ws) == 0 {
+			delete(t.s.waiters, j.w.tid)
+			return
+		}
+		t.s.waiters[j.w.tid] = ws
+	})
 }
 
 func (j *unwaitJob) failed(error) bool { return true }
@@ -307,4 +311,9 @@ func (t *turn) keepPresence(d *device, p store.Presence) {
 	t.touch(d)
 	d.presence = p
 	t.batch.Presence = append(t.batch.Presence, p)
+}
+
+// came tells those who follow that a device has come, gone or rebooted.
+func (t *turn) came(p store.Presence) {
+	t.batch.Events = append(t.batch.Events, store.Event{Type: store.EventDevice, At: p.Since, Device: p.Device, Online: &p.Online, Boot: p.Boot})
 }

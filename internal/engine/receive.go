@@ -47,6 +47,7 @@ type Message struct {
 // Receive takes a message from the broker. It does not block: the receive
 // maximum of the link bounds what is under way.
 func (e *Engine) Receive(m Message) {
+	e.stats.received.Add(1)
 	up, err := wire.Up{}, error(wire.ErrNotUp)
 	for _, p := range e.opt.Profiles {
 		if up, err = p.ParseUp(m.Topic, m.Payload); !errors.Is(err, wire.ErrNotUp) {
@@ -116,7 +117,6 @@ func (j *upJob) needs(f func(command.TID)) {
 func (j *upJob) failed(error) bool { return true } // unacknowledged until it is durable
 
 func (j *upJob) run(t *turn) {
-	t.s.e.stats.received.Add(1)
 	if j.decide(t) {
 		t.after = append(t.after, j.m.Ack)
 		return
@@ -229,8 +229,7 @@ func (t *turn) status(d *device, j *upJob) {
 	}
 	if !was.Known || rebooted || p.Online != was.Online {
 		p.Since = now
-		online := p.Online
-		t.batch.Events = append(t.batch.Events, store.Event{Type: store.EventDevice, At: now, Device: d.address, Online: &online, Boot: p.Boot})
+		t.came(p)
 	}
 	t.keepPresence(d, p)
 	if rebooted && was.Boot != "" {

@@ -43,43 +43,12 @@ type shard struct {
 	timers    timers
 	cache     map[command.TID]command.Command
 	waiters   map[command.TID][]*waiter
+	barred    map[*device]struct{} // those of these that have open commands
+	checked   time.Time            // when they were last looked at
 	linked    bool
 	pending   []job // of a turn that failed, to be run first in the next one
 	failing   int   // turns failed in a row
 	conflicts int   // and of these, because somebody else had written
-}
-
-// device is what is known of a device in memory. Everything here can be made
-// again from the store and the broker.
-type device struct {
-	address  wire.Address
-	profile  wire.Profile
-	lane     *command.Lane
-	presence store.Presence
-	oldBoots []string // the last few, to know a replayed status by
-	seq      int64    // of the last publication of a request, in this epoch
-
-	// How much this device may still write into the list of anomalies.
-	notes   float64
-	notedAt time.Time
-}
-
-// A device that goes on saying nonsense is told of by the counters only: at
-// most this many anomalies at once, and so many a second, are worth a write.
-const (
-	notesAtOnce = 20
-	notesASec   = 0.5
-)
-
-// mayNote takes one of the anomalies that d may write.
-func (d *device) mayNote(now time.Time) bool {
-	d.notes = min(d.notes+now.Sub(d.notedAt).Seconds()*notesASec, notesAtOnce)
-	d.notedAt = now
-	if d.notes < 1 {
-		return false
-	}
-	d.notes--
-	return true
 }
 
 func newShard(e *Engine) *shard {
@@ -87,19 +56,8 @@ func newShard(e *Engine) *shard {
 		seen:    make(map[wire.Address]store.Presence),
 		devices: make(map[wire.Address]*device),
 		cache:   make(map[command.TID]command.Command),
-		waiters: make(map[command.TID][]*waiter)}
-}
-
-// device gives the entry of a, made when it is new.
-func (s *shard) device(a wire.Address) *device {
-	d := s.devices[a]
-	if d == nil {
-		reg, _ := s.e.opt.Directory.Device(a)
-		d = &device{address: a, profile: s.e.profile(reg.Profile), lane: command.NewLane(reg.Window),
-			presence: store.Presence{Device: a}}
-		s.devices[a] = d
-	}
-	return d
+		waiters: make(map[command.TID][]*waiter),
+		barred:  make(map[*device]struct{})}
 }
 
 // add puts a job in the inbox. It does not block: what comes in is bounded by
@@ -127,9 +85,10 @@ func (s *shard) add(j job) {
 
 // run is the loop of a shard: wait, take, turn.
 func (s *shard) run() {
-	timer := time.NewTimer(time.Hour)
+	defer s.drain()
+	timer := time.NewTimer(clockCheck)
 	defer timer.Stop()
-	for {
+	for s.e.ctx.Err() == nil { // a full inbox must not keep it from stopping
 		timer.Reset(s.pause())
 		select {
 		case <-s.e.ctx.Done():
@@ -162,6 +121,10 @@ func (s *shard) patience() time.Duration {
 	return max(ackPatience-time.Since(s.first), 0)
 }
 
+// clockCheck is the longest sleep: a clock that was put forward is found out by
+// then, and a device that people have let in again.
+const clockCheck = 10 * time.Second
+
 // pause is how long there is nothing to do unless something comes in.
 func (s *shard) pause() time.Duration {
 	if len(s.pending) > 0 && s.failing == 0 {
@@ -174,9 +137,9 @@ func (s *shard) pause() time.Duration {
 		return p
 	}
 	if t, ok := s.timers.next(); ok {
-		return max(time.Until(t), 0)
+		return min(max(time.Until(t), 0), clockCheck)
 	}
-	return time.Hour
+	return clockCheck
 }
 
 // take gives the jobs of the next turn: what failed before, what came in, and
@@ -203,6 +166,10 @@ func (s *shard) take() []job {
 		}
 	}
 	s.mu.Unlock()
+	if now := time.Now(); len(s.barred) > 0 && now.Sub(s.checked) >= clockCheck {
+		s.checked = now
+		jobs = append(jobs, s.letIn()...)
+	}
 	for _, t := range s.timers.due(time.Now(), max(maxTurn-len(jobs), 1)) {
 		jobs = append(jobs, &tickJob{tid: t.tid, device: t.device})
 	}
@@ -214,17 +181,17 @@ func (s *shard) drain() {
 	s.mu.Lock()
 	s.closed = true
 	left := append(s.pending, s.inbox...)
-	s.inbox, s.pending = nil, nil
+	waiters := s.waiters
+	s.inbox, s.pending, s.waiters = nil, nil, nil
 	s.mu.Unlock()
 	for _, j := range left {
 		j.failed(ErrStopped)
 	}
-	for _, ws := range s.waiters {
+	for _, ws := range waiters {
 		for _, w := range ws {
 			w.reply <- answer{err: ErrStopped}
 		}
 	}
-	s.waiters = nil
 }
 
 // keep puts a committed command in the cache, or drops it when it has ended.
@@ -233,38 +200,17 @@ func (s *shard) keep(c command.Command) {
 		delete(s.cache, c.TID)
 		return
 	}
-	limit := s.e.opt.Cache / len(s.e.shards)
-	for tid := range s.cache {
-		if len(s.cache) <= limit {
-			break
-		}
-		delete(s.cache, tid) // any one: the store has it
-	}
+	s.trim(1)
 	s.cache[c.TID] = c
 }
 
-type waiter struct {
-	tid   command.TID
-	until func(*command.Command) bool
-	reply chan answer
-}
-
-func (s *shard) tell(c *command.Command) {
-	ws := s.waiters[c.TID]
-	if len(ws) == 0 {
-		return
-	}
-	rest := ws[:0]
-	for _, w := range ws {
-		if w.until(c) {
-			w.reply <- answer{c: *c}
-		} else {
-			rest = append(rest, w)
+// trim makes room for n more commands in the cache.
+func (s *shard) trim(n int) {
+	limit := max(s.e.opt.Cache/len(s.e.shards), 1)
+	for tid := range s.cache {
+		if len(s.cache)+n <= limit {
+			return
 		}
+		delete(s.cache, tid) // any one: the store has it
 	}
-	if len(rest) == 0 {
-		delete(s.waiters, c.TID)
-		return
-	}
-	s.waiters[c.TID] = rest
 }

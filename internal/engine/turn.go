@@ -20,6 +20,7 @@ type turn struct {
 	batch   store.Batch
 	sends   []send
 	linked  bool // before the turn
+	look    bool // somebody else has written: keys are looked up in the store
 	touched map[*device]devicePast
 	after   []func() // once committed, in order; the acknowledgements among them
 }
@@ -47,7 +48,7 @@ type send struct {
 // turn runs the jobs, lets every device that was touched send what it may,
 // commits, and acts.
 func (s *shard) turn(jobs []job) {
-	t := &turn{s: s, now: time.Now(), linked: s.linked, dirty: make(map[command.TID]*change),
+	t := &turn{s: s, now: time.Now(), linked: s.linked, look: s.conflicts > 0, dirty: make(map[command.TID]*change),
 		keys: make(map[keyOf]command.TID), touched: make(map[*device]devicePast)}
 	t.load(jobs)
 	for _, j := range jobs {
@@ -85,12 +86,13 @@ func (t *turn) load(jobs []job) {
 	if len(missing) < 2 {
 		return // one is read when it is asked for
 	}
-	found, err := t.s.e.opt.Store.Commands(t.s.e.ctx, missing)
+	found, err := t.s.e.opt.Store.Commands(context.Background(), missing)
 	if err != nil {
 		return // each job meets the error by itself
 	}
+	t.s.trim(len(found)) // what is loaded stays for the turn, whatever the limit
 	for _, c := range found {
-		t.s.cache[c.TID] = c // keep trims the cache after the commit
+		t.s.cache[c.TID] = c
 	}
 }
 
@@ -102,19 +104,21 @@ func (t *turn) command(tid command.TID) (command.Command, error) {
 	if c, ok := t.s.cache[tid]; ok {
 		return c, nil
 	}
-	return t.s.e.opt.Store.Command(t.s.e.ctx, tid)
+	return t.s.e.opt.Store.Command(context.Background(), tid) // Stop lets the turn finish
 }
 
-// touch notes that d takes part in this turn, and how it was before.
+// touch notes that d takes part in this turn, and how it was before; and learns
+// what people have changed of it since it last did.
 func (t *turn) touch(d *device) {
 	if _, ok := t.touched[d]; !ok {
 		t.touched[d] = devicePast{presence: d.presence, oldBoots: d.oldBoots}
+		d.learn(t.s.e)
 	}
 }
 
-// sendable says whether d may be sent to now.
+// sendable says whether d, which has been touched, may be sent to now.
 func (t *turn) sendable(d *device) bool {
-	return t.s.linked && (d.presence.Online || !d.profile.ReportsPresence())
+	return t.s.linked && !d.barred && (d.presence.Online || !d.profile.ReportsPresence())
 }
 
 // create puts a new command into the turn.
@@ -183,6 +187,9 @@ func (t *turn) event(c *command.Command, from command.State) {
 
 // pump sends the waiting commands of d that its window has places for.
 func (t *turn) pump(d *device) {
+	if d.barred && !d.idle() {
+		t.s.barred[d] = struct{}{}
+	}
 	for t.sendable(d) {
 		tid, ok := d.lane.Next()
 		if !ok {
@@ -240,18 +247,17 @@ func (t *turn) undo(jobs []job, err error) {
 	}
 	var conflict *store.ConflictError
 	if errors.As(err, &conflict) {
-		// Somebody else has written these: what is in memory is out of date.
-		for _, tid := range conflict.TIDs {
-			delete(s.cache, tid)
+		t.relearn(conflict.TIDs)
+		if s.conflicts++; s.conflicts < maxConflicts {
+			s.pending = append(s.pending, jobs...)
+			return // the next turn reads anew, and knows better
 		}
+		err = fault.Wrap(err, fault.Unavailable, "somebody else goes on changing the same commands; does another server use this store?")
 	}
 	for _, j := range jobs {
 		if j.failed(err) {
 			s.pending = append(s.pending, j)
 		}
-	}
-	if s.conflicts++; conflict != nil && s.conflicts < 4 {
-		return // the next turn reads anew, and knows better
 	}
 	s.failing++
 	s.broken.Store(&err)
@@ -259,5 +265,29 @@ func (t *turn) undo(jobs []job, err error) {
 	if s.failing == 1 || s.failing%20 == 0 {
 		s.e.log.Error("commit failed; nothing of it has happened, what came from devices is kept and tried again",
 			"error", err, "kept", len(s.pending), "failures", s.failing)
+	}
+}
+
+// maxConflicts in a row are taken for bad luck; from then on it is a failure. One
+// is ordinary: it is how a key that is taken is found out.
+const maxConflicts = 4
+
+// relearn takes from the store what somebody else has written: what is in memory
+// of these commands is out of date.
+func (t *turn) relearn(tids []command.TID) {
+	for _, tid := range tids {
+		delete(t.s.cache, tid)
+		ch := t.dirty[tid]
+		if ch == nil || ch.was.Version == 0 {
+			continue // a new command, whose key is taken
+		}
+		c, err := t.s.e.opt.Store.Command(context.Background(), tid)
+		if fault.CodeOf(err) == fault.NotFound {
+			c, err = command.Command{TID: tid}, nil // in no state: it leaves the lane
+		}
+		if err == nil {
+			ch.device.lane.Track(&c)
+			t.s.timers.set(tid, ch.device, c.Wake)
+		}
 	}
 }
