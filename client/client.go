@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -209,10 +210,12 @@ func statusCode(status int) string {
 	return "invalid"
 }
 
-// newKey makes an idempotency key.
+// newKey makes an idempotency key. It rises with time, which a server's index
+// likes, and is random behind the first 6 bytes.
 func newKey() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
+	binary.BigEndian.PutUint64(b[:8], uint64(time.Now().UnixMilli())<<16)
+	_, _ = rand.Read(b[6:]) // never fails
 	return "go-" + hex.EncodeToString(b[:])
 }
 

@@ -30,8 +30,10 @@
 //
 //   - commands: one row a command, by tid, which rises with time. Only what is
 //     selected by is a column; the whole command, timeline included, is the JSON
-//     in doc. Indexes: the open ones (covering, small, read whole at start), by
-//     device, and by idempotency key where there is one.
+//     in doc. Indexes: the open ones by tid, which holds nothing that changes
+//     while a command is open, so that a step of its life leaves it alone; by
+//     device; and by idempotency key where there is one, the key first, because
+//     keys that rise with time then fill one page after the other.
 //   - ended: how many commands of a group ended how, so that counting does not
 //     read the commands.
 //   - events: one row for up to 256 events of one transaction. The writer numbers
@@ -50,7 +52,9 @@
 //   - wal_autocheckpoint=4096 pages (32 MiB): a command is written about four
 //     times in its life; the longer the WAL, the more of these writes reach the
 //     database file as one. journal_size_limit cuts the file back to that size.
-//   - cache_size 64 MiB for the writer, 8 MiB for each reader.
+//   - cache_size 8 MiB: the commands at work are the youngest, and so near each
+//     other. SQLite looks through the whole cache at each COMMIT: with 64 MiB that
+//     was a tenth of the server's CPU.
 //   - busy_timeout 5 s: another process (a backup, the sqlite3 shell) may hold
 //     the write lock for that long before commits fail as unavailable.
 //   - SQLite's version is 3.51.3 or newer: older ones can corrupt a database

@@ -116,7 +116,7 @@ func (s *Store) connect(o Options) (_ *conn, err error) {
 		"synchronous = FULL",
 		fmt.Sprintf("wal_autocheckpoint = %d", checkpointPages),
 		fmt.Sprintf("journal_size_limit = %d", checkpointPages*pageSize),
-		"cache_size = -65536",
+		"cache_size = -8192",
 		"temp_store = MEMORY",
 		"trusted_schema = OFF",
 	}, o.pragmas...)

@@ -28,9 +28,9 @@ var migrations = []func(*conn) error{
 			ended INTEGER NOT NULL,      -- ms; 0: not
 			doc BLOB NOT NULL            -- the command, JSON
 		) STRICT, WITHOUT ROWID`,
-		`CREATE INDEX commands_open ON commands (tid, device, state, wake) WHERE open = 1`,
+		`CREATE INDEX commands_open ON commands (tid) WHERE open = 1`,
 		`CREATE INDEX commands_device ON commands (device, tid)`,
-		`CREATE UNIQUE INDEX commands_key ON commands (device, key) WHERE key IS NOT NULL`,
+		`CREATE UNIQUE INDEX commands_key ON commands (key, device) WHERE key IS NOT NULL`,
 		`CREATE TABLE ended (
 			grp TEXT NOT NULL,
 			state TEXT NOT NULL,
