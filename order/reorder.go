@@ -74,7 +74,7 @@ const (
 	Repeated               // dropped: has been here before
 	Overdue                // dropped: its gap has already gone out, it cannot be put in order any more
 	OldEpoch               // dropped: of an epoch that is over
-	Unnumbered             // dropped: number 0
+	Unnumbered             // dropped: its number is 0, or above MaxSeq
 )
 
 var fateNames = [...]string{"passed", "held", "repeated", "overdue", "old epoch", "unnumbered"}
@@ -154,20 +154,25 @@ func NewReorder[T any](o ReorderOptions) *Reorder[T] {
 func (r *Reorder[T]) Push(it Item[T], now time.Time) ([]Out[T], Fate) {
 	r.begin(now)
 	r.expire()
+	if it.Seq-1 >= MaxSeq {
+		r.stats.Unnumbered++
+		return r.out, Unnumbered
+	}
 	if r.fresh || it.Epoch != r.epoch {
-		if fate, dropped := r.enter(it); dropped {
-			return r.out, fate
+		if !r.enter(it) {
+			r.stats.OldEpoch++
+			return r.out, OldEpoch
 		}
 	}
-	if it.Seq == r.next && len(r.held) == 0 && len(r.told) == 0 {
-		r.next++
-		r.stats.Passed++
-		r.out = append(r.out, Out[T]{Item: it})
+	if it.Seq == r.next {
+		r.pass(it)
+		if len(r.held)+len(r.told) > 0 {
+			r.advance()
+		}
 		return r.out, Passed
 	}
 	fate := r.place(it)
 	if fate == Held {
-		r.advance()
 		for len(r.held) > r.o.MaxItems || r.bytes > r.o.MaxBytes {
 			r.skip(Full)
 		}
@@ -178,34 +183,27 @@ func (r *Reorder[T]) Push(it Item[T], now time.Time) ([]Out[T], Fate) {
 	return r.out, fate
 }
 
-// enter deals with an item that may begin an epoch.
-func (r *Reorder[T]) enter(it Item[T]) (Fate, bool) {
+// enter begins the epoch of the item; false if it is over.
+func (r *Reorder[T]) enter(it Item[T]) bool {
 	switch {
-	case it.Seq == 0:
-		r.stats.Unnumbered++
-		return Unnumbered, true
 	case r.fresh:
 		if r.fresh = false; r.o.Join {
 			r.next, r.floor = it.Seq, it.Seq-1
 		}
 	case it.Epoch < r.epoch:
-		r.stats.OldEpoch++
-		return OldEpoch, true
+		return false
 	default:
 		r.flush(NewEpoch)
 		r.next, r.floor = 1, 0
 		r.told, r.gone = r.told[:0], r.gone[:0]
 	}
 	r.epoch = it.Epoch
-	return Passed, false
+	return true
 }
 
-// place puts the item among the held ones, or drops it.
+// place puts an item that is not the next one among the held ones, or drops it.
 func (r *Reorder[T]) place(it Item[T]) Fate {
 	switch {
-	case it.Seq == 0:
-		r.stats.Unnumbered++
-		return Unnumbered
 	case it.Seq < r.next && (it.Seq <= r.floor || r.gone.find(it.Seq).From != 0):
 		r.gone.cut(it.Seq, it.Seq)
 		r.forget()
@@ -235,6 +233,7 @@ func (r *Reorder[T]) advance() {
 	n := 0
 	for {
 		if n < len(r.held) && r.held[n].Seq == r.next {
+			r.bytes -= r.held[n].Size
 			r.pass(r.held[n].Item)
 			n++
 			continue
@@ -260,7 +259,6 @@ func (r *Reorder[T]) skip(why Cause) {
 
 func (r *Reorder[T]) pass(it Item[T]) {
 	r.out = append(r.out, Out[T]{Item: it})
-	r.bytes -= it.Size
 	r.next++
 	r.stats.Passed++
 }
@@ -287,7 +285,7 @@ func (r *Reorder[T]) forget() {
 func (r *Reorder[T]) Explain(from, to uint64, why Reason, now time.Time) []Out[T] {
 	r.begin(now)
 	r.expire()
-	from = max(from, r.next)
+	from, to = max(from, r.next), min(to, MaxSeq)
 	if r.fresh || from > to {
 		return r.out
 	}
@@ -301,7 +299,7 @@ func (r *Reorder[T]) Explain(from, to uint64, why Reason, now time.Time) []Out[T
 		}
 		from = h.Seq + 1
 	}
-	if from <= to && from != 0 {
+	if from <= to {
 		r.told.add(Gap{from, to, why})
 	}
 	r.advance()

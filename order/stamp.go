@@ -10,8 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// MaxStream is the longest stream name, in bytes.
-const MaxStream = 128
+// Limits of a [Stamp].
+const (
+	MaxStream = 128           // longest stream name, in bytes
+	MaxSeq    = math.MaxInt64 // highest number, so that databases and JSON libraries can hold it
+)
 
 // Names of the MQTT 5 user properties that carry a stamp. A broker hands user
 // properties on unaltered and in order [MQTT-3.3.2-17] [MQTT-3.3.2-18]. Sent;
@@ -34,7 +37,7 @@ var (
 type Stamp struct {
 	Stream string // 1 to MaxStream bytes of UTF-8 without control characters
 	Epoch  uint64 // any; a higher one is newer
-	Seq    uint64 // from 1
+	Seq    uint64 // 1 to MaxSeq
 }
 
 // String returns stream/epoch/seq.
@@ -44,8 +47,8 @@ func (s Stamp) String() string {
 
 // Valid returns nil, or an error that is [ErrStamp] and names the field.
 func (s Stamp) Valid() error {
-	if s.Seq == 0 {
-		return fmt.Errorf("%w: numbers begin with 1", ErrStamp)
+	if s.Seq-1 >= MaxSeq {
+		return fmt.Errorf("%w: number %d, 1 to %d are allowed", ErrStamp, s.Seq, uint64(MaxSeq))
 	}
 	return validStream(s.Stream)
 }
@@ -97,7 +100,7 @@ func ResumeStamper(last Stamp) (*Stamper, error) {
 // message that is then not published is a gap to its receivers, and one that is
 // published again keeps its stamp. After the last number comes a new epoch.
 func (s *Stamper) Next() Stamp {
-	if s.last.Seq == math.MaxUint64 {
+	if s.last.Seq == MaxSeq {
 		s.last.Epoch, s.last.Seq = s.last.Epoch+1, 0
 	}
 	s.last.Seq++

@@ -94,7 +94,7 @@ func NewTracker(stream string, o TrackerOptions) *Tracker {
 // Observe takes the stamp of the next arrival. It allocates only where gaps
 // open or are given up.
 func (t *Tracker) Observe(s Stamp) Observation {
-	if s.Epoch == t.epoch && s.Seq == t.high+1 && !t.fresh && s.Seq != 0 && s.Stream == t.stream {
+	if s.Epoch == t.epoch && s.Seq == t.high+1 && s.Seq-1 < MaxSeq && !t.fresh && s.Stream == t.stream {
 		t.high++
 		t.stats.InOrder++
 		return Observation{}
@@ -105,7 +105,7 @@ func (t *Tracker) Observe(s Stamp) Observation {
 // observe is everything but the next number.
 func (t *Tracker) observe(s Stamp) Observation {
 	switch {
-	case s.Stream != t.stream || s.Seq == 0:
+	case s.Stream != t.stream || s.Seq-1 >= MaxSeq:
 		t.stats.Foreign++
 		return Observation{Kind: Foreign}
 	case t.fresh:
