@@ -32,7 +32,7 @@ func (s *Session) Enqueue(d Delivery) (DropReason, bool) {
 			return DropQoS0Full, false
 		}
 		d.Message.Hold()
-		s.zero.push(d)
+		s.zero.push(d) // [MQTT-4.3.1-1]
 		s.zeroMem += size
 		return 0, true
 	}
@@ -52,7 +52,7 @@ func (s *Session) Enqueue(d Delivery) (DropReason, bool) {
 func (s *Session) push(d Delivery) {
 	d.Message.Hold()
 	s.queueMem += d.Message.Size()
-	s.queue.push(d)
+	s.queue.push(d) // [MQTT-4.6.0-5] [MQTT-4.6.0-6]
 	s.cursor = d.Seq
 }
 
@@ -167,7 +167,7 @@ const (
 // sequence number.
 func (s *Session) step(durable uint64) step {
 	if s.sent < s.fly.end() {
-		if f := s.fly.at(s.sent); f.gone || s.quota > 0 && !f.wait { // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
+		if f := s.fly.at(s.sent); f.gone || s.quota > 0 && !f.wait { // [MQTT-3.3.4-9] [MQTT-4.9.0-2] [MQTT-3.3.4-10] [MQTT-4.9.0-3]
 			return sendFlight
 		}
 	}
@@ -258,7 +258,7 @@ func (s *Session) admit(now time.Time, gate Gate, out *Actions) {
 	f.Message.Hold()
 	s.popQueue()
 	if f.ID == 0 {
-		f.ID = s.freshID()
+		f.ID = s.freshID() // [MQTT-4.3.2-1] [MQTT-4.3.3-1]
 		if s.stored && f.Stored && f.QoS == mqtt.ExactlyOnce {
 			// The client tells a repeat by its id, so the id must survive a crash.
 			f.wait = true
@@ -295,7 +295,7 @@ func (s *Session) sendFlight(dst []byte, now time.Time, gate Gate, out *Actions)
 	if f.gone {
 		return dst, nil
 	}
-	if f.dup { // rights, or the client's limits, may have changed since it was admitted
+	if f.dup { // rights, or the client's limits, may have changed since it was admitted [MQTT-4.3.3-7]
 		if reason, ok := s.deliverable(&f.Delivery, gate); !ok {
 			s.giveUp(f, reason, out)
 			return dst, nil
@@ -303,7 +303,7 @@ func (s *Session) sendFlight(dst []byte, now time.Time, gate Gate, out *Actions)
 	}
 	s.quota--
 	fr := s.frame(&f.Delivery, now)
-	fr.id, fr.dup = f.ID, f.dup // [MQTT-3.3.1-1] [MQTT-3.3.1-3]
+	fr.id, fr.dup = f.ID, f.dup // [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
 	f.dup = true
 	out.Published++
 	return s.append(dst, &fr)
@@ -346,15 +346,22 @@ func (s *Session) frame(d *Delivery, now time.Time) frame {
 	if f.m.HasExpiry { // [MQTT-3.3.2-6]
 		f.expiry = uint32(max(0, (f.m.Expires.Sub(now)+time.Second-1)/time.Second))
 	}
-	if s.link.TopicAliasMaximum > 0 && s.link.Version == mqtt.V5 {
+	if s.link.TopicAliasMaximum > 0 && s.link.Version == mqtt.V5 { // [MQTT-3.1.2-27]
 		s.alias(&f)
 	}
 	return f
 }
 
+// aliasSize is what the topic alias property costs, in bytes.
+const aliasSize = 3
+
 // alias gives the frame a topic alias: the first topics of a connection get
-// one [MQTT-3.3.2-8] [MQTT-3.3.2-11] [MQTT-3.1.2-26].
+// one [MQTT-3.3.2-8] [MQTT-3.3.2-11] [MQTT-3.1.2-26]. A topic that is shorter
+// than the property gets none: the frame would outgrow what was measured.
 func (s *Session) alias(f *frame) {
+	if len(f.m.Topic) < aliasSize {
+		return
+	}
 	if f.alias, f.bare = s.aliasOut[f.m.Topic]; f.bare {
 		return
 	}
