@@ -214,7 +214,7 @@ func (t *turn) take(h mqtt.Header, body []byte, now time.Time) error {
 	default:
 		p = mqtt.NewPacket(h.Type)
 	}
-	if err := p.Decode(h, body, t.conn.info.Version); err != nil {
+	if err := p.Decode(h, body, t.conn.info.Version); err != nil { // [MQTT-4.13.1-1]
 		return err
 	}
 	cl := t.from

@@ -80,7 +80,7 @@ func (c *conn) refuse(p *mqtt.Connect, err error) {
 			_, _ = c.nc.Write(b)
 		}
 	}
-	_ = c.nc.Close()
+	_ = c.nc.Close() // [MQTT-3.1.4-1] [MQTT-3.1.4-6] [MQTT-3.14.0-1]
 	c.timer.Stop()
 	c.b.count.refused.Add(1)
 	if c.b.options.Events.Refused != nil {
@@ -94,10 +94,10 @@ func refusal(code mqtt.ReasonCode, text string) error { return &mqtt.Error{Code:
 // accept checks p, and gives the connection its session. Who the client is
 // comes before anything is read or changed of any session.
 func (c *conn) accept(p *mqtt.Connect) error {
-	if p.AuthMethod != "" {
+	if p.AuthMethod != "" { // [MQTT-4.12.0-4] [MQTT-4.12.0-6]
 		return refusal(mqtt.BadAuthenticationMethod, "no enhanced authentication") // [MQTT-4.12.0-1]
 	}
-	id, err := c.authenticate(p)
+	id, err := c.authenticate(p) // [MQTT-3.1.4-2]
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (c *conn) accept(p *mqtt.Connect) error {
 		return err
 	}
 	assigned := ""
-	if p.ClientID == "" { // [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16]
+	if p.ClientID == "" { // [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16] [MQTT-3.1.3-5]
 		var raw [15]byte
 		_, _ = rand.Read(raw[:]) // never fails
 		assigned = "auto-" + base32.HexEncoding.EncodeToString(raw[:])
@@ -173,7 +173,7 @@ func (c *conn) checkWill(p *mqtt.Connect) error {
 // granted is the session expiry interval that p gets, in seconds.
 func (b *Broker) granted(p *mqtt.Connect) uint32 {
 	limit := uint32(min(b.options.Limits.SessionExpiry/time.Second, 1<<32-1))
-	if p.Version == mqtt.V311 {
+	if p.Version == mqtt.V311 { // [MQTT-3.1.2-5 v3.1.1]
 		if p.CleanStart {
 			return 0
 		}
@@ -193,9 +193,9 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 		return refusal(mqtt.ServerUnavailable, "shutting down")
 	}
 	now := time.Now()
-	cl := h.clients[p.ClientID]
+	cl := h.clients[p.ClientID] // [MQTT-3.1.3-2] [MQTT-3.1.4-4]
 	if cl != nil && cl.owner != c.info.Identity {
-		return refusal(mqtt.NotAuthorized, "client identifier belongs to another identity")
+		return refusal(mqtt.NotAuthorized, "client identifier belongs to another identity") // [MQTT-3.1.3-8]
 	}
 	if cl != nil {
 		t.takeOver(cl, p.CleanStart, now)
@@ -203,17 +203,17 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 			cl = nil
 		}
 	}
-	present := cl != nil
+	present := cl != nil // [MQTT-3.1.2-5]
 	if cl == nil {
 		if len(h.clients) >= b.options.Limits.Sessions {
 			return refusal(mqtt.QuotaExceeded, "too many sessions")
 		}
-		cl = &client{id: p.ClientID, owner: c.info.Identity, core: session.New(&b.limits)}
+		cl = &client{id: p.ClientID, owner: c.info.Identity, core: session.New(&b.limits)} // [MQTT-3.1.2-6]
 		h.clients[cl.id] = cl
 	}
 	t.attach(cl, c, p)
 	t.from, t.conn = cl, c
-	t.acts.Send = b.connack(t.acts.Send, p, present, assigned)
+	t.acts.Send = b.connack(t.acts.Send, p, present, assigned) // [MQTT-3.1.4-5] [MQTT-3.2.0-2]
 	t.held++
 	t.commit()
 	t.joined, t.present = c, present
@@ -273,12 +273,12 @@ func (b *Broker) keepAlive(p *mqtt.Connect) time.Duration {
 	if limit := b.options.Limits.KeepAlive; p.Version == mqtt.V5 && (asked == 0 || asked > limit) {
 		return limit
 	}
-	return asked
+	return asked // [MQTT-3.2.2-22]
 }
 
 // connack encodes the acceptance of p.
 func (b *Broker) connack(dst []byte, p *mqtt.Connect, present bool, assigned string) []byte {
-	a := mqtt.Connack{SessionPresent: present} // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+	a := mqtt.Connack{SessionPresent: present} // [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.2-28]
 	if p.Version == mqtt.V5 {
 		l := &b.options.Limits
 		a.AssignedClientID = assigned

@@ -32,6 +32,9 @@ func unhex(t *testing.T, s string) []byte {
 }
 
 // Bytes in, bytes out, and then the connection is closed.
+// Shows [MQTT-3.1.0-1] [MQTT-3.1.2-1] [MQTT-3.1.2-2] [MQTT-3.1.2-3] [MQTT-3.1.4-1]
+// [MQTT-3.2.2-7] [MQTT-4.12.0-1] [MQTT-3.1.3-8 v3.1.1] [MQTT-3.1.3-9 v3.1.1]
+// [MQTT-3.2.2-6 v3.1.1].
 func TestConnectRefused(t *testing.T) {
 	cases := []struct{ name, in, out string }{
 		{"not CONNECT", "c0 00", ""},
@@ -78,6 +81,9 @@ func TestConnectRefused(t *testing.T) {
 }
 
 // After CONNECT, bytes that no client may send get their DISCONNECT.
+// Shows [MQTT-3.1.0-2] [MQTT-3.6.1-1] [MQTT-3.8.3-5] [MQTT-3.8.3-4] [MQTT-3.3.4-6]
+// [MQTT-4.12.0-7] [MQTT-4.13.1-1] [MQTT-3.14.2-2] [MQTT-4.13.2-1] [MQTT-3.14.4-1] [MQTT-3.14.4-2]
+// [MQTT-3.2.0-2].
 func TestConnectedErrors(t *testing.T) {
 	cases := []struct{ name, in, out string }{
 		{"second CONNECT", "10 0e 0004'MQTT'05 02 003c 00 0001'a'", "e0 01 82"},
@@ -120,6 +126,7 @@ func TestConnectedErrors(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16].
 func TestConnack(t *testing.T) {
 	b := start(t, Options{Limits: Limits{SessionExpiry: time.Minute, KeepAlive: 10 * time.Second}})
 	p := open(t, b)
@@ -173,6 +180,7 @@ func trusted(name string) *user {
 }
 
 // Another identity, or nobody, cannot touch a client's session by its id.
+// Shows [MQTT-3.1.3-8] [MQTT-3.1.4-2].
 func TestForeignClientID(t *testing.T) {
 	b := start(t, Options{Authority: door{"alice": trusted("alice"), "mallory": trusted("mallory")}})
 	alice := join(t, b, as("alice", lasting("a")))

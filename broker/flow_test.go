@@ -6,6 +6,8 @@ import (
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
+// Shows [MQTT-2.2.1-5] [MQTT-3.3.4-1] [MQTT-3.8.4-8] [MQTT-4.3.2-4] [MQTT-4.3.3-4]
+// [MQTT-4.3.3-8] [MQTT-4.3.3-11] [MQTT-4.3.1-1] [MQTT-3.12.4-1].
 func TestPublishToSubscriber(t *testing.T) {
 	for qos := range mqtt.QoS(3) {
 		b := start(t, Options{})
@@ -38,6 +40,8 @@ func TestPublishToSubscriber(t *testing.T) {
 
 // The unacknowledged come first, with DUP and in their order, then PUBRELs,
 // then the backlog, then what is live.
+// Shows [MQTT-3.3.1-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.6.0-4] [MQTT-4.9.0-1]
+// [MQTT-4.9.0-2].
 func TestResumeOrder(t *testing.T) {
 	b := start(t, Options{})
 	sub, from := join(t, b, mqtt.Connect{ClientID: "sub", SessionExpirySeconds: 60, ReceiveMaximum: 4}), join(t, b, clean("from"))
@@ -70,6 +74,7 @@ func TestResumeOrder(t *testing.T) {
 	sub.expect(pub("t", "h", 1, 8))
 }
 
+// Shows [MQTT-3.1.4-3] [MQTT-4.13.2-1].
 func TestTakeover(t *testing.T) {
 	b := start(t, Options{})
 	first := join(t, b, lasting("x"))

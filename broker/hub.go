@@ -189,11 +189,11 @@ func (t *turn) answer(o *op) {
 // get it. It returns the code for the publisher. The hub's mutex is held.
 func (t *turn) route(m *session.Message) mqtt.ReasonCode {
 	h := &t.b.hub
-	h.index.match(m.Topic, m.Publisher)
+	h.index.match(m.Topic, m.Publisher) // [MQTT-4.5.0-1] [MQTT-3.3.2-3]
 	if m.QoS > mqtt.AtMostOnce && !t.room(m) {
 		return mqtt.QuotaExceeded
 	}
-	if m.Retain && !t.retain(m) {
+	if m.Retain && !t.retain(m) { // [MQTT-3.3.1-8]
 		return mqtt.QuotaExceeded
 	}
 	h.seq++

@@ -35,6 +35,7 @@ func drawFilter(t *rapid.T) string {
 
 // The index gives what mqtt.Match gives over a plain list, whatever was added,
 // replaced and removed before; and it is empty when everything is removed.
+// Shows [MQTT-4.7.2-1] [MQTT-3.3.2-3].
 func TestIndexAgainstMatch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var ix index

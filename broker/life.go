@@ -54,7 +54,7 @@ func (t *turn) passed(cl *client, now time.Time) {
 		record = cl.record(cl.detachedAt)
 	}
 	cl.mu.Unlock()
-	if will != nil {
+	if will != nil { // [MQTT-3.1.2-12 v3.1.1]
 		t.publishWill(cl, will, now)
 	}
 	switch {
@@ -110,7 +110,7 @@ func (t *turn) endSession(cl *client, now time.Time) {
 		cl.timer.Stop()
 		cl.timer = nil
 	}
-	if cl.kept {
+	if cl.kept { // [MQTT-3.1.2-7 v3.1.1]
 		t.batch.Add(store.Op{Kind: store.DeleteSession, Client: cl.id})
 	}
 	cl.ended = true

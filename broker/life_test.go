@@ -43,6 +43,7 @@ func (p *peer) elapsed(want mqtt.Packet) time.Duration {
 	return time.Since(from)
 }
 
+// Shows [MQTT-3.1.2-8].
 func TestWillAfterItsDelay(t *testing.T) {
 	virtual(t, Options{}, func(t *testing.T, b *Broker) {
 		sub := join(t, b, mqtt.Connect{ClientID: "sub"})
@@ -55,6 +56,7 @@ func TestWillAfterItsDelay(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-3.1.3-9].
 func TestWillStoppedByReturn(t *testing.T) {
 	virtual(t, Options{}, func(t *testing.T, b *Broker) {
 		sub := join(t, b, mqtt.Connect{ClientID: "sub"})
@@ -68,6 +70,7 @@ func TestWillStoppedByReturn(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-3.1.2-8].
 func TestWillAtTheEndOfTheSession(t *testing.T) {
 	virtual(t, Options{}, func(t *testing.T, b *Broker) {
 		sub := join(t, b, mqtt.Connect{ClientID: "sub"})
@@ -80,6 +83,7 @@ func TestWillAtTheEndOfTheSession(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.14.4-3].
 func TestWillRules(t *testing.T) {
 	leave := func(code mqtt.ReasonCode) func(*peer, *Broker) {
 		return func(p *peer, _ *Broker) { p.send(&mqtt.Disconnect{Reason: code}) }
@@ -140,6 +144,7 @@ func TestWillDeniedWhenDue(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-3.1.2-22].
 func TestKeepAlive(t *testing.T) {
 	virtual(t, Options{}, func(t *testing.T, b *Broker) {
 		p := join(t, b, mqtt.Connect{ClientID: "p", KeepAlive: 10, CleanStart: true})
@@ -170,6 +175,7 @@ func TestConnectTimeout(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-4.1.0-2] [MQTT-3.1.2-23].
 func TestSessionExpires(t *testing.T) {
 	ended := make(chan string, 9)
 	o := Options{Events: Events{SessionEnded: func(id string) { ended <- id }}}
@@ -194,6 +200,7 @@ func TestSessionExpires(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-3.3.2-5] [MQTT-3.3.2-6].
 func TestMessageExpiry(t *testing.T) {
 	virtual(t, Options{}, func(t *testing.T, b *Broker) {
 		sub := join(t, b, lasting("sub"))

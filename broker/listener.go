@@ -54,7 +54,7 @@ type listener struct {
 }
 
 func (b *Broker) listen(config Listener) (*listener, error) {
-	raw, err := net.Listen("tcp", config.Address)
+	raw, err := net.Listen("tcp", config.Address) // [MQTT-4.2.0-1]
 	if err != nil {
 		return nil, err
 	}

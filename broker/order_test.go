@@ -13,6 +13,7 @@ import (
 // All subscribers see one interleaving of all publishers, over several topics
 // and both QoS, and each publisher's messages are in it in the order in which
 // it sent them; one subscriber is cut all the time, and resumes.
+// Shows [MQTT-4.6.0-5] [MQTT-4.6.0-6].
 func TestTotalOrder(t *testing.T) {
 	const publishers, subscribers, each = 4, 4, 400
 	b := start(t, Options{Listeners: loopback})

@@ -99,7 +99,7 @@ func (p *promise) fail(err error) {
 	if p.reserved > 0 {
 		cl.core.Deny()
 	}
-	p.conn.endLocked(mqtt.UnspecifiedError, err)
+	p.conn.endLocked(mqtt.UnspecifiedError, err) // [MQTT-4.8.0-2 v3.1.1]
 	if cl.conn != nil {
 		// One that took over meanwhile may have been told that a QoS 2 message
 		// is known which now is not; that must not leave.

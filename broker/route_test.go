@@ -36,6 +36,8 @@ func (p *peer) subscribeWith(s mqtt.Subscription, id uint32, code mqtt.ReasonCod
 	p.expect(&mqtt.Suback{PacketID: 9, Reasons: []mqtt.ReasonCode{code}})
 }
 
+// Shows [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT-3.3.1-9] [MQTT-3.3.1-10]
+// [MQTT-3.3.1-11] [MQTT-3.3.1-12] [MQTT-3.3.1-13].
 func TestRetained(t *testing.T) {
 	b := start(t, Options{})
 	from := join(t, b, clean("from"))
@@ -73,6 +75,7 @@ func TestRetained(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.8.3-3].
 func TestOverlappingFilters(t *testing.T) {
 	b := start(t, Options{})
 	sub, from := join(t, b, clean("sub")), join(t, b, clean("from"))
@@ -153,6 +156,7 @@ func TestSharedMemberAway(t *testing.T) {
 	away.expect(pub("t", "away", 1, 1))
 }
 
+// Shows [MQTT-3.3.5-2 v3.1.1].
 func TestForbiddenTopicsAndFilters(t *testing.T) {
 	b := start(t, Options{})
 	p := join(t, b, clean("p"))
@@ -275,6 +279,7 @@ func TestSlowConsumer(t *testing.T) {
 	slow.quiet()
 }
 
+// Shows [MQTT-3.3.4-7].
 func TestReceiveMaximumExceeded(t *testing.T) {
 	b := start(t, Options{Limits: Limits{ReceiveMaximum: 5}})
 	p := join(t, b, clean("p"))
@@ -289,6 +294,7 @@ func TestReceiveMaximumExceeded(t *testing.T) {
 	p.closed()
 }
 
+// Shows [MQTT-4.3.3-10] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1].
 func TestExactlyOnceOverCuts(t *testing.T) {
 	b := start(t, Options{})
 	sub, from := join(t, b, lasting("sub")), join(t, b, lasting("from"))
@@ -319,6 +325,8 @@ func TestExactlyOnceOverCuts(t *testing.T) {
 	sub.quiet()
 }
 
+// Shows [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+// [MQTT-3.3.2-20].
 func TestPropertiesAreForwarded(t *testing.T) {
 	b := start(t, Options{})
 	sub, old, from := join(t, b, clean("sub")), open(t, b), join(t, b, clean("from"))
@@ -490,6 +498,7 @@ func reopened(p *peer) *peer {
 	return q
 }
 
+// Shows [MQTT-4.8.0-2 v3.1.1].
 func TestStoreFailure(t *testing.T) {
 	disk := &lagging{Memory: store.NewMemory()}
 	failed := make(chan error, 9)

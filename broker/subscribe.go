@@ -18,7 +18,7 @@ func (t *turn) subscribe(p *mqtt.Subscribe) {
 	t.held++
 	stored := cl.core.Stored()
 	cl.mu.Unlock()
-	ack := mqtt.Suback{PacketID: p.PacketID, Reasons: make([]mqtt.ReasonCode, 0, len(p.Subscriptions))}
+	ack := mqtt.Suback{PacketID: p.PacketID, Reasons: make([]mqtt.ReasonCode, 0, len(p.Subscriptions))} // [MQTT-2.2.1-6] [MQTT-3.8.4-1] [MQTT-3.8.4-2]
 	for _, s := range p.Subscriptions {
 		code := t.subscribeOne(store.Subscription{Subscription: s, ID: p.SubscriptionID}, stored)
 		if code.Failed() && t.conn.info.Version == mqtt.V311 {
@@ -61,7 +61,7 @@ func (t *turn) subscribeOne(s store.Subscription, stored bool) mqtt.ReasonCode {
 	}
 	// [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
 	if !shared && (s.RetainHandling == 0 || s.RetainHandling == 1 && old == nil) {
-		t.sendRetained(s)
+		t.sendRetained(s) // [MQTT-3.8.4-4]
 	}
 	return mqtt.ReasonCode(s.QoS) // granted as asked [MQTT-3.8.4-7]
 }
@@ -114,8 +114,8 @@ func (t *turn) unsubscribe(p *mqtt.Unsubscribe) {
 	cl.mu.Lock()
 	stored := cl.core.Stored()
 	cl.mu.Unlock()
-	ack := mqtt.Unsuback{PacketID: p.PacketID}
-	for _, filter := range p.Filters {
+	ack := mqtt.Unsuback{PacketID: p.PacketID} // [MQTT-2.2.1-6] [MQTT-3.10.4-4] [MQTT-3.10.4-5]
+	for _, filter := range p.Filters {         // [MQTT-3.10.4-6]
 		i := slices.IndexFunc(cl.subscriptions, func(s store.Subscription) bool { return s.Filter == filter }) // [MQTT-3.10.4-1]
 		code := mqtt.NoSubscriptionExisted
 		if i >= 0 {
@@ -130,7 +130,7 @@ func (t *turn) unsubscribe(p *mqtt.Unsubscribe) {
 			}
 		}
 		if t.conn.info.Version == mqtt.V5 {
-			ack.Reasons = append(ack.Reasons, code)
+			ack.Reasons = append(ack.Reasons, code) // [MQTT-3.11.3-1]
 		}
 	}
 	t.reply(&ack)

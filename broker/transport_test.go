@@ -52,6 +52,7 @@ func (byCertificate) Authenticate(_ context.Context, c Credentials) (Identity, e
 	return trusted(c.TLS.PeerCertificates[0].DNSNames[0]), nil
 }
 
+// Shows [MQTT-4.2.0-1] [MQTT-6.0.0-2].
 func TestTransports(t *testing.T) {
 	server, roots := certificate(t, "server")
 	device, devices := certificate(t, "device")
@@ -123,6 +124,7 @@ func TestTransports(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-6.0.0-1] [MQTT-6.0.0-3] [MQTT-6.0.0-4].
 func TestWebSocketRules(t *testing.T) {
 	b := start(t, Options{Listeners: []Listener{{Name: "ws", Network: "ws", Address: "127.0.0.1:0"}}})
 	url := "http://" + b.Addr("ws").String()

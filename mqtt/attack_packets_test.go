@@ -13,6 +13,7 @@ func connectWire(t testing.TB, name string, level, flags byte, rest string) []by
 	return frame(0x10, append(head, unwire(t, rest)...))
 }
 
+// Shows [MQTT-3.1.2-1] [MQTT-3.1.2-2].
 func TestB02_ProtocolNameAndLevel(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -39,6 +40,7 @@ func TestB02_ProtocolNameAndLevel(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.1.2-3] [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-12] [MQTT-3.1.2-13].
 func TestB03_ConnectFlags(t *testing.T) {
 	will := "0000 0001 't' 0000 0001 'u' 0001 'p'"
 	for v, between := range map[Version]string{V311: "", V5: "00"} {
@@ -72,6 +74,7 @@ func TestB03_ConnectFlags(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.1.2-22 v3.1.1].
 func TestB04_PasswordWithoutUserName(t *testing.T) {
 	refuses(t, V311, MalformedPacket, connectWire(t, "MQTT", 4, 0x42, "0001 'c' 0001 'p'"))
 	p := accepts(t, V5, connectWire(t, "MQTT", 5, 0x42, "00 0001 'c' 0001 'p'")).(*Connect)
@@ -102,6 +105,7 @@ func TestB10_LiteralNames(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.1.3-7 v3.1.1] [MQTT-3.1.3-8 v3.1.1] [MQTT-3.1.3-9 v3.1.1].
 func TestB12_EmptyClientIdentifier(t *testing.T) {
 	refuses(t, V311, ClientIdentifierNotValid, connectWire(t, "MQTT", 4, 0, "0000"))
 	accepts(t, V311, connectWire(t, "MQTT", 4, 2, "0000"))
@@ -113,6 +117,7 @@ func TestB12_EmptyClientIdentifier(t *testing.T) {
 	wantCode(t, err, ClientIdentifierNotValid)
 }
 
+// Shows [MQTT-3.3.1-2] [MQTT-3.3.1-4].
 func TestC01_QoS3AndDUPWithQoS0(t *testing.T) {
 	for flags := byte(0); flags < 16; flags++ {
 		bad := flags&6 == 6 || flags&8 != 0 && flags&6 == 0
@@ -135,6 +140,7 @@ func TestC01_QoS3AndDUPWithQoS0(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.3.2-2] [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-3].
 func TestC02_BadTopicNames(t *testing.T) {
 	publish := func(topic, properties string) []byte {
 		return frame(0x30, append(appendText(nil, []byte(topic)), unwire(t, properties)...))
@@ -193,6 +199,7 @@ func TestC05_ForeignWildcards(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.3.2-8].
 func TestC13_TopicAlias(t *testing.T) {
 	refuses(t, V5, TopicAliasInvalid, unwire(t, "30 07 0001 't' 03 23 0000"))
 	for _, wire := range []string{"30 07 0001 't' 03 23 ffff", "30 06 0000 03 23 0001"} {
@@ -222,6 +229,7 @@ func TestC17_PayloadFormat(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.3.2-14].
 func TestC18_ResponseTopic(t *testing.T) {
 	for _, topic := range []string{"+", "a/#", "", strings.Repeat("/", 200)} {
 		list := append([]byte{byte(propResponseTopic)}, appendText(nil, []byte(topic))...)
@@ -238,6 +246,7 @@ func TestC18_ResponseTopic(t *testing.T) {
 
 // TestC19_SubscriptionIdentifiers: the codec does not know who is speaking, so
 // it shows them, and the server can tell that a client sent some.
+// Shows [MQTT-3.3.4-6].
 func TestC19_SubscriptionIdentifiers(t *testing.T) {
 	p := accepts(t, V5, unwire(t, "30 08 0001 't' 04 0b 02 0b 01")).(*Publish)
 	if len(p.SubscriptionIDs) != 2 || p.SubscriptionIDs[0] != 2 || p.SubscriptionIDs[1] != 1 {
@@ -251,6 +260,7 @@ func TestC19_SubscriptionIdentifiers(t *testing.T) {
 	wantCode(t, err, ProtocolError)
 }
 
+// Shows [MQTT-3.1.2-24] [MQTT-3.2.2-15].
 func TestC20_MaximumPacketSize(t *testing.T) {
 	wire := mustAppend(t, benchPublish(false), V5)
 	_, _, err := ParseHeader(wire, len(wire)-1)
@@ -265,6 +275,7 @@ func TestC20_MaximumPacketSize(t *testing.T) {
 	wantCode(t, err, PacketTooLarge)
 }
 
+// Shows [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1] [MQTT-4.7.3-3].
 func TestD01_BadFilters(t *testing.T) {
 	for _, filter := range []string{"", "a#", "#/a", "a+/b", "+a", "a/#/b", "a/+b", "##", "++", "a/b#", "#a", "/#/"} {
 		wantCode(t, ValidFilter(filter), TopicFilterInvalid)
@@ -283,6 +294,8 @@ func TestD01_BadFilters(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.8.3-2] [MQTT-3.8.3-5] [MQTT-3.10.3-2] [MQTT-3.8.3-4 v3.1.1]
+// [MQTT-3.8.3-3 v3.1.1].
 func TestD02_SubscriptionOptions(t *testing.T) {
 	refuses(t, V5, ProtocolError, unwire(t, "82 03 0001 00"))
 	refuses(t, V311, ProtocolError, unwire(t, "82 02 0001"))
@@ -330,6 +343,7 @@ func TestD03_FilterWithoutOptions(t *testing.T) {
 	refuses(t, V311, MalformedPacket, unwire(t, "82 09 0001 0001 'a' 00 0001 'a'"))
 }
 
+// Shows [MQTT-4.8.2-1] [MQTT-4.8.2-2].
 func TestD06_SharedFilters(t *testing.T) {
 	for _, filter := range []string{"$share//t", "$share/g", "$share/g/", "$share/", "$share/+/t", "$share/#/t", "$share/g+/t",
 		"$share/g/$share/h/t", "$share/g/a#", "$share//"} {
@@ -356,6 +370,7 @@ func TestD06_SharedFilters(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.8.3-4].
 func TestD07_NoLocalOnShared(t *testing.T) {
 	refuses(t, V5, ProtocolError, frame(0x82, unwire(t, "0001 00 000a '$share/g/b' 04")))
 	_, err := (&Subscribe{PacketID: 1, Subscriptions: []Subscription{{Filter: "$share/g/b", NoLocal: true}}}).Append(nil, V5)

@@ -51,6 +51,7 @@ func TestA02_HugeLengthThenSilence(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-1.5.5-1].
 func TestA03_VariableIntegerNotShortest(t *testing.T) {
 	for _, b := range []string{"c0 80 00", "30 85 80 00", "c0 80 80 80 00"} {
 		_, _, err := ParseHeader(unwire(t, b), 0)
@@ -190,6 +191,8 @@ func TestA10_TypesThatDoNotExist(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-2.1.3-1] [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1]
+// [MQTT-3.15.1-1] [MQTT-2.2.2-1 v3.1.1] [MQTT-2.2.2-2 v3.1.1].
 func TestA11_WrongFlags(t *testing.T) {
 	for typ := TypeConnect; typ <= TypeAuth; typ++ {
 		if typ == TypePublish {
@@ -216,6 +219,7 @@ func TestA11_WrongFlags(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-2.2.1-3] [MQTT-2.2.1-4] [MQTT-2.3.1-1 v3.1.1].
 func TestA12_PacketIdentifierZero(t *testing.T) {
 	for _, v := range []Version{V311, V5} {
 		for _, wire := range []string{"40 02 0000", "50 02 0000", "62 02 0000", "70 02 0000"} {
@@ -287,6 +291,9 @@ func fill(t testing.TB, body, text string) []byte {
 	return unwire(t, body)
 }
 
+// Shows [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.7-1] [MQTT-3.1.3-4] [MQTT-3.1.3-11]
+// [MQTT-3.1.3-12] [MQTT-3.3.2-1] [MQTT-3.3.2-13] [MQTT-3.3.2-19] [MQTT-3.8.3-1] [MQTT-3.10.3-1]
+// [MQTT-4.7.3-2] [MQTT-3.1.3-11 v3.1.1] [MQTT-3.1.3-10 v3.1.1].
 func TestA13_TextThatIsNotUTF8(t *testing.T) {
 	bad := map[string]string{
 		"lone continuation": "\x80", "cut short": "ab\xe2\x82", "surrogate": "\xed\xa0\x80", "surrogate pair": "\xed\xa0\xbd\xed\xb2\xa9",
@@ -321,6 +328,7 @@ func TestA14_ControlCharacters(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-1.5.4-3].
 func TestA15_ByteOrderMark(t *testing.T) {
 	p := accepts(t, V5, unwire(t, "30 09 0006 efbbbf 'a/b' 00")).(*Publish)
 	if string(p.Topic) != "\ufeffa/b" {
@@ -447,6 +455,7 @@ func TestA18_TenThousandUserProperties(t *testing.T) {
 
 // TestA19_AnySplit reads the goldens of a version as one stream, split in many
 // ways, and wants the same packets.
+// Shows [MQTT-6.0.0-2].
 func TestA19_AnySplit(t *testing.T) {
 	for _, v := range []Version{V311, V5} {
 		var stream []byte

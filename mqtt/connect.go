@@ -152,7 +152,7 @@ func (p *Connect) decodePayload(c *cursor, flags byte) {
 }
 
 // emptyIDRefused is true for the one empty client identifier that the server
-// cannot take [MQTT-3.1.3-8 v3.1.1].
+// cannot take [MQTT-3.1.3-8 v3.1.1] [MQTT-3.1.3-9 v3.1.1].
 func (p *Connect) emptyIDRefused() bool {
 	return p.ClientID == "" && p.Version == V311 && !p.CleanStart
 }

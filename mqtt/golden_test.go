@@ -138,6 +138,8 @@ func forGoldens(t *testing.T, f func(t *testing.T, g *golden, wire []byte)) {
 	}
 }
 
+// Shows [MQTT-2.2.1-2] [MQTT-2.2.2-1] [MQTT-3.1.3-1] [MQTT-3.1.3-3] [MQTT-3.1.2-16]
+// [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.2.2-1] [MQTT-2.3.1-5 v3.1.1].
 func TestGoldenEncode(t *testing.T) {
 	forGoldens(t, func(t *testing.T, g *golden, wire []byte) {
 		if got := mustAppend(t, g.packet, g.v); !bytes.Equal(got, wire) {

@@ -21,6 +21,8 @@ var listed = map[Type]string{
 
 // TestListedReasonCodes sends every code in every packet that has one, in both
 // directions.
+// Shows [MQTT-3.2.2-8] [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1]
+// [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1] [MQTT-3.15.2-1].
 func TestListedReasonCodes(t *testing.T) {
 	around := map[Type][3]string{
 		TypeConnack: {"20", "00", "00"}, TypePuback: {"40", "0001", ""}, TypePubrec: {"50", "0001", ""},
@@ -90,6 +92,7 @@ func TestReasonCodeStrings(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.2.2-6 v3.1.1].
 func TestReturnCodes311(t *testing.T) {
 	for code, reason := range []ReasonCode{Success, UnsupportedProtocolVersion, ClientIdentifierNotValid,
 		ServerUnavailable, BadUserNameOrPassword, NotAuthorized} {

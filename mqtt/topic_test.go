@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
+// Shows [MQTT-4.7.2-1] [MQTT-4.7.3-4] [MQTT-3.3.2-3].
 func TestMatch(t *testing.T) {
 	for _, c := range []struct {
 		filter, topic string

@@ -10,6 +10,7 @@ import (
 
 // More messages than there are packet ids, while two ids are held: they are not
 // used again, and what is kept for the held ones stays bounded.
+// Shows [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1].
 func TestIDsWrapAroundHeldOnes(t *testing.T) {
 	st := newStage()
 	st.lim.Inflight, st.lim.QueueMessages = 100, 1000

@@ -76,7 +76,7 @@ func NewMessage(p *mqtt.Publish, topic, publisher, owner string, now time.Time) 
 // WillMessage is the message that w asks to be published at now.
 func WillMessage(w *mqtt.Will, publisher, owner string, now time.Time) *Message {
 	p := mqtt.Publish{
-		Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, PayloadUTF8: w.PayloadUTF8,
+		Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, PayloadUTF8: w.PayloadUTF8, // [MQTT-3.1.2-14] [MQTT-3.1.2-15]
 		HasExpiry: w.HasExpiry, ExpirySeconds: w.ExpirySeconds,
 		ResponseTopic: []byte(w.ResponseTopic), CorrelationData: w.CorrelationData,
 		HasCorrelation: w.CorrelationData != nil,

@@ -86,6 +86,7 @@ func (s *Session) publish(p *mqtt.Publish, out *Actions) Request {
 			return Nothing
 		}
 	}
+	// At QoS 1 the identifier is never a repeat, whatever DUP says [MQTT-4.3.2-5].
 	if !s.claim(out) {
 		return Nothing
 	}
@@ -138,7 +139,8 @@ func (s *Session) resolve(p *mqtt.Publish, out *Actions) bool {
 // Answer acknowledges a PUBLISH for which Receive said Route, with the code
 // that the routing gave. It must be called in the order of the PUBLISHes
 // [MQTT-4.6.0-2] [MQTT-4.6.0-3], on the same connection, and in one step with
-// the routing: from then on a repeat of a QoS 2 message is known as one.
+// the routing: from then on a repeat of a QoS 2 message is known as one
+// [MQTT-2.2.1-5] [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.3.4-1].
 func (s *Session) Answer(qos mqtt.QoS, id uint16, code mqtt.ReasonCode, out *Actions) {
 	switch qos {
 	case mqtt.AtLeastOnce:
@@ -161,14 +163,14 @@ func (s *Session) Answer(qos mqtt.QoS, id uint16, code mqtt.ReasonCode, out *Act
 func (s *Session) Unanswer(id uint16) { delete(s.received, id) }
 
 func (s *Session) pubrel(p *mqtt.Ack, out *Actions) {
-	state, ok := s.received[p.PacketID]
+	state, ok := s.received[p.PacketID] // [MQTT-4.3.3-13]
 	code := mqtt.Success
 	if ok && state == pending { // before it had our PUBREC: the handshake is not there yet
 		out.fail(mqtt.ProtocolError)
 		return
 	}
 	if ok {
-		delete(s.received, p.PacketID)
+		delete(s.received, p.PacketID) // [MQTT-4.3.3-12]
 		s.change(out, Change{Kind: Forgotten, ID: p.PacketID})
 		if state != earlier {
 			s.unanswered--
@@ -208,13 +210,13 @@ func (s *Session) puback(p *mqtt.Ack, out *Actions) {
 // A refusal counts as acknowledged [MQTT-4.4.0-2].
 func (s *Session) acknowledged(f *flight, p *mqtt.Ack, out *Actions) {
 	if p.Reason.Failed() {
-		out.drop(DropRefused, &f.Delivery)
+		out.drop(DropRefused, &f.Delivery) // [MQTT-4.8.2-6]
 	}
 	s.change(out, Change{Kind: Removed, Seq: f.Seq})
 	if s.ids[f.ID].pos < s.sent { // else it was sent on another connection
 		s.regain()
 	}
-	delete(s.ids, f.ID)
+	delete(s.ids, f.ID) // [MQTT-4.3.2-3]
 	s.land(f)
 }
 
@@ -246,7 +248,7 @@ func (s *Session) pubrec(p *mqtt.Ack, out *Actions) {
 // release moves f on to PUBREL [MQTT-4.3.3-4]. The PUBREL leaves at once,
 // unless older ones are still to be sent again [MQTT-4.6.0-4].
 func (s *Session) release(f *flight, out *Actions) {
-	s.change(out, Change{Kind: Released, ID: f.ID, Seq: f.Seq})
+	s.change(out, Change{Kind: Released, ID: f.ID, Seq: f.Seq}) // [MQTT-4.3.3-3]
 	r := release{id: f.ID, seq: f.Seq}
 	if s.ids[f.ID].pos < s.sent {
 		r.link = s.links
@@ -274,7 +276,7 @@ func (s *Session) pubcomp(p *mqtt.Ack, out *Actions) {
 	}
 	r := s.rel.at(at.pos)
 	s.change(out, Change{Kind: Removed, Seq: r.seq, ID: r.id})
-	delete(s.ids, r.id)
+	delete(s.ids, r.id) // [MQTT-4.3.3-5]
 	if r.link == s.links {
 		s.regain()
 	}

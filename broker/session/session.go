@@ -276,7 +276,7 @@ func (s *Session) Attach(l Link) {
 	if l.ReceiveMaximum == 0 {
 		l.ReceiveMaximum = 65535
 	}
-	s.link, s.will = l, l.Will // a will that waited is cancelled [MQTT-3.1.3-9]
+	s.link, s.will = l, l.Will // a will that waited is cancelled [MQTT-3.1.3-9] [MQTT-3.1.2-7]
 	s.willAt, s.endsAt = time.Time{}, time.Time{}
 	s.attached, s.closing = true, false
 	s.links++
@@ -290,7 +290,7 @@ func (s *Session) Attach(l Link) {
 		}
 	}
 	s.quota = min(int(l.ReceiveMaximum), s.lim.Inflight) // [MQTT-4.9.0-1]
-	s.sent, s.relSent = s.fly.base, s.rel.base
+	s.sent, s.relSent = s.fly.base, s.rel.base           // [MQTT-4.8.2-4]
 }
 
 // Detach takes the connection away at now. What may be sent again stays, what
@@ -307,7 +307,7 @@ func (s *Session) Detach(now time.Time, out *Actions) {
 	for s.zero.n > 0 {
 		s.popZero()
 	}
-	if s.stored {
+	if s.stored { // [MQTT-3.1.2-23]
 		s.behind = s.behind || s.queue.n > 0
 		for s.queue.n > 0 {
 			s.popQueue()
@@ -329,7 +329,7 @@ func (s *Session) schedule(now time.Time) {
 // be published now, or nil, whether the session is over, and when to ask again
 // if it is not. A will is given out once [MQTT-3.1.2-10].
 func (s *Session) Due(now time.Time) (will *mqtt.Will, over bool, next time.Time) {
-	if s.attached {
+	if s.attached { // [MQTT-4.1.0-1]
 		return nil, false, time.Time{}
 	}
 	if s.will != nil && !now.Before(s.willAt) {
@@ -354,7 +354,7 @@ func (s *Session) TakeWill() *mqtt.Will {
 // End lets go of all messages. It returns how many QoS 1 and 2 messages were
 // never acknowledged.
 func (s *Session) End() int {
-	for ; s.fly.n > 0; s.fly.pop() {
+	for ; s.fly.n > 0; s.fly.pop() { // [MQTT-4.8.2-5]
 		if f := s.fly.head(); !f.gone {
 			f.Message.Release()
 		}

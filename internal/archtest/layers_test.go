@@ -17,6 +17,7 @@ var layers = []layer{
 		{"internal/fault", 0, "the one table of errors"},
 		{"internal/deps", testDeps, "keeps chosen dependencies in go.mod until they have users"},
 		{"internal/archtest", 0, "this"},
+		{"internal/conformance", 0, "the page of the standards' statements"},
 	}},
 	{"cores: decide, and touch nothing", []unit{
 		{"mqtt/client/internal/flow", pure, "the client's session"},

@@ -138,6 +138,7 @@ func TestAwaitUpTellsARefusal(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-3.1.2-20] [MQTT-3.1.2-21] [MQTT-3.2.2-21].
 func TestKeepAlive(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		o := n.options()
@@ -178,6 +179,7 @@ func TestKeepAlive(t *testing.T) {
 
 // What no server may send ends the connection with the right code, and the
 // client comes back (attack H05).
+// Shows [MQTT-4.13.1-1] [MQTT-3.1.2-26] [MQTT-3.14.4-1] [MQTT-3.14.4-2].
 func TestHostileBytes(t *testing.T) {
 	raw := func(b ...byte) func(*peer) { return func(s *peer) { s.conn.Write(b) } }
 	packet := func(p mqtt.Packet) func(*peer) { return func(s *peer) { s.send(p) } }
@@ -216,6 +218,7 @@ func TestHostileBytes(t *testing.T) {
 }
 
 // Before CONNACK there is nothing to say to a server that does not speak MQTT.
+// Shows [MQTT-3.2.2-4] [MQTT-3.2.0-1].
 func TestHostileHandshake(t *testing.T) {
 	for name, say := range map[string]func(*peer){
 		"not CONNACK": func(s *peer) { s.send(&mqtt.Pingresp{}) },
@@ -538,6 +541,7 @@ func TestStopAtAnyMoment(t *testing.T) {
 	}
 }
 
+// Shows [MQTT-3.1.0-1].
 func TestAssignedClientIDAndCleanStart(t *testing.T) {
 	bubble5(t, func(t *testing.T, n *network) {
 		o := n.options()

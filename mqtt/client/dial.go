@@ -12,7 +12,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// dial opens the byte stream to one server.
+// dial opens the byte stream to one server [MQTT-4.2.0-1].
 func (c *Client) dial(ctx context.Context, s *server) (net.Conn, error) {
 	if c.opts.Dial != nil {
 		return c.opts.Dial(ctx)

@@ -163,6 +163,7 @@ func stop(t testing.TB, c *client.Client) {
 
 // Each QoS over each transport in each version: all messages arrive, once, in
 // the order of publishing, across QoS for QoS 1 and 2.
+// Shows [MQTT-4.2.0-1] [MQTT-6.0.0-3] [MQTT-6.0.0-1].
 func TestMosquittoOrder(t *testing.T) {
 	const count = 3000
 	m := startMosquitto(t)

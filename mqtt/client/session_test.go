@@ -57,6 +57,7 @@ func (r *results) expect(t *testing.T, want ...string) {
 	}
 }
 
+// Shows [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-3.3.1-1].
 func TestResumeKeepsOrder(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		var told results
@@ -103,6 +104,7 @@ func TestResumeKeepsOrder(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-3.3.4-7] [MQTT-4.9.0-2].
 func TestServerWindow(t *testing.T) {
 	bubble5(t, func(t *testing.T, n *network) {
 		c := start(t, n.options())
@@ -126,6 +128,7 @@ func TestServerWindow(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-3.2.2-11] [MQTT-3.2.2-14] [MQTT-3.2.2-15] [MQTT-4.4.0-2].
 func TestServerLimits(t *testing.T) {
 	bubble5(t, func(t *testing.T, n *network) {
 		c := start(t, n.options())
@@ -194,6 +197,7 @@ func TestQueueIsBounded(t *testing.T) {
 	})
 }
 
+// Shows [MQTT-4.6.0-2] [MQTT-4.6.0-3].
 func TestAcksLeaveInReceiveOrder(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		got := make(chan *client.Delivery, 10)

@@ -108,6 +108,7 @@ func (c *Client) connect(s *server) (*link, *mqtt.Connack, error) {
 	return l, connack, nil
 }
 
+// [MQTT-3.1.0-1]
 func (c *Client) handshake(l *link, s *server) (*mqtt.Connack, error) {
 	packet := c.connectPacket(s)
 	b, err := packet.Append(nil, c.opts.Version)
@@ -211,7 +212,7 @@ func (c *Client) serve(l *link, connack *mqtt.Connack) error {
 
 func (c *Client) keepAlive(connack *mqtt.Connack) *flow.KeepAlive {
 	k := &flow.KeepAlive{Interval: c.opts.KeepAlive}
-	if connack.HasServerKeepAlive { // [MQTT-3.2.2-21]
+	if connack.HasServerKeepAlive { // [MQTT-3.2.2-21] [MQTT-3.1.2-21]
 		k.Interval = time.Duration(connack.ServerKeepAlive) * time.Second
 	}
 	k.Patience = min(max(k.Interval/2, time.Second), 10*time.Second)

@@ -114,6 +114,7 @@ func (o *oracle) end(id uint16) {
 
 // Random publishes, answers, losses of connection and of session: no message is
 // lost or overtaken, the window is kept, each result comes once and in order.
+// Shows [MQTT-4.6.0-1] [MQTT-4.6.0-4] [MQTT-4.4.0-1] [MQTT-4.3.3-4].
 func TestSenderAgainstOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := NewSender(mqtt.V5, 1<<20, 1<<30)
@@ -242,6 +243,8 @@ func decodeAll(t *rapid.T, b []byte) (packets []mqtt.Packet) {
 // Random receipts and Acks in any order over several connections: what leaves
 // is in receive order, nothing of a former connection, and each QoS 2 message
 // is delivered once.
+// Shows [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.5.0-2] [MQTT-4.3.3-10] [MQTT-4.3.3-11]
+// [MQTT-4.3.3-12].
 func TestReceiverAgainstOracle(t *testing.T) {
 	type message struct {
 		id     uint16

@@ -95,7 +95,7 @@ func (r *Receiver) Publish(out []byte, id uint16, qos mqtt.QoS) (_ []byte, t Tic
 }
 
 // Ack marks a message as processed and appends the acknowledgements that this
-// lets go. A second Ack, or one for a former connection, does nothing.
+// lets go. A second Ack, or one for a former connection, does nothing [MQTT-4.5.0-2].
 func (r *Receiver) Ack(out []byte, t Ticket) []byte {
 	pos := t.pos
 	if t.qos == mqtt.ExactlyOnce {

@@ -376,6 +376,7 @@ var scenarios = map[string]string{
 	"received: PUBREL before our PUBREC": "up ->\nin 2 5 x -> deliver x\npubrel 5 -> error 0x82",
 }
 
+// Shows [MQTT-3.2.2-5] [MQTT-3.3.4-8].
 func TestScenarios(t *testing.T) {
 	for name, script := range scenarios {
 		t.Run(name, func(t *testing.T) {
@@ -453,6 +454,7 @@ func TestChangesForTheStore(t *testing.T) {
 }
 
 // Identifiers go round all 65,535 and pass over those in use (O18).
+// Shows [MQTT-2.2.1-3].
 func TestIdentifiersWrap(t *testing.T) {
 	var p ids
 	if p.take(1) != 1 {

@@ -136,7 +136,7 @@ func (s *Sender) Up(l Limits, sessionPresent bool) {
 	for pos := s.queue.First(); pos < s.queue.Next(); pos++ {
 		if e := s.queue.At(pos); e.stage == sent || e.stage == released {
 			s.ids.free(e.id)
-			e.id, e.stage = 0, waiting
+			e.id, e.stage = 0, waiting // [MQTT-3.2.2-5]
 			s.note(pos, e)
 		}
 	}
@@ -159,7 +159,7 @@ func (s *Sender) Down() {
 }
 
 // Pump appends what may be sent now and returns the longer buffer. It stops
-// adding once the buffer holds room bytes.
+// adding once the buffer holds room bytes [MQTT-3.3.4-8].
 func (s *Sender) Pump(out []byte, now time.Time, room int) []byte {
 	for s.up && s.cursor < s.queue.Next() && len(out) < room {
 		e := s.queue.At(s.cursor)
