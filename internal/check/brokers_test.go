@@ -1,0 +1,150 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// ownBroker runs our broker in this process and gives its URL.
+func ownBroker(t *testing.T) string {
+	t.Helper()
+	b, err := broker.New(broker.Options{Authority: broker.AllowAnonymous(),
+		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := b.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		if s := b.Stats(); s.Retained != 0 {
+			t.Errorf("%d retained messages were left behind", s.Retained)
+		}
+		if s := b.Stats(); s.Sessions != 0 {
+			t.Errorf("%d sessions were left behind", s.Sessions)
+		}
+	})
+	return "mqtt://" + b.Addr("tcp").String()
+}
+
+// mosquitto finds the broker of that name, or skips the test.
+func mosquitto(t *testing.T) string {
+	t.Helper()
+	for _, path := range []string{"mosquitto", "/usr/sbin/mosquitto"} {
+		if found, err := exec.LookPath(path); err == nil {
+			return found
+		}
+	}
+	t.Skip("mosquitto is not installed")
+	return ""
+}
+
+// mosquittoCommand gives the command that starts it on a free port, and its URL.
+func mosquittoCommand(t *testing.T) (command []string, url string) {
+	t.Helper()
+	program := mosquitto(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().(*net.TCPAddr)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(t.TempDir(), "mosquitto.conf")
+	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nlog_dest none\n", address.Port)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{program, "-c", conf}, fmt.Sprintf("mqtt://%s", address)
+}
+
+func both(t *testing.T, f func(t *testing.T, v mqtt.Version)) {
+	t.Run("5", func(t *testing.T) { f(t, mqtt.V5) })
+	t.Run("3.1.1", func(t *testing.T) { f(t, mqtt.V311) })
+}
+
+func mustRun(t *testing.T, o Options) Report {
+	t.Helper()
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	r.Print(&b)
+	t.Log("\n" + b.String())
+	return r
+}
+
+// quick are the cases without the two that take seconds by themselves.
+func quick(t *testing.T, slow ...string) []string {
+	t.Helper()
+	all, err := listed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, c := range all {
+		if !testing.Short() || !slices.Contains(slow, c.ID) {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
+}
+
+func TestOurBrokerViolatesNothing(t *testing.T) {
+	both(t, func(t *testing.T, v mqtt.Version) {
+		r := mustRun(t, Options{URL: ownBroker(t), Version: v, Strict: true, Cases: quick(t, "O18")})
+		if r.Violated() {
+			t.Error("violated")
+		}
+		for _, s := range []Strength{TotalOrder, CrossTopic} {
+			if !slices.Contains(r.Strengths, s) {
+				t.Errorf("%s was not seen", s)
+			}
+		}
+		for _, c := range r.Cases {
+			if c.Skipped == "" && len(c.Verdicts) == 0 && c.ID != "O29" && c.ID != "O30" && c.ID != "O31" && c.ID != "O33" {
+				t.Errorf("%s ran and says nothing", c.ID)
+			}
+		}
+	})
+}
+
+// TestMosquitto shows what the tester finds in a broker that others wrote. What
+// is wrong with a version of it is no failure here; a run that cannot be done is.
+func TestMosquitto(t *testing.T) {
+	both(t, func(t *testing.T, v mqtt.Version) {
+		command, url := mosquittoCommand(t)
+		r := mustRun(t, Options{URL: url, Start: command, Version: v, Cases: quick(t, "O18")})
+		for _, c := range r.Cases {
+			if c.ID == "O01" && c.Violated {
+				t.Errorf("O01: %v: %s", c.Verdicts, c.Detail)
+			}
+			// It keeps queues in memory only.
+			if c.ID == "O25" && !slices.Contains(c.Verdicts, LossAcked) {
+				t.Errorf("O25: %v: %s", c.Verdicts, c.Detail)
+			}
+		}
+	})
+}

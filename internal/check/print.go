@@ -1,0 +1,54 @@
+package check
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Print writes the report as a table for people. Errors of w are ignored, as
+// with any printing.
+func (r Report) Print(w io.Writer) {
+	fmt.Fprintf(w, "%s, MQTT %s, seed %d, %.1f s\n\n", r.Broker, r.Version, r.Seed, r.Seconds)
+	for _, c := range r.Cases {
+		fmt.Fprintln(w, c.Line())
+		if c.Detail != "" && c.Violated {
+			for part := range strings.SplitSeq(c.Detail, "; ") {
+				fmt.Fprintf(w, "       %s\n", part)
+			}
+		}
+	}
+	violated, skipped := 0, 0
+	for _, c := range r.Cases {
+		if c.Violated {
+			violated++
+		}
+		if c.Skipped != "" {
+			skipped++
+		}
+	}
+	fmt.Fprintf(w, "\n%d cases: %d as the standard demands, %d violated, %d skipped\n", len(r.Cases), len(r.Cases)-violated-skipped, violated, skipped)
+	if len(r.Strengths) > 0 {
+		words := make([]string, len(r.Strengths))
+		for i, s := range r.Strengths {
+			words[i] = string(s)
+		}
+		fmt.Fprintf(w, "beyond the standard: %s\n", strings.Join(words, ", "))
+	}
+}
+
+// Line is the case on one line.
+func (c Result) Line() string {
+	mark, said := "ok", make([]string, len(c.Verdicts))
+	for i, v := range c.Verdicts {
+		said[i] = string(v)
+	}
+	text := strings.Join(said, " ")
+	switch {
+	case c.Skipped != "":
+		mark, text = "-", "skipped: "+c.Skipped
+	case c.Violated:
+		mark = "BAD"
+	}
+	return fmt.Sprintf("%-4s %-4s %-10s %s", mark, c.ID, c.Group, text)
+}
