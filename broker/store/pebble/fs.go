@@ -1,0 +1,60 @@
+package pebblestore
+
+import (
+	"os"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// files is the file system as the store uses it: what it makes is for its
+// owner only, and with lazy, the log is handed to the operating system without
+// being synced.
+type files struct {
+	vfs.FS
+	lazy bool
+	real bool // on a disk, with modes
+}
+
+// own gives a new file to its owner only.
+func (f *files) own(name string, file vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	if f.real {
+		if err := os.Chmod(name, 0o600); err != nil {
+			_ = file.Close()
+			return nil, err
+		}
+	}
+	if f.lazy && strings.HasSuffix(name, ".log") {
+		return lazyFile{file}, nil
+	}
+	return file, nil
+}
+
+func (f *files) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, c)
+	return f.own(name, file, err)
+}
+
+func (f *files) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.OpenReadWrite(name, c, o...)
+	return f.own(name, file, err)
+}
+
+func (f *files) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.ReuseForWrite(old, name, c)
+	return f.own(name, file, err)
+}
+
+func (f *files) MkdirAll(dir string, _ os.FileMode) error { return f.FS.MkdirAll(dir, 0o700) }
+
+func (f *files) Unwrap() vfs.FS { return f.FS }
+
+// lazyFile leaves it to the operating system when to write to the disk.
+type lazyFile struct{ vfs.File }
+
+func (lazyFile) Sync() error                { return nil }
+func (lazyFile) SyncData() error            { return nil }
+func (lazyFile) SyncTo(int64) (bool, error) { return false, nil }

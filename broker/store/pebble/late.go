@@ -1,0 +1,108 @@
+package pebblestore
+
+import (
+	"io"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// late is the removal of an entry that is not in ring.
+type late struct {
+	q   *queue
+	seq uint64
+}
+
+type lateKey struct{ sid, seq uint64 }
+
+// resolve looks up the removals that memory knows too little about. s.mu is
+// held, but not while reading. All groups before the open one are applied, and
+// what is only in the open one was not sent to anybody, so was not removed.
+func (s *Store) resolve() {
+	g := s.open
+	list := g.late
+	g.late = nil
+	if g.looked == nil {
+		g.looked = make(map[lateKey]bool)
+	}
+	more := make(map[*queue]scan)
+	for _, l := range list {
+		if _, ok := more[l.q]; !ok {
+			more[l.q] = scan{start: max(l.q.known+1, l.q.low), room: ringAttached - len(l.q.ring)}
+		}
+	}
+	s.mu.Unlock()
+	found := make([]item, len(list))
+	for i, l := range list {
+		found[i] = s.look(l)
+	}
+	for q, r := range more {
+		if r.items = s.items(q.sid, r.start, r.room); len(r.items) > 0 {
+			more[q] = r
+		}
+	}
+	s.mu.Lock()
+	for i, l := range list {
+		k := lateKey{l.q.sid, l.seq}
+		switch {
+		case l.q.ended || g.looked[k]:
+		case l.seq <= l.q.known: // it is in ring by now
+			s.remove(l.q, l.seq)
+		case found[i].seq != 0:
+			g.looked[k] = true
+			s.drop(l.q, found[i])
+			s.deleteEntry(l.q, l.seq)
+		}
+	}
+	for q, r := range more {
+		if !q.ended && q.count > 0 && q.known < r.start {
+			q.extend(r.items, g.looked)
+			if q.freshIn == g.n && q.known == q.freshAfter {
+				q.extend(q.fresh, g.looked)
+			}
+		}
+		q.advance()
+	}
+}
+
+// look reads one entry; seq is 0 when there is none.
+func (s *Store) look(l late) item {
+	v, closer, err := s.db.Get(entryKey(nil, keyEntry, l.q.sid, l.seq))
+	if err != nil {
+		if err != pebble.ErrNotFound {
+			s.log.Error("broker store: an entry cannot be read", "client", l.q.client, "error", s.explain(err))
+		}
+		return item{}
+	}
+	defer s.closeQuietly(closer)
+	e, err := decodeEntry(l.seq, v)
+	if err != nil {
+		return item{}
+	}
+	return e.item
+}
+
+// items reads up to limit entries for ring. What cannot be read ends it.
+func (s *Store) items(sid, from uint64, limit int) []item {
+	it, err := s.db.NewIter(&pebble.IterOptions{
+		LowerBound: entryKey(nil, keyEntry, sid, from), UpperBound: numbered(nil, keyEntry, sid+1),
+	})
+	if err != nil {
+		return nil
+	}
+	defer s.closeQuietly(it)
+	var list []item
+	for ok := it.First(); ok && len(list) < limit; ok = it.Next() {
+		e, err := decodeEntry(second(it.Key()), it.Value())
+		if err != nil {
+			break
+		}
+		list = append(list, e.item)
+	}
+	return list
+}
+
+func (s *Store) closeQuietly(c io.Closer) {
+	if err := c.Close(); err != nil {
+		s.log.Error("broker store: read", "error", s.explain(err))
+	}
+}

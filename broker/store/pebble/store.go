@@ -1,0 +1,302 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/wilco-iot/wilco/broker/store"
+)
+
+// Durability says what a commit survives once it is done.
+type Durability uint8
+
+const (
+	// Fsync: the crash of the machine. The default.
+	Fsync Durability = iota
+	// OS: the crash or kill of the process, not of the machine.
+	OS
+	// Memory: nothing but Close. The newest changes go with the process.
+	Memory
+)
+
+// String is the name of d in settings.
+func (d Durability) String() string {
+	switch d {
+	case Fsync:
+		return "fsync"
+	case OS:
+		return "os"
+	case Memory:
+		return "memory"
+	}
+	return "unknown"
+}
+
+// ParseDurability reads a name that String gives; "" is Fsync.
+func ParseDurability(s string) (Durability, error) {
+	for d := Fsync; d <= Memory; d++ {
+		if s == d.String() || s == "" && d == Fsync {
+			return d, nil
+		}
+	}
+	return 0, fmt.Errorf("durability %q is not one of fsync, os, memory", s)
+}
+
+// Options configure a Store. The zero value is good.
+type Options struct {
+	Durability Durability
+	// Reserve is the free space, in bytes, below which messages are refused with
+	// ErrFull. It is what the store needs to take acknowledgements in, and so to
+	// become smaller. Default 64 MiB; negative: none, for tests.
+	Reserve int64
+	// Logger is told of damage and of failures in the background. Default:
+	// nothing is logged.
+	Logger *slog.Logger
+
+	fs vfs.FS // default: the operating system's
+}
+
+const defaultReserve = 64 << 20
+
+// Errors that done and Queue are given.
+var (
+	// ErrFull says that there is too little space left on the disk to take
+	// messages. It ends when there is more, without a restart.
+	ErrFull = errors.New("too little space left on the disk")
+	// ErrFailed says that a write to the disk failed. Whether the changes that
+	// were under way are on it shows only when the store is opened anew, so
+	// nothing more is taken.
+	ErrFailed = errors.New("the disk failed; make sure that it works and has room, then start again")
+	// ErrClosed says that Close was called.
+	ErrClosed = errors.New("store is closed")
+	// ErrDamaged says that what the disk gave back is not what was written. It
+	// comes with the name of the file.
+	ErrDamaged = errors.New("data on the disk is damaged")
+)
+
+// Stats counts since Open.
+type Stats struct {
+	Groups  uint64 // written, each with one sync
+	Batches uint64 // committed in them
+	Refused uint64 // batches, with ErrFull
+	Damaged uint64 // damaged places that reading a queue has skipped
+}
+
+// Store is a store.Store over Pebble. Make one with Open. It is safe for
+// concurrent use.
+type Store struct {
+	dir     string
+	options Options
+	log     *slog.Logger
+	db      *pebble.DB
+	write   *pebble.WriteOptions
+
+	mu       sync.Mutex
+	turned   sync.Cond // applied went up, or failed or closing was set
+	sessions map[string]*queue
+	nextSID  uint64
+	last     uint64
+	open     *group
+	applied  uint64 // groups up to this one can be read
+	failed   error
+	closing  bool
+	scratch  []byte
+	key      []byte
+
+	kick    chan struct{} // the open group has something
+	endings chan *ended   // sessions to be swept
+	written chan *group
+	stop    chan struct{} // closed by Close, for the sweeper
+	running sync.WaitGroup
+
+	full   atomic.Bool
+	damage atomic.Pointer[string] // the file that Pebble last found damaged
+
+	groups, batches, refused, damaged atomic.Uint64
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the store in dir, which is made when it does not exist, for this
+// user only. No two processes, nor two stores of one, can have it open. How
+// long it takes grows with the number of sessions, not with what is queued.
+// Errors wrap ErrDamaged where that is the cause.
+func Open(dir string, o Options) (*Store, error) {
+	if o.Reserve == 0 {
+		o.Reserve = defaultReserve
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{
+		dir: dir, options: o, log: o.Logger, write: pebble.Sync,
+		sessions: make(map[string]*queue), nextSID: 1, key: make([]byte, 0, 64),
+		kick: make(chan struct{}, 1), written: make(chan *group, 16), stop: make(chan struct{}),
+		endings: make(chan *ended, 1024),
+	}
+	s.turned.L = &s.mu
+	if o.Durability == Memory {
+		s.write = pebble.NoSync
+	}
+	if err := s.openDB(); err != nil {
+		return nil, err
+	}
+	s.open = s.newGroup(1)
+	unswept, err := s.load()
+	if err != nil {
+		err = s.explain(err)
+		_ = s.open.batch.Close()
+		return nil, errors.Join(fmt.Errorf("open broker store %s: %w", dir, err), s.db.Close())
+	}
+	s.full.Store(s.short(0))
+	s.running.Go(s.commitLoop)
+	s.running.Go(s.notifyLoop)
+	s.running.Go(func() { s.sweepLoop(unswept) })
+	return s, nil
+}
+
+// openDB opens Pebble in the directory.
+func (s *Store) openDB() error {
+	fs := &files{FS: s.options.fs, lazy: s.options.Durability == OS}
+	if fs.FS == nil {
+		fs.FS, fs.real = vfs.Default, true
+		if err := os.MkdirAll(s.dir, 0o700); err != nil {
+			return fmt.Errorf("open broker store: %w", err)
+		}
+		if err := os.Chmod(s.dir, 0o700); err != nil {
+			return fmt.Errorf("open broker store: %w", err)
+		}
+	}
+	db, err := pebble.Open(s.dir, s.pebbleOptions(fs))
+	switch {
+	case err == nil:
+		s.db = db
+		return nil
+	case isDamage(err):
+		return fmt.Errorf("open broker store: %w", s.explain(err))
+	}
+	return fmt.Errorf("open broker store %s (is another process using it?): %w", s.dir, err)
+}
+
+// Sizes of what Pebble keeps in memory: the blocks it has read, and the tables
+// it has not yet written, of which there are few at a time.
+const (
+	cacheSize    = 16 << 20
+	memTableSize = 16 << 20
+	memTables    = 4
+)
+
+func (s *Store) pebbleOptions(fs vfs.FS) *pebble.Options {
+	return &pebble.Options{
+		FS: fs, FormatMajorVersion: pebble.FormatNewest, Merger: merger,
+		CacheSize: cacheSize, MemTableSize: memTableSize, MemTableStopWritesThreshold: memTables,
+		L0CompactionThreshold: 4, L0StopWritesThreshold: 64,
+		Logger: quiet{s},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { s.log.Error("broker store: work in the background failed", "error", err) },
+			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				s.damage.Store(&i.Path)
+				s.log.Error("broker store: damaged file", "file", i.Path, "error", i.Details)
+			},
+			DiskSlow: func(i pebble.DiskSlowInfo) {
+				s.log.Warn("broker store: slow disk", "file", i.Path, "operation", i.OpType.String(), "for", i.Duration)
+			},
+		},
+	}
+}
+
+// explain adds to an error of damage which file it is in, and what to do.
+func (s *Store) explain(err error) error {
+	if !isDamage(err) {
+		return err
+	}
+	where := s.dir
+	if file := s.damage.Load(); file != nil {
+		where = *file
+	}
+	return fmt.Errorf("%w: %s: %w; restore %s from a backup, or move it away to begin with an empty store", ErrDamaged, where, err, s.dir)
+}
+
+func isDamage(err error) bool {
+	return err != nil && (pebble.IsCorruptionError(err) || errors.Is(err, errMalformed))
+}
+
+// quiet is Pebble's log.
+type quiet struct{ s *Store }
+
+// fatal is what Fatalf throws in the committer.
+type fatal struct{ error }
+
+func (q quiet) Infof(string, ...any) {}
+
+func (q quiet) Errorf(format string, args ...any) {
+	q.s.log.Error("broker store: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf is called where Pebble cannot go on, and expects it not to return. The
+// committer catches the panic, and the store has failed. In Pebble's own
+// goroutines it ends the process: its list of tables could not be written, and
+// what the files then mean shows only when they are opened anew. Nothing that
+// was said to be done is lost by that.
+func (q quiet) Fatalf(format string, args ...any) {
+	panic(fatal{fmt.Errorf(format, args...)})
+}
+
+// Stats returns the counters.
+func (s *Store) Stats() Stats {
+	return Stats{Groups: s.groups.Load(), Batches: s.batches.Load(), Refused: s.refused.Load(), Damaged: s.damaged.Load()}
+}
+
+// Close waits until all that was committed is done, and closes the files. When
+// the store has failed it closes nothing, since Pebble could hang: what holds
+// the directory then ends with the process.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	s.closing = true
+	s.turned.Broadcast()
+	s.mu.Unlock()
+	close(s.stop)
+	s.wake()
+	s.running.Wait()
+	if s.failed != nil {
+		return s.failed
+	}
+	_ = s.open.batch.Close()
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close broker store: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) wake() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// short tells whether less than the reserve would be left on the disk after
+// writing more bytes.
+func (s *Store) short(more int) bool {
+	if s.options.Reserve < 0 {
+		return false
+	}
+	fs := s.options.fs
+	if fs == nil {
+		fs = vfs.Default
+	}
+	u, err := fs.GetDiskUsage(filepath.Clean(s.dir))
+	return err == nil && u.AvailBytes < uint64(s.options.Reserve)+uint64(more)
+}
