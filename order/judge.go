@@ -222,7 +222,7 @@ func (j *judge) cross() {
 
 // copies judges each copy after the first, and what came too late.
 func (j *judge) copies() {
-	expired, resent := runs(j.log.Expired), runs(j.log.Resent)
+	expired, resent := disjoint(j.log.Expired, Expired), disjoint(j.log.Resent, Lost)
 	for k, i := range j.bySeq {
 		a := j.log.Arrivals[i]
 		if expired.find(a.Seq).From != 0 {
@@ -264,36 +264,24 @@ func (j *judge) missing() {
 	if n := len(j.bySeq); n > 0 {
 		low, high = j.seq(j.bySeq[0]), j.seq(j.bySeq[n-1])
 	}
-	absent = absentees(j.bySeq, j.seq, absent)
-	silent := slices.Clone(absent)
-	for _, g := range j.log.Told {
-		if g.From == 0 {
+	j.lost = mark(absentees(j.bySeq, j.seq, absent), disjoint(j.log.Told, Lost))
+	var silent gapSet
+	for _, g := range j.lost {
+		switch {
+		case g.Told():
+			j.find(GapTold, -1, g)
 			continue
+		case g.From < high:
+			j.find(GapSilent, -1, g)
 		}
-		absent.explain(g.From, g.To, g.Reason)
-		for _, hit := range overlap(silent, g) {
-			j.find(GapTold, -1, Gap{hit.From, hit.To, g.Reason})
-		}
+		silent = append(silent, g)
 	}
-	for _, g := range j.log.Told {
-		if g.From != 0 {
-			silent.cut(g.From, g.To)
-		}
-	}
-	if high > 1 {
-		for _, hit := range overlap(silent, Gap{From: 1, To: high - 1}) {
-			j.find(GapSilent, -1, hit)
+	silent = slices.DeleteFunc(mark(silent, disjoint(j.log.Expired, Expired)), Gap.Told)
+	for _, g := range mark(silent, disjoint(j.log.Acked, Lost)) {
+		if g.Told() { // only a mark here: it was acknowledged
+			j.loss(Gap{From: g.From, To: g.To}, low, high)
 		}
 	}
-	for _, g := range runs(j.log.Expired) {
-		silent.cut(g.From, g.To)
-	}
-	for _, owed := range runs(j.log.Acked) {
-		for _, hit := range overlap(silent, owed) {
-			j.loss(hit, low, high)
-		}
-	}
-	j.lost = absent
 }
 
 // loss says where the lost ones lie; none of them arrived, so a run is either
@@ -331,28 +319,50 @@ func absentees(bySeq []int, seq func(int) uint64, all gapSet) gapSet {
 	return absent
 }
 
-// overlap returns the parts of the set that lie within g.
-func overlap(s gapSet, g Gap) []Gap {
-	var hits []Gap
-	for i := s.at(g.From); i < len(s) && s[i].From <= g.To; i++ {
-		hits = append(hits, Gap{max(g.From, s[i].From), min(g.To, s[i].To), s[i].Reason})
+// mark gives the gaps of s the reasons that by has for their numbers, and splits
+// them where it changes.
+func mark(s, by gapSet) gapSet {
+	var out gapSet
+	k := 0
+	for _, g := range s {
+		for k < len(by) && by[k].To < g.From {
+			k++
+		}
+		for m := k; m < len(by) && by[m].From <= g.To; m++ {
+			if by[m].From > g.From {
+				out = append(out, Gap{g.From, by[m].From - 1, g.Reason})
+			}
+			to := min(g.To, by[m].To)
+			out = append(out, Gap{max(g.From, by[m].From), to, by[m].Reason})
+			g.From = to + 1
+		}
+		if g.From <= g.To {
+			out = append(out, g)
+		}
 	}
-	return hits
+	return out
 }
 
-// runs makes a set of what may overlap and be in any order.
-func runs(list []Gap) gapSet {
-	sorted := slices.DeleteFunc(slices.Clone(list), func(g Gap) bool { return g.Len() == 0 })
-	slices.SortFunc(sorted, func(a, b Gap) int { return cmp.Compare(a.From, b.From) })
-	var s gapSet
-	for _, g := range sorted {
-		if n := len(s); n > 0 && g.From <= s[n-1].To {
-			s[n-1].To = max(s[n-1].To, g.To)
-			continue
+// disjoint makes a set of what may overlap and be in any order. Where two
+// overlap, the one that begins first keeps the numbers; where one has no
+// reason, it gets why.
+func disjoint(list []Gap, why Reason) gapSet {
+	s := slices.DeleteFunc(slices.Clone(list), func(g Gap) bool { return g.From == 0 || g.From > g.To })
+	slices.SortStableFunc(s, func(a, b Gap) int { return cmp.Compare(a.From, b.From) })
+	var out gapSet
+	for _, g := range s {
+		if n := len(out); n > 0 && g.From <= out[n-1].To {
+			if g.To <= out[n-1].To {
+				continue
+			}
+			g.From = out[n-1].To + 1
 		}
-		s = append(s, Gap{From: g.From, To: g.To})
+		if !g.Told() {
+			g.Reason = why
+		}
+		out = append(out, g)
 	}
-	return s
+	return out
 }
 
 func (j *judge) report() Report {
