@@ -41,6 +41,7 @@ type rig struct {
 	epoch int64
 	// nobody: the broker starts with the engine.
 	nobody bool
+	seen   func(Publication, wire.Command) // told of each publication, if set
 }
 
 // directory is the registered devices of a test.
@@ -73,6 +74,7 @@ type recorder struct {
 	mu   sync.Mutex
 	docs []wire.Command
 	fail error // what publications end with
+	seen func(Publication, wire.Command)
 }
 
 func (r *recorder) Publish(p Publication, done func(error)) {
@@ -84,6 +86,9 @@ func (r *recorder) Publish(p Publication, done func(error)) {
 	r.mu.Lock()
 	r.docs = append(r.docs, c)
 	fail := r.fail
+	if r.seen != nil {
+		r.seen(p, c)
+	}
 	r.mu.Unlock()
 	done(fail)
 }
@@ -100,9 +105,10 @@ func (r *recorder) take() []wire.Command {
 // faulty is a store whose commits can be made to fail.
 type faulty struct {
 	*sqlite.Store
-	mu   sync.Mutex
-	fail error
-	hook func(*store.Batch) error // asked before each commit, if set
+	mu    sync.Mutex
+	fail  error
+	hook  func(*store.Batch) error // asked before each commit, if set
+	after func(*store.Batch)       // told of each commit that has been made, one at a time
 }
 
 func (f *faulty) failWith(err error) {
@@ -127,7 +133,13 @@ func (f *faulty) Commit(ctx context.Context, b *store.Batch) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return f.Store.Commit(ctx, b)
+	last, err := f.Store.Commit(ctx, b)
+	if err == nil && f.after != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.after(b)
+	}
+	return last, err
 }
 
 // bubble runs f with virtual time and a started rig.
@@ -157,7 +169,7 @@ func (r *rig) register(a wire.Address, window int) {
 }
 
 func (r *rig) start() {
-	r.link = &recorder{}
+	r.link = &recorder{seen: r.seen}
 	r.epoch = max(r.epoch+1, time.Now().Unix())
 	r.e = New(Options{Store: r.store, Directory: r.dir, Link: r.link, Profiles: []wire.Profile{wire.NewWilco(""), wire.Atlas()},
 		NobodyConnected: r.nobody, Epoch: r.epoch, Shards: 2, Logger: slog.New(slog.DiscardHandler)})
