@@ -32,6 +32,7 @@ var runner = cli.Runner{
 	BenchMQTT:     benchMQTT,
 	Simulate:      simulate,
 	Mosquitto:     mosquittoConfig,
+	CheckBroker:   checkBroker,
 }
 
 func serve(ctx context.Context, l *config.Loaded, streams cli.IO) error {

@@ -73,9 +73,14 @@ type Result struct {
 	Seconds  float64        `json:"seconds"`
 }
 
-// Violated tells whether any case was.
-func (r Report) Violated() bool {
-	return slices.ContainsFunc(r.Cases, func(c Result) bool { return c.Violated })
+// Violations counts the cases that are violated.
+func (r Report) Violations() (n int) {
+	for _, c := range r.Cases {
+		if c.Violated {
+			n++
+		}
+	}
+	return n
 }
 
 //go:embed cases.csv

@@ -18,11 +18,8 @@ func (r Report) Print(w io.Writer) {
 			}
 		}
 	}
-	violated, skipped := 0, 0
+	violated, skipped := r.Violations(), 0
 	for _, c := range r.Cases {
-		if c.Violated {
-			violated++
-		}
 		if c.Skipped != "" {
 			skipped++
 		}

@@ -2,8 +2,8 @@
 // package client, and prints. It decides nothing about commands itself.
 //
 // Each command has a file of its own. What runs in this process and not behind
-// the API (serve, broker, demo, bench, device simulate, mosquitto config) comes
-// in through [Runner], so that this package knows none of those parts.
+// the API (serve, broker, demo, bench, check, device simulate, mosquitto config)
+// comes in through [Runner], so that this package knows none of those parts.
 //
 // What a command prints on standard output is its result, for people or, with
 // --json, one JSON document whose names never change. Everything else, errors
@@ -48,6 +48,7 @@ type Runner struct {
 	BenchMQTT     func(context.Context, BenchMQTTOptions, IO) error
 	Simulate      func(context.Context, SimulateOptions, IO) error
 	Mosquitto     func(context.Context, MosquittoOptions, IO) error
+	CheckBroker   func(context.Context, CheckBrokerOptions, IO) error
 }
 
 // exitInterrupted is the exit code after SIGINT or SIGTERM, as shells have it.
@@ -104,7 +105,7 @@ func (a *app) root() *cobra.Command {
 	}
 	grouped("commands", a.sendCommand(), a.getCommand(), a.listCommand(), a.watchCommand(), a.cancelCommand(), a.retryCommand(), a.explainCommand())
 	grouped("manage", a.deviceCommand(), a.tokenCommand(), a.healthCommand(), a.configCommand(), a.mosquittoCommand())
-	grouped("run", a.serveCommand(), a.brokerCommand(), a.demoCommand(), a.benchCommand())
+	grouped("run", a.serveCommand(), a.brokerCommand(), a.demoCommand(), a.benchCommand(), a.checkCommand())
 	root.AddCommand(a.versionCommand(), a.docsCommand())
 	return root
 }

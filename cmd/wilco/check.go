@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/wilco-iot/wilco/internal/check"
+	"github.com/wilco-iot/wilco/internal/cli"
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+func checkBroker(ctx context.Context, o cli.CheckBrokerOptions, streams cli.IO) error {
+	opt := check.Options{URL: o.URL, Cases: o.Cases, Seed: o.Seed, Start: o.Start, Strict: o.Strict, Version: mqtt.V5}
+	if o.Version == "3.1.1" {
+		opt.Version = mqtt.V311
+	}
+	if !o.JSON {
+		opt.Progress = func(e check.Event) {
+			if e.Result != nil {
+				fmt.Fprintf(streams.Err, "%d/%d %s\n", e.Done, e.Total, e.Result.Line())
+			}
+		}
+	}
+	report, err := check.Run(ctx, opt)
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		if err := printJSON(streams.Out, report); err != nil {
+			return err
+		}
+	} else {
+		report.Print(streams.Out)
+	}
+	if n := report.Violations(); n > 0 {
+		return fault.New(fault.Conflict, "%d of %d cases are violated", n, len(report.Cases))
+	}
+	return nil
+}
