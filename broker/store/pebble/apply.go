@@ -209,6 +209,7 @@ func (s *Store) endSession(q *queue) {
 		kinds = kinds[:len(kinds)-1]
 		e := &ended{sid: q.sid, low: q.low}
 		s.open.ended = append(s.open.ended, e)
+		s.unswept++
 		s.key = numbered(s.key, keyEnded, q.sid)
 		s.scratch = appendLast(s.scratch[:0], q.low)
 		s.keep(b.Set(s.key, s.scratch, nil))

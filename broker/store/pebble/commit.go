@@ -17,6 +17,7 @@ type group struct {
 	gone    map[uint64]uint32 // entries that went, by shared message
 	late    []late            // removals that need a look at the disk
 	looked  map[lateKey]bool  // those that had it
+	carry   []late            // removals of what this group appends
 	last    bool              // a message was appended
 	ended   []*ended          // sessions to be swept
 	err     error
@@ -32,7 +33,7 @@ func (s *Store) newGroup(n uint64) *group {
 	return &group{n: n, batch: s.db.NewBatch(), gone: make(map[uint64]uint32)}
 }
 
-func (g *group) empty() bool { return len(g.waiting) == 0 && g.batch.Empty() }
+func (g *group) empty() bool { return len(g.waiting) == 0 && len(g.late) == 0 && g.batch.Empty() }
 
 // Commit applies b; see store.Committer. A batch with messages is refused with
 // ErrFull when the disk is short of space; all others are taken.
@@ -121,6 +122,9 @@ func (s *Store) seal() (g *group, closing bool) {
 		s.complete(g)
 	}
 	s.open = s.newGroup(g.n + 1)
+	if s.open.late = g.carry; len(g.carry) > 0 {
+		s.wake()
+	}
 	return g, false
 }
 
@@ -130,6 +134,9 @@ func (s *Store) complete(g *group) {
 	for seq, n := range g.gone {
 		s.key = numbered(s.key, keyMessage, seq)
 		s.keep(g.batch.Merge(s.key, appendRefs(buf[:0], refsGone, int(n)), nil))
+	}
+	if s.goneShared += len(g.gone); s.goneShared >= 4*trimEntries && s.unswept == 0 {
+		s.trimMessages(g)
 	}
 	if g.last {
 		s.scratch = appendLast(s.scratch[:0], s.last)
@@ -157,6 +164,23 @@ func (s *Store) trim(g *group, q *queue) {
 		s.keep(g.batch.DeleteRange(s.key, s.scratch, nil))
 	}
 	q.trimmed, q.untrimmed, q.deadBytes = q.low, 0, 0
+}
+
+// trimMessages deletes the shared messages that are older than all queues. It
+// is not called while there is a queue that only the sweeper knows of.
+func (s *Store) trimMessages(g *group) {
+	low := s.last + 1
+	for _, q := range s.sessions {
+		if q.shared > 0 {
+			low = min(low, q.low)
+		}
+	}
+	if s.trimmed < low {
+		s.key = numbered(s.key, keyMessage, s.trimmed)
+		s.scratch = numbered(s.scratch, keyMessage, low)
+		s.keep(g.batch.DeleteRange(s.key, s.scratch, nil))
+	}
+	s.trimmed, s.goneShared = low, 0
 }
 
 // keep panics on what cannot be: a batch refuses nothing that fits into memory.

@@ -32,8 +32,8 @@
 // session is a number that is given anew to each session, seq the message's; in
 // keys both are eight bytes, big endian, and so in order. A message with one
 // receiver is in the entry itself. One with several is stored once: each entry
-// that goes merges a -1 into its counter, and the one that makes it zero takes
-// the message away, in compactions, without anybody having to read it.
+// that goes is merged into its counter, and the last one takes the message away,
+// in compactions, without anybody having to read it.
 //
 // # Reclaiming
 //

@@ -15,8 +15,8 @@ type late struct {
 type lateKey struct{ sid, seq uint64 }
 
 // resolve looks up the removals that memory knows too little about. s.mu is
-// held, but not while reading. All groups before the open one are applied, and
-// what is only in the open one was not sent to anybody, so was not removed.
+// held, but not while reading. All groups before the open one are applied; what
+// is only in the open one is looked for again in the next.
 func (s *Store) resolve() {
 	g := s.open
 	list := g.late
@@ -51,6 +51,9 @@ func (s *Store) resolve() {
 			g.looked[k] = true
 			s.drop(l.q, found[i])
 			s.deleteEntry(l.q, l.seq)
+		case l.q.appended == g.n:
+			l.q.barrier = g.n + 1
+			g.carry = append(g.carry, l)
 		}
 	}
 	for q, r := range more {

@@ -24,11 +24,10 @@ func (s *Store) await(group uint64) {
 
 // settle waits until all that was committed can be read. s.mu is held.
 func (s *Store) settle() {
-	if s.open.empty() {
-		s.await(s.open.n - 1)
-	} else {
+	for s.failed == nil && !s.open.empty() {
 		s.await(s.open.n)
 	}
+	s.await(s.open.n - 1)
 }
 
 // LastSeq is the highest Seq ever appended.

@@ -19,8 +19,8 @@ func appendRefs(b []byte, kind byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(append(b, kind), uint32(n))
 }
 
-// merger takes what has gone off the number of a message, and lets Pebble drop
-// the message at zero. Stored by name; never change.
+// merger takes what has gone off the number of a message, and drops the message
+// at zero. Stored by name; never change.
 var merger = &pebble.Merger{
 	Name: "wilco.refs.1",
 	Merge: func(_, value []byte) (pebble.ValueMerger, error) {
@@ -57,20 +57,15 @@ func (m *refs) add(v []byte) error {
 func (m *refs) MergeNewer(v []byte) error { return m.add(v) }
 func (m *refs) MergeOlder(v []byte) error { return m.add(v) }
 
+// Finish leaves of a message that nobody needs only the mark. It does not ask
+// for the key to be dropped, which Pebble could do, were it not for
+// https://github.com/cockroachdb/pebble/issues/6168: its compactions panic. What
+// is left goes with the messages that are older than all queues.
 func (m *refs) Finish(bool) ([]byte, io.Closer, error) {
-	if !m.has {
+	if !m.has || m.gone >= m.needed {
 		return appendRefs(nil, refsGone, int(m.gone)), nil, nil
 	}
 	b := make([]byte, 0, refsHead+len(m.message))
-	b = appendRefs(b, refsMessage, int(max(0, m.needed-m.gone)))
+	b = appendRefs(b, refsMessage, int(m.needed-m.gone))
 	return append(b, m.message...), nil, nil
-}
-
-// DeletableFinish is Finish where the value may go: nobody needs it.
-func (m *refs) DeletableFinish(includesBase bool) ([]byte, bool, io.Closer, error) {
-	if includesBase && (!m.has || m.gone >= m.needed) {
-		return nil, true, nil, nil
-	}
-	v, c, err := m.Finish(includesBase)
-	return v, false, c, err
 }

@@ -26,10 +26,10 @@ func (s *Store) Queue(dst []session.Delivery, client string, after uint64, limit
 		full := len(r.list) >= limit
 		last := r.last
 		dst = s.finish(r, dst)
-		if len(dst) > had && full || !full && !r.pending {
+		if !full && !r.pending {
 			return dst, nil
 		}
-		// All of it was removed meanwhile, or more is about to be written.
+		// Some of it was removed meanwhile, or more is about to be written.
 		limit -= len(dst) - had
 		had = len(dst)
 		after = max(after, last)

@@ -108,8 +108,12 @@ type Store struct {
 	applied  uint64 // groups up to this one can be read
 	failed   error
 	closing  bool
-	scratch  []byte
-	key      []byte
+	unswept  int    // sessions that have ended, with entries that need the sweeper
+	trimmed  uint64 // no shared message below is on the disk
+	// goneShared counts the shared messages let go of since then.
+	goneShared int
+	scratch    []byte
+	key        []byte
 
 	kick    chan struct{} // the open group has something
 	endings chan *ended   // sessions to be swept
@@ -156,6 +160,7 @@ func Open(dir string, o Options) (*Store, error) {
 		_ = s.open.batch.Close()
 		return nil, errors.Join(fmt.Errorf("open broker store %s: %w", dir, err), s.db.Close())
 	}
+	s.unswept = len(unswept)
 	s.full.Store(s.short(0))
 	s.running.Go(s.commitLoop)
 	s.running.Go(s.notifyLoop)

@@ -61,6 +61,7 @@ func (s *Store) sweep(e *ended) bool {
 			s.keep(g.batch.Set(s.key, s.scratch, nil))
 		} else {
 			s.keep(g.batch.Delete(s.key, nil))
+			s.unswept--
 		}
 		g.waiting = append(g.waiting, waiter{done: func(err error) { done <- err }})
 		s.mu.Unlock()
