@@ -1,6 +1,8 @@
 package pebblestore
 
 import (
+	"errors"
+	"io"
 	"os"
 	"strings"
 
@@ -46,6 +48,16 @@ func (f *files) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Ope
 func (f *files) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	file, err := f.FS.ReuseForWrite(old, name, c)
 	return f.own(name, file, err)
+}
+
+func (f *files) Lock(name string) (io.Closer, error) {
+	c, err := f.FS.Lock(name)
+	if err == nil && f.real {
+		if err = os.Chmod(name, 0o600); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
+	return c, err
 }
 
 func (f *files) MkdirAll(dir string, _ os.FileMode) error { return f.FS.MkdirAll(dir, 0o700) }
