@@ -88,6 +88,7 @@ type upJob struct {
 	err            error // of reading it
 	m              Message
 	onCommandTopic bool
+	tries          int // in vain, to read what it is about
 }
 
 // canWait says whether the message is an acknowledgement, after which more will
@@ -164,7 +165,9 @@ func (j *upJob) decide(t *turn) bool {
 		t.anomaly(j, AnomalyUnknownTID, said, "tid: there is no such command")
 		return true
 	case err != nil:
-		t.s.e.log.Error("a command cannot be read; its message waits", "tid", said, "error", err)
+		if j.tries++; j.tries&(j.tries-1) == 0 { // ever more seldom
+			t.s.e.log.Error("a command cannot be read; its message waits", "tid", said, "error", err, "tries", j.tries)
+		}
 		return false
 	case c.Device != a:
 		t.anomaly(j, AnomalyWrongDevice, said, "tid: is a command of another device")

@@ -1,11 +1,17 @@
 package engine
 
 import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/wire"
 )
 
 // A clock that was put back between the timer and the turn finds nothing due.
@@ -83,4 +89,66 @@ func TestTheCacheIsBoundedByWhatIsRead(t *testing.T) {
 			t.Errorf("%d commands are cached", n)
 		}
 	})
+}
+
+// unreadable is a store one of whose rows is damaged.
+type unreadable struct {
+	*faulty
+	tid command.TID
+}
+
+func (u *unreadable) Command(ctx context.Context, tid command.TID) (command.Command, error) {
+	if tid == u.tid {
+		return command.Command{}, errors.New("damaged")
+	}
+	return u.faulty.Command(ctx, tid)
+}
+
+func (u *unreadable) Commands(ctx context.Context, tids []command.TID) ([]command.Command, error) {
+	if slices.Contains(tids, u.tid) {
+		return nil, errors.New("damaged")
+	}
+	return u.faulty.Commands(ctx, tids)
+}
+
+func TestADamagedCommandHoldsUpNeitherTheOthersNorTheLog(t *testing.T) {
+	second := wire.Address{Group: "plant", Device: "valve-2"}
+	bubble(t, func(t *testing.T, r *rig) {
+		r.register(second, 1)
+		r.online(valve, "b1")
+		r.online(second, "b1")
+		c := r.send(valve, "open", command.Policy{})
+		s := r.e.shard(valve)
+		delete(s.cache, c.TID)
+		r.e.opt.Store = &unreadable{r.store, c.TID}
+		var log countingHandler
+		r.e.log = slog.New(&log)
+		r.answer(valve, c.TID.String(), "ack", "RECEIVED")
+		r.pass(10 * time.Second)
+		other := r.send(second, "open", command.Policy{})
+		r.answer(second, other.TID.String(), "result", "SUCCESS")
+		r.expect(other.TID, command.Executed, command.DeviceSucceeded)
+		if r.acked["RECEIVED"] != 0 || r.acked["SUCCESS"] != 1 {
+			t.Errorf("acknowledged %v", r.acked)
+		}
+		if n := log.n.Load(); n == 0 || n > 12 {
+			t.Errorf("%d lines in the log", n)
+		}
+		r.e.opt.Store = r.store
+		r.pass(time.Second)
+		if r.acked["RECEIVED"] != 1 {
+			t.Errorf("acknowledged %v after the repair", r.acked)
+		}
+	})
+}
+
+type countingHandler struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func (h *countingHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h *countingHandler) Handle(context.Context, slog.Record) error {
+	h.n.Add(1)
+	return nil
 }
