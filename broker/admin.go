@@ -51,10 +51,11 @@ func (b *Broker) Forget(identity string) int {
 		t.endSession(cl, now)
 	}
 	var topics []string
-	h.retained.root.all(false, func(m *session.Message) {
+	h.retained.root.all(false, func(m *session.Message) bool {
 		if m.Owner == identity {
 			topics = append(topics, m.Topic)
 		}
+		return true
 	})
 	for _, topic := range topics {
 		h.retained.remove(topic)

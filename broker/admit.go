@@ -25,7 +25,7 @@ func (b *Broker) admit(c *conn) bool {
 		return false
 	}
 	if !c.system {
-		if len(b.conns) >= l.Connections || b.halfOpen[c.host] >= l.HalfOpen {
+		if len(b.conns) >= l.Connections || b.halfOpen[c.host] >= l.HalfOpen || !b.connects.allow("address "+c.host, b.now()) {
 			b.count.refused.Add(1)
 			return false
 		}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 )
 
@@ -40,11 +41,55 @@ type Identity interface {
 	MayReceive(topic string) bool
 }
 
+// Tenanted is what an Identity may implement besides. Names of shared
+// subscriptions ($share/name/filter) are apart for each tenant, so nobody takes
+// messages from the share of another tenant by using its name. Those without
+// the method are one tenant, named "".
+type Tenanted interface {
+	// Tenant is asked when the client connects, and must not change while it
+	// is connected.
+	Tenant() string
+}
+
+// tenantOf is the tenant of id, which may be nil.
+func tenantOf(id Identity) string {
+	if t, ok := id.(Tenanted); ok {
+		return t.Tenant()
+	}
+	return ""
+}
+
+// Certificate is the client's certificate when the TLS configuration of the
+// listener has verified it, or nil. An Authority that names the client by it
+// must not believe ClientID and Username beyond it.
+func (c *Credentials) Certificate() *x509.Certificate {
+	if c.TLS == nil || len(c.TLS.VerifiedChains) == 0 {
+		return nil
+	}
+	return c.TLS.VerifiedChains[0][0]
+}
+
 // Directory is what an Authority may implement besides: it finds an identity
 // by name, so that a will which outlived a restart of the broker can be checked
-// again. Without it such a will is refused when it is due, and counted.
+// again. Without it such a will is refused when it is due, and counted. With it
+// a retained message is shown to new subscribers only while the one who
+// published it may still do so; and shares are in their tenants after a restart
+// before their clients are back.
 type Directory interface {
 	Identify(name string) (Identity, bool)
+}
+
+// identify finds an identity by name, or nil.
+func (b *Broker) identify(name string) Identity {
+	if name == system.Name() {
+		return system
+	}
+	if d, ok := b.options.Authority.(Directory); ok {
+		if id, ok := d.Identify(name); ok {
+			return id
+		}
+	}
+	return nil
 }
 
 // AllowAnonymous returns the authority of a broker without access control: all

@@ -50,6 +50,11 @@ type Broker struct {
 	hub     hub
 	count   counters
 
+	connects  *limiter // CONNECTs, by identity and by address
+	publishes *limiter // nil: no limit
+	most      int      // messages in one turn, so that a turn's debt is soon paid; 0: no limit
+	takeovers *limiter // by client identifier
+
 	claimed  atomic.Bool // Start was called
 	stopping atomic.Bool
 
@@ -96,11 +101,17 @@ func New(o Options) (*Broker, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Limits = o.Limits.withDefaults()
-	return &Broker{
+	b := &Broker{
 		options: o, limits: o.Limits.session(), store: o.Store, log: o.Logger,
 		hub:       hub{clients: make(map[string]*client)},
 		listeners: make(map[string]*listener), conns: make(map[*conn]struct{}), halfOpen: make(map[string]int),
-	}, nil
+		connects:  newLimiter(o.Limits.ConnectRate, 2*o.Limits.ConnectRate),
+		takeovers: newLimiter(1, o.Limits.Takeovers),
+	}
+	if rate := o.Limits.PublishRate; rate > 0 {
+		b.publishes, b.most = newLimiter(rate, 2*rate), max(1, rate/10)
+	}
+	return b, nil
 }
 
 // Start reads the store and opens the listeners. When it fails, nothing is left
@@ -286,6 +297,7 @@ func (b *Broker) restore() error {
 			cl.detachedAt = now
 		}
 		s.Saved.DetachedAt = cl.detachedAt
+		cl.tenant = tenantOf(b.identify(cl.owner))
 		cl.core = session.Restore(&b.limits, s.Saved)
 		cl.subscriptions = s.Subscriptions
 		for _, sub := range s.Subscriptions {

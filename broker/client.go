@@ -17,6 +17,7 @@ type client struct {
 
 	// guarded by the hub's mutex
 	owner         string
+	tenant        string // whose shares it joins
 	subscriptions []store.Subscription
 	mark          uint64 // see index.serial
 	slot          int

@@ -120,20 +120,33 @@ func (c *conn) why() (mqtt.ReasonCode, error) {
 	return c.code, c.err
 }
 
-// turn takes all packets that have arrived in full, as one turn. It says false
-// when the connection is to end.
+// turn takes all packets that have arrived in full, as one turn, or as several
+// when messages are limited by rate. It says false when the connection is to
+// end.
 func (c *conn) turn() bool {
 	if len(c.in.rest()) == 0 {
 		return true
 	}
+	for {
+		more, ok := c.takeTurn()
+		if !ok || !more {
+			return ok
+		}
+	}
+}
+
+// takeTurn takes one turn. It says whether there are packets for another one,
+// and whether the connection goes on.
+func (c *conn) takeTurn() (more, ok bool) {
 	if !c.waitRoom() {
-		return false
+		return false, false
 	}
 	t := c.b.newTurn(c)
 	err := t.takeAll(&c.in)
 	c.b.count.publishIn.Add(uint64(t.publish))
 	t.settle()
 	closing, tell, code := t.acts.Close, t.acts.Tell, t.acts.Code
+	published, scanned, more := t.publish, t.scanned, t.most > 0 && t.publish >= t.most
 	t.finish()
 	switch {
 	case closing && tell:
@@ -142,17 +155,20 @@ func (c *conn) turn() bool {
 		c.leave(code)
 	case err != nil:
 		c.end(codeOf(err), err)
+	default:
+		c.pace(published, scanned)
+		return more, true
 	}
-	return !closing && err == nil
+	return false, false
 }
 
 // takeAll takes the packets that are there in full, until one ends the
-// connection.
+// connection or the turn has its share of messages.
 func (t *turn) takeAll(in *inbox) error {
 	now := time.Now()
 	packets := uint64(0)
 	defer func() { t.b.count.packetsIn.Add(packets) }()
-	for !t.acts.Close {
+	for !t.acts.Close && (t.most == 0 || t.publish < t.most) {
 		h, body, ok, err := in.next()
 		if err != nil || !ok {
 			return err

@@ -102,6 +102,9 @@ func (c *conn) accept(p *mqtt.Connect) error {
 		return err
 	}
 	c.identity, c.info.Identity = id, id.Name()
+	if !c.system && !c.b.connects.allow("identity "+c.info.Identity, c.b.now()) {
+		return refusal(mqtt.ConnectionRateExceeded, "identity connects too often")
+	}
 	if err := c.checkWill(p); err != nil {
 		return err
 	}
@@ -197,6 +200,9 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 	if cl != nil && cl.owner != c.info.Identity {
 		return refusal(mqtt.NotAuthorized, "client identifier belongs to another identity") // [MQTT-3.1.3-8]
 	}
+	if cl != nil && cl.conn != nil && !b.takeovers.allow(p.ClientID, b.now()) {
+		return refusal(mqtt.ConnectionRateExceeded, "client identifier is fought over")
+	}
 	if cl != nil {
 		t.takeOver(cl, p.CleanStart, now)
 		if cl.ended {
@@ -211,6 +217,7 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 		cl = &client{id: p.ClientID, owner: c.info.Identity, core: session.New(&b.limits)} // [MQTT-3.1.2-6]
 		h.clients[cl.id] = cl
 	}
+	h.move(cl, tenantOf(c.identity))
 	t.attach(cl, c, p)
 	t.from, t.conn = cl, c
 	t.acts.Send = b.connack(t.acts.Send, p, present, assigned) // [MQTT-3.1.4-5] [MQTT-3.2.0-2]

@@ -236,7 +236,7 @@ type authorityFunc func() (Identity, error)
 func (f authorityFunc) Authenticate(context.Context, Credentials) (Identity, error) { return f() }
 
 func TestTakeoverLoop(t *testing.T) {
-	b := start(t, Options{})
+	b := start(t, Options{Limits: Limits{Takeovers: 1000}})
 	from := join(t, b, clean("from"))
 	p := join(t, b, lasting("x"))
 	p.subscribe(1, "t")

@@ -64,6 +64,8 @@ type turn struct {
 	ping    mqtt.Pingreq
 	topics  map[string]string
 	publish int
+	most    int // messages that the turn may take from its connection, 0: all
+	scanned int // retained messages looked at
 	last    uint64
 }
 
@@ -80,7 +82,9 @@ func (b *Broker) newTurn(c *conn) *turn {
 	t := turns.Get().(*turn)
 	t.b, t.conn = b, c
 	if c != nil {
-		t.from = c.client
+		if t.from = c.client; !c.system {
+			t.most = b.most
+		}
 	}
 	return t
 }
@@ -97,7 +101,7 @@ func (t *turn) free() {
 	t.over, t.joined = nil, nil
 	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
 	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
-	t.held, t.publish, t.last, t.refused = 0, 0, 0, false
+	t.held, t.publish, t.most, t.scanned, t.last, t.refused = 0, 0, 0, 0, 0, false
 	if len(t.topics) == maxTopics {
 		clear(t.topics) // others may be in use by now
 	}

@@ -198,7 +198,7 @@ func (ix *index) add(c *client, s store.Subscription) {
 	_, h := ix.find(inner, true)
 	fresh := false
 	if shared {
-		fresh = h.group(name).put(newHolder(c, s))
+		fresh = h.group(c.tenant, name).put(newHolder(c, s))
 	} else {
 		fresh = h.put(newHolder(c, s))
 	}
@@ -221,7 +221,7 @@ func (ix *index) remove(c *client, filter string) {
 		if h.drop(c) {
 			ix.size--
 		}
-	} else if i := slices.IndexFunc(h.groups, func(g *group) bool { return g.name == name }); i >= 0 {
+	} else if i := slices.IndexFunc(h.groups, func(g *group) bool { return g.name == name && g.tenant == c.tenant }); i >= 0 {
 		if h.groups[i].drop(c) {
 			ix.size--
 		}
@@ -282,18 +282,19 @@ func (h *holders) drop(c *client) bool {
 
 // group is a shared subscription: each message goes to one of its members.
 type group struct {
+	tenant  string
 	name    string
 	members holders
 	next    int // whose turn it is
 }
 
-func (h *holders) group(name string) *group {
+func (h *holders) group(tenant, name string) *group {
 	for _, g := range h.groups {
-		if g.name == name {
+		if g.name == name && g.tenant == tenant {
 			return g
 		}
 	}
-	g := &group{name: strings.Clone(name)}
+	g := &group{tenant: tenant, name: strings.Clone(name)}
 	h.groups = append(h.groups, g)
 	return g
 }
@@ -322,6 +323,20 @@ func (g *group) pick(m *session.Message) (to holder, ok, full bool) {
 	return holder{}, false, full
 }
 
+// move puts a client's shared subscriptions under another tenant.
+func (h *hub) move(c *client, tenant string) {
+	if c.tenant == tenant {
+		return
+	}
+	for _, s := range c.subscriptions {
+		h.index.remove(c, s.Filter)
+	}
+	c.tenant = tenant
+	for _, s := range c.subscriptions {
+		h.index.add(c, s)
+	}
+}
+
 // takes tells whether the client is there for a message, and has room for it.
 // Away asks about sessions without connection.
 func (c *client) takes(m *session.Message, qos mqtt.QoS, away bool) (present, room bool) {
@@ -329,6 +344,9 @@ func (c *client) takes(m *session.Message, qos mqtt.QoS, away bool) (present, ro
 	defer c.mu.Unlock()
 	if away == c.core.Attached() || away && qos == mqtt.AtMostOnce {
 		return false, false
+	}
+	if c.identity != nil && !c.identity.MayReceive(m.Topic) {
+		return false, false // else it would take from the others what it may not have
 	}
 	return true, qos == mqtt.AtMostOnce || c.core.Room(m.Size())
 }

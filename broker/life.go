@@ -124,11 +124,7 @@ func (t *turn) publishWill(cl *client, w *mqtt.Will, now time.Time) {
 	id := cl.identity
 	cl.mu.Unlock()
 	if id == nil {
-		if d, ok := t.b.options.Authority.(Directory); ok {
-			if found, ok := d.Identify(cl.owner); ok {
-				id = found
-			}
-		}
+		id = t.b.identify(cl.owner)
 	}
 	if id == nil || !id.MayPublish(w.Topic) {
 		t.drops = append(t.drops, Drop{Reason: session.DropDeniedPublish, ClientID: cl.id, Topic: w.Topic, QoS: w.QoS, Count: 1})

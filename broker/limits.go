@@ -13,8 +13,8 @@ import (
 // authenticated, in bytes.
 const preAuthPacket = 64 << 10
 
-// Limits bounds what clients may cost. A zero field means its default; there
-// is no way to say "unlimited", only large numbers.
+// Limits bounds what clients may cost. A zero field means its default; but for
+// PublishRate there is no way to say "unlimited", only large numbers.
 type Limits struct {
 	// MaxPacketSize is the largest packet accepted, in bytes, announced to
 	// MQTT 5 clients. Default 1 MiB. Before authentication it is 64 KiB.
@@ -72,6 +72,22 @@ type Limits struct {
 	// them a new one is refused with 0x97. Defaults 1,000,000 and 256 MiB.
 	RetainedMessages int
 	RetainedBytes    int
+	// ConnectRate is how many connections one address may open in a second, and
+	// how many CONNECTs of one identity are accepted in a second, the in-process
+	// ones apart. Twice as many may come at once. What is above it is closed
+	// unread, or refused with 0x9F. Default 10,000.
+	ConnectRate int
+	// PublishRate is how many messages all connections of one identity, and all
+	// of one address, may publish in a second, the in-process ones apart. Twice
+	// as many may come at once. Who is faster is read from more slowly, so
+	// nothing is lost. Default 0, which is no limit.
+	PublishRate int
+	// Takeovers is how often in quick succession a connection may take over the
+	// session of another that is still there; one more is allowed each second.
+	// Beyond that the newcomer is refused with 0x9F, and the one that is there
+	// stays, so that two clients with one identifier cannot keep the broker busy.
+	// Default 100.
+	Takeovers int
 	// WriteStall is how long one write to a client may make no end before its
 	// connection is given up. Default 1 min.
 	WriteStall time.Duration
@@ -97,6 +113,8 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Sessions, 1_000_000)
 	def(&l.RetainedMessages, 1_000_000)
 	def(&l.RetainedBytes, 256<<20)
+	def(&l.ConnectRate, 10_000)
+	def(&l.Takeovers, 100)
 	def(&l.WriteStall, time.Minute)
 	return l
 }
@@ -113,6 +131,7 @@ func (l Limits) check() error {
 		{"QoS0Bytes", l.QoS0Bytes}, {"Window", l.Window}, {"Subscriptions", l.Subscriptions},
 		{"Connections", l.Connections}, {"HalfOpen", l.HalfOpen}, {"Sessions", l.Sessions},
 		{"RetainedMessages", l.RetainedMessages}, {"RetainedBytes", l.RetainedBytes}, {"WriteStall", int(l.WriteStall)},
+		{"ConnectRate", l.ConnectRate}, {"PublishRate", l.PublishRate}, {"Takeovers", l.Takeovers},
 	} {
 		if f.value < 0 {
 			return fmt.Errorf("broker: limit %s is negative", f.name)

@@ -18,8 +18,10 @@ type Listener struct {
 	Network string
 	// Address is host:port as for net.Listen; port 0 takes a free one.
 	Address string
-	// TLS is required for "tls" and "wss". TLS 1.2 is the least accepted,
-	// whatever MinVersion says.
+	// TLS is required for "tls" and "wss". TLS 1.3 is the least accepted unless
+	// MinVersion says TLS 1.2; what is below that never is. With ClientAuth
+	// tls.RequireAndVerifyClientCert no byte of MQTT is read of a client whose
+	// certificate does not verify.
 	TLS *tls.Config
 	// Origins are patterns of hosts, as in path.Match, that browsers may come
 	// from over WebSocket beside the host that they connect to.
@@ -61,6 +63,9 @@ func (b *Broker) listen(config Listener) (*listener, error) {
 	l := &listener{Listener: raw, b: b, config: config, done: make(chan struct{})}
 	if config.TLS != nil {
 		l.tls = config.TLS.Clone()
+		if l.tls.MinVersion == 0 {
+			l.tls.MinVersion = tls.VersionTLS13
+		}
 		l.tls.MinVersion = max(l.tls.MinVersion, tls.VersionTLS12)
 	}
 	if config.Network == "ws" || config.Network == "wss" {

@@ -16,7 +16,7 @@ import (
 // Shows [MQTT-4.6.0-5] [MQTT-4.6.0-6].
 func TestTotalOrder(t *testing.T) {
 	const publishers, subscribers, each = 4, 4, 400
-	b := start(t, Options{Listeners: loopback})
+	b := start(t, Options{Listeners: loopback, Limits: Limits{Takeovers: 1_000_000}})
 	subs := make([]*peer, subscribers)
 	for i := range subs {
 		subs[i] = dial(t, b, "tcp")

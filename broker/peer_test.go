@@ -17,7 +17,10 @@ import (
 	"github.com/wilco-iot/wilco/mqtt/pipe"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// net/http sleeps for half a second after it has refused a request.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // start runs a broker for the length of a test.
 func start(t testing.TB, o Options) *Broker {

@@ -99,62 +99,65 @@ func (r *retained) prune(n *leaf, topic string) bool {
 	return n.message == nil && len(n.children) == 0
 }
 
-// match calls visit for each message whose topic matches filter. Visit must not
-// change the tree.
-func (r *retained) match(filter string, visit func(*session.Message)) {
+// match calls visit for each message whose topic matches filter, until that
+// says false. Visit must not change the tree.
+func (r *retained) match(filter string, visit func(*session.Message) bool) {
 	r.root.match(filter, true, visit)
 }
 
-func (n *leaf) match(filter string, top bool, visit func(*session.Message)) {
+// match, on and all say false when the walk is over.
+func (n *leaf) match(filter string, top bool, visit func(*session.Message) bool) bool {
 	level, rest, more := strings.Cut(filter, "/")
 	switch level {
 	case "#":
-		n.all(top, visit)
-		return
+		return n.all(top, visit)
 	case "+":
 		for name, next := range n.children {
 			if top && name != "" && name[0] == '$' { // [MQTT-4.7.2-1]
 				continue
 			}
-			next.on(rest, more, visit)
+			if !next.on(rest, more, visit) {
+				return false
+			}
 		}
-		return
+		return true
 	}
-	if next := n.children[level]; next != nil {
-		next.on(rest, more, visit)
-	}
+	next := n.children[level]
+	return next == nil || next.on(rest, more, visit)
 }
 
 // on goes on with the rest of a filter at n, or ends there.
-func (n *leaf) on(rest string, more bool, visit func(*session.Message)) {
-	switch {
-	case more:
-		n.match(rest, false, visit)
-	case n.message != nil:
-		visit(n.message)
+func (n *leaf) on(rest string, more bool, visit func(*session.Message) bool) bool {
+	if more {
+		return n.match(rest, false, visit)
 	}
+	return n.message == nil || visit(n.message)
 }
 
 // all visits n and what is below it.
-func (n *leaf) all(top bool, visit func(*session.Message)) {
-	if n.message != nil {
-		visit(n.message)
+func (n *leaf) all(top bool, visit func(*session.Message) bool) bool {
+	if n.message != nil && !visit(n.message) {
+		return false
 	}
 	for name, next := range n.children {
 		if top && name != "" && name[0] == '$' {
 			continue
 		}
-		next.all(false, visit)
+		if !next.all(false, visit) {
+			return false
+		}
 	}
+	return true
 }
 
 // expired lists the topics of the messages that are over at now.
 func (r *retained) expired(now time.Time) []string {
 	var list []string
-	r.root.all(false, func(m *session.Message) {
+	r.root.all(false, func(m *session.Message) bool {
 		if m.Expired(now) {
 			list = append(list, m.Topic)
 		}
+		return true
 	})
 	return list
 }

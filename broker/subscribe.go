@@ -66,7 +66,9 @@ func (t *turn) subscribeOne(s store.Subscription, stored bool) mqtt.ReasonCode {
 	return mqtt.ReasonCode(s.QoS) // granted as asked [MQTT-3.8.4-7]
 }
 
-// sendRetained queues the retained messages that match a subscription.
+// sendRetained queues the retained messages that match a subscription, until
+// its queue is full: that bounds what one SUBSCRIBE can cost. Those whose
+// publisher has lost the right to publish them are not shown.
 func (t *turn) sendRetained(s store.Subscription) {
 	h := &t.b.hub
 	cl := t.from
@@ -76,35 +78,66 @@ func (t *turn) sendRetained(s store.Subscription) {
 		ids = []uint32{s.ID}
 	}
 	var expired []string
-	h.retained.match(s.Filter, func(m *session.Message) {
+	sources := make(map[string]Identity)
+	h.retained.match(s.Filter, func(m *session.Message) bool {
+		t.scanned++
 		if m.Expired(now) {
 			expired = append(expired, m.Topic)
-			return
+			return true
 		}
 		if s.NoLocal && m.Publisher == cl.id { // [MQTT-3.8.3-3]
-			return
+			return true
+		}
+		if !t.stillAllowed(sources, m) {
+			t.note(session.DropDeniedPublish, m.Publisher, m)
+			return true
 		}
 		d := &t.offer
 		*d = session.Delivery{Message: m, QoS: min(m.QoS, s.QoS), Retain: true, SubscriptionIDs: ids}
-		if d.QoS > mqtt.AtMostOnce {
-			cl.mu.Lock()
-			room := cl.core.Room(m.Size())
-			cl.mu.Unlock()
-			if !room {
-				t.note(session.DropQueueFull, cl.id, m)
-				return
-			}
+		if !t.roomFor(cl, d) {
+			return false
 		}
 		h.seq++
 		t.last, d.Seq = h.seq, h.seq
 		from := len(t.targets)
 		t.enqueue(cl)
 		t.append(m, from)
+		return true
 	})
 	for _, topic := range expired {
 		h.retained.remove(topic)
 		t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
 	}
+}
+
+// roomFor tells whether the client's queues take a retained message; when they
+// do not, that is noted, and the messages after it are not even looked at.
+func (t *turn) roomFor(cl *client, d *session.Delivery) bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	switch {
+	case d.QoS == mqtt.AtMostOnce && !cl.core.RoomQoS0(d.Message.Size()):
+		t.note(session.DropQoS0Full, cl.id, d.Message)
+	case d.QoS > mqtt.AtMostOnce && !cl.core.Room(d.Message.Size()):
+		t.note(session.DropQueueFull, cl.id, d.Message)
+	default:
+		return true
+	}
+	return false
+}
+
+// stillAllowed tells whether the publisher of a retained message may publish it
+// now, as far as the Authority can say. sources keeps who was looked up.
+func (t *turn) stillAllowed(sources map[string]Identity, m *session.Message) bool {
+	if _, ok := t.b.options.Authority.(Directory); !ok || m.Owner == "" {
+		return true
+	}
+	id, known := sources[m.Owner]
+	if !known {
+		id = t.b.identify(m.Owner)
+		sources[m.Owner] = id
+	}
+	return id != nil && id.MayPublish(m.Topic)
 }
 
 // unsubscribe does an UNSUBSCRIBE. What is queued already is still delivered

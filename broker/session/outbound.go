@@ -18,6 +18,11 @@ func (s *Session) Room(size int) bool {
 	return s.count < s.lim.QueueMessages && s.bytes+size <= s.lim.QueueBytes
 }
 
+// RoomQoS0 tells whether the queue takes a QoS 0 message of that size.
+func (s *Session) RoomQoS0(size int) bool {
+	return s.zero.n < s.lim.QoS0Messages && s.zeroMem+size <= s.lim.QoS0Bytes
+}
+
 // Enqueue takes a message for the client. It holds its own reference. QoS 0
 // may be refused, with the reason; for the others Room says beforehand whether
 // there is place. A stored delivery must be in the store, or be put there in
@@ -28,7 +33,7 @@ func (s *Session) Enqueue(d Delivery) (DropReason, bool) {
 		switch {
 		case !s.attached:
 			return DropOffline, false
-		case s.zero.n >= s.lim.QoS0Messages || s.zeroMem+size > s.lim.QoS0Bytes:
+		case !s.RoomQoS0(size):
 			return DropQoS0Full, false
 		}
 		d.Message.Hold()
