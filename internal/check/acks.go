@@ -72,8 +72,11 @@ func wrappingIDs(t *trial) {
 			return
 		}
 		// So that no queue limit matters: the subscriber is never far behind.
-		if n := i - 400; n%100 == 0 && !sub.until("message", func() bool { return len(sub.got) > n }) {
+		if n := i - 400; n%100 == 0 && !sub.until("message", func() bool { return len(sub.got) > n || sub.reused }) {
 			return
+		}
+		if i%100 == 0 && sub.hasReused() {
+			break
 		}
 	}
 	pub.complete()
@@ -82,6 +85,12 @@ func wrappingIDs(t *trial) {
 		t.find(Corrupt, "a packet identifier was used again while its message was not acknowledged") // [MQTT-2.2.1-4]
 	}
 	t.judge(Rule{}, sub, pub)
+}
+
+func (c *client) hasReused() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reused
 }
 
 // windowReopens uses the window up and frees it 200 times, and cuts then.

@@ -34,6 +34,9 @@ func killed(t *trial) {
 		}
 		if !sub.connack.SessionPresent {
 			t.note("round %d: the session was gone after kill -9", round)
+			t.settle(sub) // nothing is to be waited for
+			t.judge(Rule{}, sub, pub)
+			return
 		}
 		t.check(Rule{}, sub, pub)
 	}

@@ -25,6 +25,8 @@ type trial struct {
 	clients []*client
 	retain  []string // topics to be cleared
 
+	lagging bool // something that was awaited did not come
+
 	mu       sync.Mutex
 	err      error // why it cannot go on
 	verdicts []Verdict
@@ -130,6 +132,7 @@ func (t *trial) await(sub *client, pubs ...*client) {
 	if t.ctx.Err() != nil || sub.clean {
 		return
 	}
+	t.lagging = true
 	before := len(sub.have)
 	sub.cut()
 	if sub.connect() && t.complete(sub, pubs) || len(sub.have) > before {
@@ -221,6 +224,9 @@ func (t *trial) judged(rule Rule, sent []Sent, got []Receipt) {
 		if n > 0 {
 			t.counts[k] += n
 		}
+	}
+	if t.lagging && t.err == nil {
+		t.err = errStalled // it has been seen; waiting for more of it takes time only
 	}
 }
 
