@@ -19,6 +19,10 @@ type device struct {
 	oldBoots []string // the last few, to know a replayed status by
 	seq      int64    // of the last publication of a request, in this epoch
 
+	// named is by name what waits, and what has waited; nil until it is needed.
+	named   map[string][]command.TID
+	indexed int // tids in it
+
 	// How much this device may still write into the list of anomalies.
 	notes   float64
 	notedAt time.Time

@@ -41,6 +41,7 @@ type rig struct {
 	epoch int64
 	// nobody: the broker starts with the engine.
 	nobody bool
+	log    slog.Handler                    // default: discards
 	seen   func(Publication, wire.Command) // told of each publication, if set
 }
 
@@ -107,6 +108,7 @@ type faulty struct {
 	*sqlite.Store
 	mu    sync.Mutex
 	fail  error
+	torn  command.TID              // cannot be read
 	hook  func(*store.Batch) error // asked before each commit, if set
 	after func(*store.Batch)       // told of each commit that has been made, one at a time
 }
@@ -121,6 +123,35 @@ func (f *faulty) setHook(hook func(*store.Batch) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.hook = hook
+}
+
+// damage makes a command unreadable, in place of the one before.
+func (f *faulty) damage(tid command.TID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.torn = tid
+}
+
+var errTorn = errors.New("damaged")
+
+func (f *faulty) isTorn(tid command.TID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.torn != command.TID{} && f.torn == tid
+}
+
+func (f *faulty) Command(ctx context.Context, tid command.TID) (command.Command, error) {
+	if f.isTorn(tid) {
+		return command.Command{}, errTorn
+	}
+	return f.Store.Command(ctx, tid)
+}
+
+func (f *faulty) Commands(ctx context.Context, tids []command.TID) ([]command.Command, error) {
+	if slices.ContainsFunc(tids, f.isTorn) {
+		return nil, errTorn
+	}
+	return f.Store.Commands(ctx, tids)
 }
 
 func (f *faulty) Commit(ctx context.Context, b *store.Batch) (int64, error) {
@@ -170,9 +201,12 @@ func (r *rig) register(a wire.Address, window int) {
 
 func (r *rig) start() {
 	r.link = &recorder{seen: r.seen}
+	if r.log == nil {
+		r.log = slog.DiscardHandler
+	}
 	r.epoch = max(r.epoch+1, time.Now().Unix())
 	r.e = New(Options{Store: r.store, Directory: r.dir, Link: r.link, Profiles: []wire.Profile{wire.NewWilco(""), wire.Atlas()},
-		NobodyConnected: r.nobody, Epoch: r.epoch, Shards: 2, Logger: slog.New(slog.DiscardHandler)})
+		NobodyConnected: r.nobody, Epoch: r.epoch, Shards: 2, Logger: slog.New(r.log)})
 	if err := r.e.Start(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}

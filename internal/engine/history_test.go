@@ -222,7 +222,11 @@ func (h *history) do(s step, i int) {
 		h.create(req, req)
 	case "supersede":
 		req.Policy.Supersede = true
+		before := len(h.made)
 		h.create(req, req)
+		if len(h.made) == before+2 {
+			h.alone(a, h.made[before+1])
+		}
 	case "cancel":
 		if some {
 			_, _ = h.e.Cancel(ctx, tid, "ann", "") // refused in some states; the checks look at what follows
@@ -279,6 +283,17 @@ func (h *history) do(s step, i int) {
 	}
 }
 
+// alone checks that nothing older than tid waits for a any more: all commands
+// here have one name.
+func (h *history) alone(a wire.Address, tid command.TID) {
+	synctest.Wait()
+	for _, other := range h.e.shard(a).devices[a].lane.Queued() {
+		if other.String() < tid.String() {
+			h.problem("%s waits still, and is superseded by %s", other, tid)
+		}
+	}
+}
+
 // says brings what the device of tid says about it.
 func (h *history) says(what string, tid command.TID, i int) {
 	c, err := h.store.Command(context.Background(), tid)
@@ -298,14 +313,14 @@ func (h *history) says(what string, tid command.TID, i int) {
 	if what == "nonsense" {
 		m.Payload = m.Payload[:10]
 	}
-	version := h.committed[tid]
+	version, sent := h.committed[tid], !c.FirstSent.IsZero() // else it is an anomaly, whatever comes after
 	h.message(m, i, func() {
 		// An end that is acknowledged is in the store.
 		now, err := h.store.Command(context.Background(), tid)
 		if err != nil || now.Version < version {
 			h.problem("%s acknowledged over version %d of %d: %v", what, now.Version, version, err)
 		}
-		if (what == "succeeded" || what == "failed") && !now.Final() && !now.FirstSent.IsZero() {
+		if (what == "succeeded" || what == "failed") && !now.Final() && sent {
 			h.problem("%s acknowledged, and the store says %s", what, now.State)
 		}
 	})

@@ -106,20 +106,6 @@ func sameRequest(c command.Command, digest string) (command.Command, bool, error
 	return c, true, nil
 }
 
-// supersede ends the commands of the same name that still wait for d.
-func (t *turn) supersede(d *device, by *command.Command) {
-	for _, tid := range slices.Clone(d.lane.Queued()) {
-		c, err := t.command(tid)
-		if err != nil || c.Name != by.Name {
-			continue
-		}
-		_, err = t.apply(d, c, command.Event{Kind: command.Supersede, By: by.RequestedBy, SupersededBy: &by.TID})
-		if err != nil {
-			t.s.e.log.Error("a waiting command cannot be superseded", "tid", tid, "error", err)
-		}
-	}
-}
-
 // personJob is what a person or program asks for: cancel, retry.
 type personJob struct {
 	tid    command.TID

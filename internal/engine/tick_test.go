@@ -2,9 +2,7 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -91,26 +89,6 @@ func TestTheCacheIsBoundedByWhatIsRead(t *testing.T) {
 	})
 }
 
-// unreadable is a store one of whose rows is damaged.
-type unreadable struct {
-	*faulty
-	tid command.TID
-}
-
-func (u *unreadable) Command(ctx context.Context, tid command.TID) (command.Command, error) {
-	if tid == u.tid {
-		return command.Command{}, errors.New("damaged")
-	}
-	return u.faulty.Command(ctx, tid)
-}
-
-func (u *unreadable) Commands(ctx context.Context, tids []command.TID) ([]command.Command, error) {
-	if slices.Contains(tids, u.tid) {
-		return nil, errors.New("damaged")
-	}
-	return u.faulty.Commands(ctx, tids)
-}
-
 func TestADamagedCommandHoldsUpNeitherTheOthersNorTheLog(t *testing.T) {
 	second := wire.Address{Group: "plant", Device: "valve-2"}
 	bubble(t, func(t *testing.T, r *rig) {
@@ -118,11 +96,11 @@ func TestADamagedCommandHoldsUpNeitherTheOthersNorTheLog(t *testing.T) {
 		r.online(valve, "b1")
 		r.online(second, "b1")
 		c := r.send(valve, "open", command.Policy{})
-		s := r.e.shard(valve)
-		delete(s.cache, c.TID)
-		r.e.opt.Store = &unreadable{r.store, c.TID}
+		r.stop()
 		var log countingHandler
-		r.e.log = slog.New(&log)
+		r.log = &log
+		r.store.damage(c.TID)
+		r.restart() // nothing is cached
 		r.answer(valve, c.TID.String(), "ack", "RECEIVED")
 		r.pass(10 * time.Second)
 		other := r.send(second, "open", command.Policy{})
@@ -134,7 +112,7 @@ func TestADamagedCommandHoldsUpNeitherTheOthersNorTheLog(t *testing.T) {
 		if n := log.n.Load(); n == 0 || n > 12 {
 			t.Errorf("%d lines in the log", n)
 		}
-		r.e.opt.Store = r.store
+		r.store.damage(command.TID{})
 		r.pass(time.Second)
 		if r.acked["RECEIVED"] != 1 {
 			t.Errorf("acknowledged %v after the repair", r.acked)

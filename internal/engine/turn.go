@@ -129,6 +129,7 @@ func (t *turn) create(d *device, c command.Command) {
 	t.dirty[c.TID] = ch
 	t.order = append(t.order, ch)
 	d.lane.Track(&c)
+	d.remember(c.TID, c.Name)
 	t.event(&c, "")
 }
 
@@ -244,6 +245,7 @@ func (t *turn) undo(jobs []job, err error) {
 	}
 	for _, ch := range t.order {
 		ch.device.lane.Track(&ch.was)
+		ch.device.named = nil // those that were superseded wait again
 	}
 	var conflict *store.ConflictError
 	if errors.As(err, &conflict) {
@@ -254,13 +256,13 @@ func (t *turn) undo(jobs []job, err error) {
 		}
 		err = fault.Wrap(err, fault.Unavailable, "somebody else goes on changing the same commands; does another server use this store?")
 	}
+	s.failing++
+	s.broken.Store(&err)
 	for _, j := range jobs {
 		if j.failed(err) {
 			s.pending = append(s.pending, j)
 		}
 	}
-	s.failing++
-	s.broken.Store(&err)
 	s.e.stats.failedTurns.Add(1)
 	if s.failing == 1 || s.failing%20 == 0 {
 		s.e.log.Error("commit failed; nothing of it has happened, what came from devices is kept and tried again",
