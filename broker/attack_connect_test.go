@@ -246,6 +246,16 @@ func TestB15_SessionsThatNeverEnd(t *testing.T) {
 	if !p.connect(lasting("x0")).SessionPresent {
 		t.Error("a session was ended for a newcomer")
 	}
+	// One identity does not take the room of the others.
+	c := start(t, Options{Limits: Limits{IdentitySessions: 2}, Authority: door{"a": trusted("a"), "b": trusted("b")}})
+	one := join(t, c, as("a", clean("1")))
+	join(t, c, as("a", lasting("2")))
+	refused(t, c, as("a", clean("3")), mqtt.QuotaExceeded)
+	join(t, c, as("b", clean("4")))
+	one.send(&mqtt.Disconnect{})
+	one.closed()
+	eventually(t, func() bool { return c.Stats().Sessions == 2 })
+	join(t, c, as("a", clean("3")))
 }
 
 func TestB16_ExpiryRaisedAtDisconnect(t *testing.T) {

@@ -103,7 +103,7 @@ func New(o Options) (*Broker, error) {
 	o.Limits = o.Limits.withDefaults()
 	b := &Broker{
 		options: o, limits: o.Limits.session(), store: o.Store, log: o.Logger,
-		hub:       hub{clients: make(map[string]*client)},
+		hub:       hub{clients: make(map[string]*client), owners: make(map[string]int)},
 		listeners: make(map[string]*listener), conns: make(map[*conn]struct{}), halfOpen: make(map[string]int),
 		connects:  newLimiter(o.Limits.ConnectRate, 2*o.Limits.ConnectRate),
 		takeovers: newLimiter(1, o.Limits.Takeovers),
@@ -303,7 +303,7 @@ func (b *Broker) restore() error {
 		for _, sub := range s.Subscriptions {
 			h.index.add(cl, sub)
 		}
-		h.clients[cl.id] = cl
+		h.add(cl)
 		restored = append(restored, cl)
 	}
 	for _, cl := range restored { // when all are there to get their wills

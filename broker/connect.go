@@ -214,8 +214,11 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 		if len(h.clients) >= b.options.Limits.Sessions {
 			return refusal(mqtt.QuotaExceeded, "too many sessions")
 		}
+		if !c.system && h.owners[c.info.Identity] >= b.options.Limits.IdentitySessions {
+			return refusal(mqtt.QuotaExceeded, "identity has too many sessions")
+		}
 		cl = &client{id: p.ClientID, owner: c.info.Identity, core: session.New(&b.limits)} // [MQTT-3.1.2-6]
-		h.clients[cl.id] = cl
+		h.add(cl)
 	}
 	h.move(cl, tenantOf(c.identity))
 	t.attach(cl, c, p)

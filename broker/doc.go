@@ -22,6 +22,13 @@
 // durable for every persistent session that it matched; so do PUBREL, PUBCOMP
 // and SUBACK for what they change, and stored messages are delivered only then.
 //
+// What a stranger can cost is bounded before it is authenticated (size, time,
+// connections of an address), and what a known one can cost after it: queues,
+// sessions, retained messages, aliases, and the rates of Limits. Rights are
+// asked at each publication and at each delivery, so what is queued, retained
+// or a will is checked again when it is due. docs/attacks.csv has the attacks,
+// each with a test of its name.
+//
 // Locks are taken in this order: hub.mu, client.mu, Broker.mu. Identity's
 // methods are called under the first two; Authority and Events under none.
 //

@@ -20,12 +20,27 @@ import (
 type hub struct {
 	mu       sync.Mutex
 	clients  map[string]*client
+	owners   map[string]int // sessions, by the name of their identity
 	index    index
 	retained retained
 	seq      uint64
 
 	// durable is the number up to which all stored messages are durable.
 	durable atomic.Uint64
+}
+
+// add takes a session in.
+func (h *hub) add(cl *client) {
+	h.clients[cl.id] = cl
+	h.owners[cl.owner]++
+}
+
+// remove takes a session out.
+func (h *hub) remove(cl *client) {
+	delete(h.clients, cl.id)
+	if h.owners[cl.owner]--; h.owners[cl.owner] == 0 {
+		delete(h.owners, cl.owner)
+	}
 }
 
 // op is one thing of a turn that the hub has to do.

@@ -114,7 +114,7 @@ func (t *turn) endSession(cl *client, now time.Time) {
 		t.batch.Add(store.Op{Kind: store.DeleteSession, Client: cl.id})
 	}
 	cl.ended = true
-	delete(h.clients, cl.id)
+	h.remove(cl)
 	t.over = append(t.over, cl.id)
 }
 

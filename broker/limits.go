@@ -68,6 +68,9 @@ type Limits struct {
 	HalfOpen int
 	// Sessions bounds the sessions known, connected or not. Default 1,000,000.
 	Sessions int
+	// IdentitySessions bounds the sessions of one identity. Without access
+	// control all clients are one. Default: as Sessions.
+	IdentitySessions int
 	// RetainedMessages and RetainedBytes bound the retained messages; beyond
 	// them a new one is refused with 0x97. Defaults 1,000,000 and 256 MiB.
 	RetainedMessages int
@@ -111,6 +114,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Connections, 100_000)
 	def(&l.HalfOpen, 1024)
 	def(&l.Sessions, 1_000_000)
+	def(&l.IdentitySessions, l.Sessions)
 	def(&l.RetainedMessages, 1_000_000)
 	def(&l.RetainedBytes, 256<<20)
 	def(&l.ConnectRate, 10_000)
@@ -131,7 +135,7 @@ func (l Limits) check() error {
 		{"QoS0Bytes", l.QoS0Bytes}, {"Window", l.Window}, {"Subscriptions", l.Subscriptions},
 		{"Connections", l.Connections}, {"HalfOpen", l.HalfOpen}, {"Sessions", l.Sessions},
 		{"RetainedMessages", l.RetainedMessages}, {"RetainedBytes", l.RetainedBytes}, {"WriteStall", int(l.WriteStall)},
-		{"ConnectRate", l.ConnectRate}, {"PublishRate", l.PublishRate}, {"Takeovers", l.Takeovers},
+		{"IdentitySessions", l.IdentitySessions}, {"ConnectRate", l.ConnectRate}, {"PublishRate", l.PublishRate}, {"Takeovers", l.Takeovers},
 	} {
 		if f.value < 0 {
 			return fmt.Errorf("broker: limit %s is negative", f.name)
