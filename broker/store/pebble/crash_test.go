@@ -99,7 +99,9 @@ func TestKill(t *testing.T) {
 				}
 				continue // cut off by the kill
 			}
-			state[seq] = what[0]
+			if what != "a" || state[seq] == 0 { // the loop may be far ahead of what is durable
+				state[seq] = what[0]
+			}
 			groups++
 			if n == stopAt {
 				if err := cmd.Process.Kill(); err != nil {

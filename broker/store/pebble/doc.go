@@ -54,7 +54,9 @@
 // Values carry no checksum of their own: Pebble checks one for each block of a
 // table, and each chunk of its log, whenever it reads them from the disk; a
 // second would only find what memory damages. A torn end of the log, as a power
-// cut leaves it, is nothing that was ever said to be done. A damaged block of a
+// cut leaves it, is nothing that was ever said to be done; Open tells it from
+// damage, except of the very last write, by what later writes say about it. A
+// damaged block of a
 // queue is skipped and reported, and the rest is delivered; anything else that
 // is damaged is an error that names the file.
 //

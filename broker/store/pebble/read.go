@@ -59,6 +59,11 @@ func (s *Store) load() (unswept []*ended, err error) {
 		if err := s.db.Set([]byte{keyFormat}, []byte(format), s.write); err != nil {
 			return nil, err
 		}
+		// The first log of a new directory is of Pebble's oldest format, without
+		// what checkLogs needs; this begins the next.
+		if err := s.db.Flush(); err != nil {
+			return nil, err
+		}
 	case err != nil:
 		return nil, err
 	default:

@@ -180,6 +180,9 @@ func (s *Store) openDB() error {
 			return fmt.Errorf("open broker store: %w", err)
 		}
 	}
+	if err := checkLogs(fs, s.dir); err != nil {
+		return err
+	}
 	db, err := pebble.Open(s.dir, s.pebbleOptions(fs))
 	switch {
 	case err == nil:
