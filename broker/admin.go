@@ -52,7 +52,7 @@ func (b *Broker) Forget(identity string) int {
 	}
 	var topics []string
 	h.retained.root.all(false, func(m *session.Message) bool {
-		if m.Owner == identity {
+		if m != nil && m.Owner == identity {
 			topics = append(topics, m.Topic)
 		}
 		return true

@@ -304,6 +304,23 @@ func TestD11_RetainedScans(t *testing.T) {
 			t.Errorf("the next packet was read after %v", d)
 		}
 		from.quiet()
+		// A filter that finds nothing costs the same.
+		p.send(&mqtt.Subscribe{PacketID: 2, Subscriptions: []mqtt.Subscription{{Filter: "+/+/x"}}})
+		p.expect(&mqtt.Suback{PacketID: 2, Reasons: []mqtt.ReasonCode{0}})
+		p.send(&mqtt.Pingreq{})
+		if d := p.elapsed(&mqtt.Pingresp{}); d < (messages-2*freeScan)*scanPrice {
+			t.Errorf("%d places in %v", messages, d)
+		}
+		// And many of them in one packet end at a bound.
+		var many []mqtt.Subscription
+		for i := range 60 {
+			many = append(many, mqtt.Subscription{Filter: fmt.Sprint("+/+/", i)})
+		}
+		p.send(&mqtt.Subscribe{PacketID: 3, Subscriptions: many})
+		codes := p.must().(*mqtt.Suback).Reasons
+		if codes[0] != 0 || codes[59] != mqtt.QuotaExceeded {
+			t.Errorf("%v", codes)
+		}
 	})
 }
 

@@ -80,7 +80,7 @@ type turn struct {
 	topics  map[string]string
 	publish int
 	most    int // messages that the turn may take from its connection, 0: all
-	scanned int // retained messages looked at
+	scanned int // places looked at for retained messages
 	last    uint64
 }
 

@@ -119,7 +119,12 @@ func TestRetainedAgainstMatch(t *testing.T) {
 		}
 		filter := drawFilter(t)
 		var got, want []string
-		r.match(filter, func(m *session.Message) bool { got = append(got, m.Topic); return true })
+		r.match(filter, func(m *session.Message) bool {
+			if m != nil {
+				got = append(got, m.Topic)
+			}
+			return true
+		})
 		for topic := range model {
 			if mqtt.Match(filter, topic) {
 				want = append(want, topic)

@@ -104,12 +104,16 @@ func (c *conn) pace(published, scanned int) {
 	}
 }
 
-// A SUBSCRIBE may look at freeScan retained messages for nothing; each further
-// one costs its connection scanPrice.
+// A SUBSCRIBE may look at freeScan places for retained messages for nothing;
+// each further one costs its connection scanPrice.
 const (
 	freeScan  = 1000
 	scanPrice = 10 * time.Microsecond
 	maxPause  = time.Second // well within any keep alive; a debt remains
+
+	// maxScan is what the filters of one turn may look at together; those after
+	// it are refused with 0x97.
+	maxScan = 1 << 20
 )
 
 // pause waits, or until the connection ends.

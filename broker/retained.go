@@ -99,8 +99,9 @@ func (r *retained) prune(n *leaf, topic string) bool {
 	return n.message == nil && len(n.children) == 0
 }
 
-// match calls visit for each message whose topic matches filter, until that
-// says false. Visit must not change the tree.
+// match calls visit for each message whose topic matches filter, and with nil
+// for each other place that it has to look at, until that says false. Visit must
+// not change the tree.
 func (r *retained) match(filter string, visit func(*session.Message) bool) {
 	r.root.match(filter, true, visit)
 }
@@ -129,14 +130,14 @@ func (n *leaf) match(filter string, top bool, visit func(*session.Message) bool)
 // on goes on with the rest of a filter at n, or ends there.
 func (n *leaf) on(rest string, more bool, visit func(*session.Message) bool) bool {
 	if more {
-		return n.match(rest, false, visit)
+		return visit(nil) && n.match(rest, false, visit)
 	}
-	return n.message == nil || visit(n.message)
+	return visit(n.message)
 }
 
 // all visits n and what is below it.
 func (n *leaf) all(top bool, visit func(*session.Message) bool) bool {
-	if n.message != nil && !visit(n.message) {
+	if !visit(n.message) {
 		return false
 	}
 	for name, next := range n.children {
@@ -154,7 +155,7 @@ func (n *leaf) all(top bool, visit func(*session.Message) bool) bool {
 func (r *retained) expired(now time.Time) []string {
 	var list []string
 	r.root.all(false, func(m *session.Message) bool {
-		if m.Expired(now) {
+		if m != nil && m.Expired(now) {
 			list = append(list, m.Topic)
 		}
 		return true

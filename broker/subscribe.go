@@ -48,6 +48,8 @@ func (t *turn) subscribeOne(s store.Subscription, stored bool) mqtt.ReasonCode {
 	}
 	old := cl.subscription(s.Filter)
 	switch {
+	case t.scanned > maxScan:
+		return mqtt.QuotaExceeded
 	case old != nil: // [MQTT-3.8.4-3]
 		*old = s
 	case len(cl.subscriptions) >= t.b.options.Limits.Subscriptions:
@@ -81,6 +83,9 @@ func (t *turn) sendRetained(s store.Subscription) {
 	sources := make(map[string]Identity)
 	h.retained.match(s.Filter, func(m *session.Message) bool {
 		t.scanned++
+		if m == nil {
+			return true
+		}
 		if m.Expired(now) {
 			expired = append(expired, m.Topic)
 			return true
