@@ -47,7 +47,7 @@ func BenchmarkTurn(b *testing.B) {
 		dir.devices[a] = store.Device{Address: a, Presence: store.Presence{Device: a, Known: true, Online: true, Boot: "b"}}
 		reqs[i] = Request{Device: a, Name: "open", Params: json.RawMessage(`{"valve":"open","percent":40}`), By: "bench"}
 	}
-	profile := wire.NewWilco("").(wire.DeviceProfile)
+	profile := wire.NewWilco("")
 	e := New(Options{Store: nowhere{}, Directory: dir, Link: unlinked{}, Profiles: []wire.Profile{profile}, Epoch: 1, Shards: 1,
 		Logger: slog.New(slog.DiscardHandler)})
 	for d := range dir.All() {

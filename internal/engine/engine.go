@@ -89,7 +89,7 @@ type Options struct {
 	// Cache is how many commands are kept in memory; default 32,768.
 	Cache int
 	// NobodyConnected says that the broker has just started and knows nobody:
-	// what the directory remembers of presence is out of date.
+	// what the directory remembers of presence is out of date, and is put right.
 	NobodyConnected bool
 	Logger          *slog.Logger // default slog.Default
 }
