@@ -67,6 +67,7 @@ func (s *Store) putSession(r *store.Record) {
 	}
 	if q.detached = !r.DetachedAt.IsZero(); q.detached {
 		q.shrink(s.open.n)
+		s.touch(q)
 	}
 	s.key = named(s.key, keySession, r.ClientID)
 	s.scratch = appendRecord(s.scratch[:0], q.sid, r)

@@ -17,7 +17,6 @@ type group struct {
 	gone    map[uint64]uint32 // entries that went, by shared message
 	late    []late            // removals that need a look at the disk
 	looked  map[lateKey]bool  // those that had it
-	carry   []late            // removals of what this group appends
 	last    bool              // a message was appended
 	ended   []*ended          // sessions to be swept
 	err     error
@@ -122,9 +121,6 @@ func (s *Store) seal() (g *group, closing bool) {
 		s.complete(g)
 	}
 	s.open = s.newGroup(g.n + 1)
-	if s.open.late = g.carry; len(g.carry) > 0 {
-		s.wake()
-	}
 	return g, false
 }
 
@@ -144,6 +140,9 @@ func (s *Store) complete(g *group) {
 	}
 	for _, q := range g.dirty {
 		q.dirty = false
+		if q.detached {
+			q.fresh = nil
+		}
 		if q.ended {
 			continue
 		}

@@ -15,8 +15,8 @@ type late struct {
 type lateKey struct{ sid, seq uint64 }
 
 // resolve looks up the removals that memory knows too little about. s.mu is
-// held, but not while reading. All groups before the open one are applied; what
-// is only in the open one is looked for again in the next.
+// held, but not while reading. All groups before the open one are applied, and
+// what is only in the open one is in fresh.
 func (s *Store) resolve() {
 	g := s.open
 	list := g.late
@@ -43,6 +43,9 @@ func (s *Store) resolve() {
 	s.mu.Lock()
 	for i, l := range list {
 		k := lateKey{l.q.sid, l.seq}
+		if it, ok := l.q.young(l.seq, g.n); ok {
+			found[i] = it
+		}
 		switch {
 		case l.q.ended || g.looked[k]:
 		case l.seq <= l.q.known: // it is in ring by now
@@ -51,9 +54,6 @@ func (s *Store) resolve() {
 			g.looked[k] = true
 			s.drop(l.q, found[i])
 			s.deleteEntry(l.q, l.seq)
-		case l.q.appended == g.n:
-			l.q.barrier = g.n + 1
-			g.carry = append(g.carry, l)
 		}
 	}
 	for q, r := range more {

@@ -39,8 +39,8 @@ type queue struct {
 	order    uint64            // of the newest handshake that awaits PUBCOMP
 
 	appended uint64 // group of the newest entry
-	// What the open group appended while ring was full, so that ring can catch up
-	// with a session that is never idle.
+	// What the open group appended while ring was full: it is not on the disk to
+	// be looked up, and lets ring catch up with a session that is never idle.
 	fresh      []item
 	freshIn    uint64 // group
 	freshAfter uint64 // entry before the first of fresh
@@ -63,7 +63,7 @@ func (q *queue) push(it item, group uint64) {
 	if q.known == q.last && len(q.ring) < limit {
 		q.ring = append(q.ring, it)
 		q.known = it.seq
-	} else if !q.detached {
+	} else {
 		if q.freshIn != group {
 			q.fresh, q.freshIn, q.freshAfter = q.fresh[:0], group, q.last
 		}
@@ -123,19 +123,39 @@ func (q *queue) advance() {
 // shrink gives up what memory a client that is away does not need. What is
 // forgotten is read again, when group is on the disk.
 func (q *queue) shrink(group uint64) {
-	if len(q.ring) > ringDetached {
-		q.ring = slices.Clone(q.ring[:ringDetached])
-		q.known = q.ring[len(q.ring)-1].seq
-		q.barrier = group
+	if len(q.ring) <= ringDetached {
+		return
 	}
-	q.fresh, q.freshIn = nil, 0
+	fresh, after := slices.Clone(q.ring[ringDetached:]), q.ring[ringDetached-1].seq
+	if q.freshIn == group {
+		if q.freshAfter != q.known {
+			after = ^uint64(0) // between the two is what only the disk knows
+		}
+		fresh = append(fresh, q.fresh...)
+	}
+	q.fresh, q.freshIn, q.freshAfter = fresh, group, after
+	q.ring = slices.Clone(q.ring[:ringDetached])
+	q.known = q.ring[ringDetached-1].seq
+	q.barrier = group
+}
+
+// young returns a live entry that the open group appended and ring has not.
+func (q *queue) young(seq, group uint64) (item, bool) {
+	if q.freshIn != group {
+		return item{}, false
+	}
+	i, ok := slices.BinarySearchFunc(q.fresh, seq, func(it item, seq uint64) int { return cmp.Compare(it.seq, seq) })
+	if !ok || q.fresh[i].gone {
+		return item{}, false
+	}
+	return q.fresh[i], true
 }
 
 // extend takes entries that follow known, but for those that are gone.
 func (q *queue) extend(read []item, gone map[lateKey]bool) {
 	for _, it := range read {
 		if it.seq > q.known && it.seq >= q.low && len(q.ring) < ringAttached {
-			if gone[lateKey{q.sid, it.seq}] {
+			if it.gone || gone[lateKey{q.sid, it.seq}] {
 				q.known = it.seq
 				continue
 			}
