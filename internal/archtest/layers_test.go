@@ -36,6 +36,7 @@ var layers = []layer{
 	{"parts: each stands alone", []unit{
 		{"mqtt/client/filestore", public, "the client's session on disk"},
 		{"broker", public, "the embeddable server"},
+		{"broker/store/pebble", public, "the broker's queue on disk"},
 		{"device", public, "the device library"},
 		{"internal/config", 0, "the configuration file"},
 		{"internal/store/storetest", tests, "the suite over every store"},

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/wilco-iot/wilco/broker/store"
 )
@@ -63,7 +62,9 @@ func work(dir string) {
 			})
 		}
 		if n%64 == 0 {
-			time.Sleep(time.Millisecond) // so that groups are not all of one size
+			done := make(chan struct{}) // so that groups are not all of one size
+			s.Commit(&store.Batch{}, func(error) { close(done) })
+			<-done
 		}
 	}
 }
