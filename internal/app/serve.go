@@ -91,7 +91,7 @@ func listeners(tcp, ws, secure, cert, key string) ([]broker.Listener, error) {
 			return nil, fault.Wrap(err, fault.Invalid, "the certificate %q and key %q cannot be used: %v", cert, key, err)
 		}
 		ls = append(ls, broker.Listener{Name: "tls", Network: "tls", Address: secure,
-			TLS: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}})
+			TLS: &tls.Config{Certificates: []tls.Certificate{pair}}})
 	}
 	return ls, nil
 }
