@@ -28,10 +28,10 @@ func acksOutOfOrder(t *trial) {
 			sub.ack(0)
 		}
 	}
-	if sub.most > window && t.version == mqtt.V5 {
-		t.find(LimitExceeded, "%d messages unacknowledged at receive maximum %d", sub.most, window)
+	if sub.summary().most > window && t.version == mqtt.V5 {
+		t.find(LimitExceeded, "%d messages unacknowledged at receive maximum %d", sub.summary().most, window)
 	}
-	if sub.reused {
+	if sub.summary().reused {
 		t.find(Corrupt, "a packet identifier was used again while its message was not acknowledged") // [MQTT-2.2.1-4]
 	}
 	sub.ackAll()
@@ -75,22 +75,16 @@ func wrappingIDs(t *trial) {
 		if n := i - 400; n%100 == 0 && !sub.until("message", func() bool { return len(sub.got) > n || sub.reused }) {
 			return
 		}
-		if i%100 == 0 && sub.hasReused() {
+		if i%100 == 0 && sub.summary().reused {
 			break
 		}
 	}
 	pub.complete()
 	t.await(sub, pub)
-	if sub.reused {
+	if sub.summary().reused {
 		t.find(Corrupt, "a packet identifier was used again while its message was not acknowledged") // [MQTT-2.2.1-4]
 	}
 	t.judge(Rule{}, sub, pub)
-}
-
-func (c *client) hasReused() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.reused
 }
 
 // windowReopens uses the window up and frees it 200 times, and cuts then.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -38,20 +39,19 @@ type client struct {
 	answers map[uint16]mqtt.Packet // SUBACK, UNSUBACK
 	nextID  uint16
 
-	got      []Receipt
-	have     map[Key]bool // of got
-	raw      []packetSeen
-	ids      map[uint16]bool // QoS 2 identifiers received and not yet released
-	unacked  []held
-	manual   bool
-	keep     int       // so many more are not acknowledged by itself
-	stopAt   mqtt.Type // QoS 2: neither answer this packet nor go on
-	stopped  int       // how often it was held there
-	most     int       // most messages unacknowledged at once
-	reused   bool      // an identifier came again while it was not acknowledged
-	tooLarge bool
-	told     bool // the broker spoke of a gap
-	pings    int
+	got     []Receipt
+	have    map[Key]bool // of got
+	raw     []packetSeen
+	ids     map[uint16]bool // QoS 2 identifiers received and not yet released
+	unacked []held
+	manual  bool
+	keep    int       // so many more are not acknowledged by itself
+	stopAt  mqtt.Type // QoS 2: neither answer this packet nor go on
+	stopped int       // how often it was held there
+	most    int       // most messages unacknowledged at once
+	reused  bool      // an identifier came again while it was not acknowledged
+	told    bool      // the broker spoke of a gap
+	pings   int
 
 	sent    []Sent
 	flights map[uint16]*flight
@@ -381,4 +381,23 @@ func (c *client) seen() []packetSeen {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]packetSeen(nil), c.raw...)
+}
+
+// summary is what has been seen so far, without the messages.
+type summary struct {
+	most, different int // unacknowledged at once; different messages
+	reused, told    bool
+}
+
+func (c *client) summary() summary {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return summary{c.most, len(c.have), c.reused, c.told}
+}
+
+// keysSeen are the messages received so far.
+func (c *client) keysSeen() map[Key]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.have)
 }

@@ -21,7 +21,7 @@ func (c *client) read(nc *gated, conn int, before *gated) {
 		}
 		c.mu.Lock()
 		err = c.take(h, body, conn)
-		if in.Buffered() == 0 || len(c.out) > 32<<10 {
+		if in.Buffered() == 0 || len(c.out) > 32<<10 || h.Type == mqtt.TypeConnack {
 			if c.conn == conn {
 				c.flushLocked()
 			}
@@ -100,9 +100,6 @@ func (c *client) publishCame(h mqtt.Header, body []byte, conn int) error {
 	}
 	r := Receipt{Topic: string(p.Topic), QoS: p.QoS, Dup: p.Dup, Retain: p.Retain, Conn: conn}
 	r.Key, r.Foreign, r.Corrupt = parseStamp(p.Payload, c.t.prefix, r.Topic)
-	if c.maxPacket > 0 && h.Length+2 > int(c.maxPacket) {
-		c.tooLarge = true
-	}
 	for _, u := range p.User {
 		key := strings.ToLower(string(u.Key))
 		c.told = c.told || strings.Contains(key, "gap") || strings.Contains(key, "drop") || strings.Contains(key, "lost")

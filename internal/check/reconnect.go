@@ -44,8 +44,8 @@ func cutOnce(t *trial, name string, qos mqtt.QoS, window int, way loss) {
 	if !sub.until("messages up to the window", func() bool { return len(sub.got) >= window }) {
 		return
 	}
-	if sub.most > window && t.version == mqtt.V5 {
-		t.find(LimitExceeded, "%d messages unacknowledged at receive maximum %d", sub.most, window)
+	if sub.summary().most > window && t.version == mqtt.V5 {
+		t.find(LimitExceeded, "%d messages unacknowledged at receive maximum %d", sub.summary().most, window)
 	}
 	if qos == 1 {
 		if acked := t.rng.IntN(4); window == 1 {

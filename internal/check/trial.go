@@ -133,9 +133,9 @@ func (t *trial) await(sub *client, pubs ...*client) {
 		return
 	}
 	t.lagging = true
-	before := len(sub.have)
+	before := sub.summary().different
 	sub.cut()
-	if sub.connect() && t.complete(sub, pubs) || len(sub.have) > before {
+	if sub.connect() && t.complete(sub, pubs) || sub.summary().different > before {
 		t.find(Stall, "messages stopped coming for %s, until the subscriber connected again", t.patience())
 	}
 }
