@@ -71,7 +71,7 @@ func TestA20_SlowSenderBeforeConnect(t *testing.T) {
 		from := time.Now()
 		for _, x := range []byte{0x10, 0x0d, 0, 4} {
 			slow.write([]byte{x})
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		silent := open(t, b)
 		if near, far := net.Pipe(); b.admit(b.newConn(far, "", false)) {
@@ -185,7 +185,7 @@ func TestB09_TakeoverFight(t *testing.T) {
 		from := join(t, b, clean("from"))
 		from.publish(pub("t", "1", 1, 1))
 		p.expect(pub("t", "1", 1, 1))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		q := join(t, b, lasting("x")) // slowly, it may
 		p.expect(&mqtt.Disconnect{Reason: mqtt.SessionTakenOver})
 		q.expect(dup(pub("t", "1", 1, 1)))
@@ -371,7 +371,7 @@ func TestF01_ConnectFlood(t *testing.T) {
 			t.Errorf("%d admitted at once, want twice the rate", admitted)
 		}
 		there.quiet()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		join(t, b, clean("later"))
 	})
 }

@@ -11,6 +11,9 @@ import (
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
+// pass lets virtual time go by, within virtual.
+func pass(d time.Duration) { time.Sleep(d) }
+
 // virtual runs f in a bubble of virtual time with a broker in it.
 func virtual(t *testing.T, o Options, f func(t *testing.T, b *Broker)) {
 	synctest.Test(t, func(t *testing.T) {
