@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/wilco-iot/wilco/broker"
+	pebblestore "github.com/wilco-iot/wilco/broker/store/pebble"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/mqtt"
@@ -100,8 +101,8 @@ func listeners(tcp, ws, secure, cert, key string) ([]broker.Listener, error) {
 type BrokerOptions struct {
 	TCP, WS, TLS string // addresses; "" means no such listener
 	Cert, Key    string // of TLS, PEM files
-	// Data is the directory of what the broker keeps. At present that is nothing:
-	// sessions and queues are in memory.
+	// Data is the directory of sessions, queues and retained messages; "" keeps
+	// them in memory.
 	Data      string
 	Anonymous bool              // everybody may do everything
 	Users     map[string]string // name to password; each may do everything
@@ -109,7 +110,7 @@ type BrokerOptions struct {
 
 // RunBroker runs a broker until ctx ends, and stops it in good order. It writes
 // one line to out when it accepts connections: ready tcp=127.0.0.1:1883 ...
-func RunBroker(ctx context.Context, o BrokerOptions, out io.Writer, log *slog.Logger) error {
+func RunBroker(ctx context.Context, o BrokerOptions, out io.Writer, log *slog.Logger) (failed error) {
 	ls, err := listeners(o.TCP, o.WS, o.TLS, o.Cert, o.Key)
 	switch {
 	case err != nil:
@@ -119,14 +120,20 @@ func RunBroker(ctx context.Context, o BrokerOptions, out io.Writer, log *slog.Lo
 	case !o.Anonymous && len(o.Users) == 0:
 		return fault.Field("user", "nobody could connect: give --user name:password, or --anonymous to let everybody in")
 	}
-	if o.Data != "" {
-		log.Warn("sessions and queues are kept in memory by this version; nothing is written to the data directory", "data", o.Data)
-	}
 	var authority broker.Authority = users(o.Users)
 	if o.Anonymous {
 		authority = broker.AllowAnonymous()
 	}
-	b, err := broker.New(broker.Options{Listeners: ls, Authority: authority, Logger: log})
+	options := broker.Options{Listeners: ls, Authority: authority, Logger: log}
+	if o.Data != "" {
+		queues, err := pebblestore.Open(o.Data, pebblestore.Options{Logger: log})
+		if err != nil {
+			return fault.Wrap(err, fault.Unavailable, "%v", err)
+		}
+		options.Store = queues
+		defer func() { failed = errors.Join(failed, queues.Close()) }() // after the broker has stopped
+	}
+	b, err := broker.New(options)
 	if err != nil {
 		return err
 	}
