@@ -174,8 +174,9 @@ func TestMQTTRate(t *testing.T) {
 	url, _ := ourBroker(t)
 	for qos := range 3 {
 		r := measure(t, MQTTOptions{URL: url, QoS: qos, Publishers: 4, Subscribers: 1, Size: 64, Rate: 2000, For: 500 * time.Millisecond})
-		if r.Published < 500 || r.Published > 1010 {
-			t.Errorf("QoS %d: %d messages published in 0.5 s at 2000/s", qos, r.Published)
+		// What it took, not what was asked: a busy machine ends late.
+		if most := int64(2000*max(r.Seconds, 0.5)) + 50; r.Published < 500 || r.Published > most {
+			t.Errorf("QoS %d: %d messages published in %.2f s at 2000/s", qos, r.Published, r.Seconds)
 		}
 	}
 }
