@@ -162,7 +162,7 @@ const (
 // times of the policy take their defaults. Times are cut to milliseconds. The
 // error names what is wrong: a *PolicyError, the device or params.
 func New(tid TID, device wire.Address, name string, params json.RawMessage, p Policy, by string, held bool, now time.Time) (Command, error) {
-	p = p.withDefaults()
+	p = p.WithDefaults()
 	if err := p.Check(); err != nil {
 		return Command{}, err
 	}

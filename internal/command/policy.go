@@ -60,9 +60,9 @@ var Defaults = Policy{
 	Backoff: Exponential, MaxAttempts: 5, Jitter: 0.2, MaxBackoff: Duration(5 * time.Minute),
 }
 
-// withDefaults fills what is missing and cuts the clocks to milliseconds, which
+// WithDefaults fills what is missing from Defaults and cuts the clocks to milliseconds, which
 // is how fine the machine's time is.
-func (p Policy) withDefaults() Policy {
+func (p Policy) WithDefaults() Policy {
 	if p.Backoff == "" {
 		p.Backoff = Defaults.Backoff
 		if p.Jitter == 0 {

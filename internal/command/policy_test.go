@@ -57,19 +57,19 @@ func TestPolicyCheck(t *testing.T) {
 }
 
 func TestDefaultsFillOnlyWhatIsMissing(t *testing.T) {
-	if got := (Policy{}).withDefaults(); got != Defaults {
+	if got := (Policy{}).WithDefaults(); got != Defaults {
 		t.Errorf("of an empty policy: %+v", got)
 	}
 	given := Policy{DeliverBy: Duration(time.Second), AckBy: Duration(2 * time.Second), Heartbeat: Duration(3 * time.Second),
 		FinishBy: Duration(4 * time.Second), Settle: Duration(5 * time.Second), Backoff: Linear, MaxAttempts: 6,
 		Supersede: true, MaxBackoff: Duration(7 * time.Second)}
-	if got := given.withDefaults(); got != given {
+	if got := given.WithDefaults(); got != given {
 		t.Errorf("of a full policy: %+v", got)
 	}
-	if got := (Policy{Backoff: Linear}).withDefaults(); got.Jitter != 0 {
+	if got := (Policy{Backoff: Linear}).WithDefaults(); got.Jitter != 0 {
 		t.Error("a policy that names a backoff and no jitter wants none")
 	}
-	if got := (Policy{Jitter: 0.5}).withDefaults(); got.Jitter != 0.5 || got.Backoff != Defaults.Backoff {
+	if got := (Policy{Jitter: 0.5}).WithDefaults(); got.Jitter != 0.5 || got.Backoff != Defaults.Backoff {
 		t.Errorf("jitter alone: %+v", got)
 	}
 	if err := Defaults.Check(); err != nil {

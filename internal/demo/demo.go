@@ -30,14 +30,9 @@ type Options struct {
 	For     time.Duration // how long commands are sent; default 30 s
 	Devices int           // default 50
 	Seed    uint64        // of every fault; default random
-	// Broker is the URL of an external broker that knows the devices; "" means
-	// the embedded one. Members are then the devices that it knows.
-	Broker  string
-	Members []sim.Member
-	// Kill, if set, is told to restart the server now and then; see Run.
-	Data   string        // directory of the server; default a temporary one that is removed
-	Settle time.Duration // how long after the last command everything must have ended; default 60 s
-	Logger *slog.Logger  // default: silent
+	Data    string        // directory of the server; default a temporary one that is removed
+	Settle  time.Duration // how long after the last command everything must have ended; default 60 s
+	Logger  *slog.Logger  // default: silent
 	// Progress is called a few times a second, by the goroutine of Run.
 	Progress func(Progress)
 }
@@ -131,7 +126,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		defer os.RemoveAll(dir)
 		o.Data = dir
 	}
-	server := app.New(app.Options{Data: o.Data, HTTP: "127.0.0.1:0", Broker: o.Broker, Logger: o.Logger,
+	server := app.New(app.Options{Data: o.Data, HTTP: "127.0.0.1:0", Logger: o.Logger,
 		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
 	if err := server.Start(ctx); err != nil {
 		return Report{}, err
@@ -155,9 +150,6 @@ func Run(ctx context.Context, o Options) (Report, error) {
 
 // register makes the fleet known to the server.
 func register(ctx context.Context, s *app.Server, o Options) ([]sim.Member, error) {
-	if len(o.Members) > 0 {
-		return o.Members, nil
-	}
 	members := make([]sim.Member, o.Devices)
 	for i := range members {
 		a := wire.Address{Group: "demo", Device: fmt.Sprintf("device-%03d", i+1)}

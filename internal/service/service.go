@@ -76,35 +76,11 @@ func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Service{opt: o, policy: completed(o.Policy), log: o.Logger}
+	return &Service{opt: o, policy: o.Policy.WithDefaults(), log: o.Logger}
 }
 
 // Policy is the policy of a command that names none.
 func (s *Service) Policy() command.Policy { return s.policy }
-
-// completed fills zero fields with those of command.Defaults.
-func completed(p command.Policy) command.Policy {
-	d := command.Defaults
-	if p.Backoff == "" {
-		p.Backoff = d.Backoff
-		if p.Jitter == 0 {
-			p.Jitter = d.Jitter
-		}
-	}
-	if p.MaxAttempts == 0 {
-		p.MaxAttempts = d.MaxAttempts
-	}
-	for _, f := range []struct {
-		v *command.Duration
-		d command.Duration
-	}{{&p.DeliverBy, d.DeliverBy}, {&p.AckBy, d.AckBy}, {&p.FinishBy, d.FinishBy},
-		{&p.Settle, d.Settle}, {&p.MaxBackoff, d.MaxBackoff}} {
-		if *f.v == 0 {
-			*f.v = f.d
-		}
-	}
-	return p
-}
 
 // PartHealth is how one part is.
 type PartHealth struct {
