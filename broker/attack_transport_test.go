@@ -3,15 +3,10 @@ package broker
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,74 +15,19 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
-
-// office signs certificates.
-type office struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newOffice(t *testing.T) *office {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true,
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &office{t, cert, key}
-}
-
-func (o *office) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(o.cert)
-	return p
-}
-
-// sign gives a certificate for name, good for an hour unless change says else.
-func (o *office) sign(name string, change func(*x509.Certificate)) tls.Certificate {
-	o.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}
-	if change != nil {
-		change(c)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, o.cert, &key.PublicKey, o.key)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
 
 // secure is a broker that asks for certificates, and a way to come with one.
 func secure(t *testing.T, a Authority) (*Broker, func(name string) *peer) {
 	t.Helper()
-	ca := newOffice(t)
+	ca := testkit.NewCA(t)
 	b := start(t, Options{Authority: a, Listeners: []Listener{{Name: "tls", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{
-		Certificates: []tls.Certificate{ca.sign("server", nil)}, ClientCAs: ca.pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+		Certificates: []tls.Certificate{ca.Sign("server", nil)}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
 	}}}})
 	return b, func(name string) *peer {
-		nc, err := tls.Dial("tcp", b.Addr("tls").String(), &tls.Config{RootCAs: ca.pool(), Certificates: []tls.Certificate{ca.sign(name, nil)}})
+		nc, err := tls.Dial("tcp", b.Addr("tls").String(), &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Sign(name, nil)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,19 +54,19 @@ func (l *locked) Write(p []byte) (int, error) {
 }
 
 func TestG01_BadCertificates(t *testing.T) {
-	ca, other := newOffice(t), newOffice(t)
+	ca, other := testkit.NewCA(t), testkit.NewCA(t)
 	b := start(t, Options{Listeners: []Listener{{Name: "tls", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{
-		Certificates: []tls.Certificate{ca.sign("server", nil)}, ClientCAs: ca.pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+		Certificates: []tls.Certificate{ca.Sign("server", nil)}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
 	}}}})
 	for name, cert := range map[string]*tls.Certificate{
 		"none":            nil,
-		"expired":         at(ca.sign("x", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })),
-		"not yet valid":   at(ca.sign("x", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })),
-		"wrong authority": at(other.sign("x", nil)),
-		"for servers":     at(ca.sign("x", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })),
+		"expired":         at(ca.Sign("x", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })),
+		"not yet valid":   at(ca.Sign("x", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })),
+		"wrong authority": at(other.Sign("x", nil)),
+		"for servers":     at(ca.Sign("x", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })),
 	} {
 		t.Run(name, func(t *testing.T) {
-			config := &tls.Config{RootCAs: ca.pool()}
+			config := &tls.Config{RootCAs: ca.Pool()}
 			if cert != nil {
 				config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
 			}
@@ -151,8 +91,8 @@ func TestG01_BadCertificates(t *testing.T) {
 func at(c tls.Certificate) *tls.Certificate { return &c }
 
 func TestG02_OldTLS(t *testing.T) {
-	ca := newOffice(t)
-	server := []tls.Certificate{ca.sign("server", nil)}
+	ca := testkit.NewCA(t)
+	server := []tls.Certificate{ca.Sign("server", nil)}
 	b := start(t, Options{Listeners: []Listener{
 		{Name: "default", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: server}},
 		{Name: "asked for 1.2", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: server, MinVersion: tls.VersionTLS12}},
@@ -167,7 +107,7 @@ func TestG02_OldTLS(t *testing.T) {
 		{"asked for 1.2", tls.VersionTLS12, true}, {"asked for 1.2", tls.VersionTLS11, false},
 		{"asked for 1.0", tls.VersionTLS12, true}, {"asked for 1.0", tls.VersionTLS11, false}, {"asked for 1.0", tls.VersionTLS10, false},
 	} {
-		nc, err := tls.Dial("tcp", b.Addr(c.listener).String(), &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: c.version})
+		nc, err := tls.Dial("tcp", b.Addr(c.listener).String(), &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS10, MaxVersion: c.version})
 		if (err == nil) != c.ok {
 			t.Errorf("%s, %s: %v", c.listener, tls.VersionName(c.version), err)
 		}
@@ -178,10 +118,10 @@ func TestG02_OldTLS(t *testing.T) {
 }
 
 func TestG03_TheWrongPort(t *testing.T) {
-	ca := newOffice(t)
+	ca := testkit.NewCA(t)
 	var out strings.Builder
 	b := start(t, Options{Logger: lines(&out), Listeners: []Listener{
-		{Name: "tls", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: []tls.Certificate{ca.sign("server", nil)}}},
+		{Name: "tls", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: []tls.Certificate{ca.Sign("server", nil)}}},
 		{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"},
 	}})
 	plain := dial(t, b, "tls")
@@ -189,7 +129,7 @@ func TestG03_TheWrongPort(t *testing.T) {
 	if got := plain.rest(); bytes.Contains(got, []byte{0x20, 0x03}) {
 		t.Errorf("answered with %x", got)
 	}
-	if nc, err := tls.Dial("tcp", b.Addr("tcp").String(), &tls.Config{RootCAs: ca.pool()}); err == nil {
+	if nc, err := tls.Dial("tcp", b.Addr("tcp").String(), &tls.Config{RootCAs: ca.Pool()}); err == nil {
 		_ = nc.Close()
 		t.Error("TLS on the plain port")
 	}

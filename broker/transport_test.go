@@ -2,45 +2,16 @@ package broker
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	"net"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
-
-// certificate makes one for 127.0.0.1, and the pool that trusts it.
-func certificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{name},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-}
 
 // byCertificate names clients by the name in their certificate.
 type byCertificate struct{}
@@ -54,9 +25,9 @@ func (byCertificate) Authenticate(_ context.Context, c Credentials) (Identity, e
 
 // Shows [MQTT-4.2.0-1] [MQTT-6.0.0-2].
 func TestTransports(t *testing.T) {
-	server, roots := certificate(t, "server")
-	device, devices := certificate(t, "device")
-	config := &tls.Config{Certificates: []tls.Certificate{server}, ClientCAs: devices, ClientAuth: tls.VerifyClientCertIfGiven}
+	servers, devices := testkit.NewCA(t), testkit.NewCA(t)
+	roots := servers.Pool()
+	config := &tls.Config{Certificates: []tls.Certificate{servers.Sign("server", nil)}, ClientCAs: devices.Pool(), ClientAuth: tls.VerifyClientCertIfGiven}
 	joined := make(chan ConnInfo, 9)
 	b := start(t, Options{
 		Authority: byCertificate{},
@@ -66,7 +37,7 @@ func TestTransports(t *testing.T) {
 			{Name: "wss", Network: "wss", Address: "127.0.0.1:0", TLS: config},
 		},
 	})
-	client := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{device}}
+	client := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{devices.Sign("device", nil)}}
 	raw, err := tls.Dial("tcp", b.Addr("tls").String(), client)
 	if err != nil {
 		t.Fatal(err)

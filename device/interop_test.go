@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/device"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/client"
 	"github.com/wilco-iot/wilco/wire"
@@ -23,36 +20,9 @@ import (
 // mosquitto runs Eclipse Mosquitto until the end of the test and returns its URL.
 func mosquitto(t *testing.T) string {
 	t.Helper()
-	path, err := exec.LookPath("mosquitto")
-	if err != nil {
-		if path, err = exec.LookPath("/usr/sbin/mosquitto"); err != nil {
-			t.Skip("mosquitto is not installed")
-		}
-	}
-	me, err := user.Current() // as root it would become another user
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	config := filepath.Join(t.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("user %s\nallow_anonymous true\nlistener %s 127.0.0.1\n", me.Username, port)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "-c", config)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	return "mqtt://127.0.0.1:" + port
+	address := testkit.FreeAddress(t)
+	testkit.StartMosquitto(t, testkit.MosquittoConfig(t, testkit.MosquittoListener(address)))
+	return "mqtt://" + address
 }
 
 // ownBroker runs the broker of this module and returns its URL.

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
@@ -22,18 +21,6 @@ type mosquitto struct {
 	url                  string // what wilco serve --broker-url takes
 	serverUser           string
 	serverSecret         string
-}
-
-// mosquittoBinary finds Mosquitto, or skips the test.
-func mosquittoBinary(t testing.TB) string {
-	t.Helper()
-	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	t.Skip("there is no mosquitto on this machine")
-	return ""
 }
 
 // newMosquitto writes the configuration out of the data directory. It does not

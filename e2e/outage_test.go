@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/wilco-iot/wilco/internal/testkit"
 )
 
 // TestBrokerGone takes the broker away for a while, with all that it held in
@@ -12,7 +14,7 @@ import (
 // server must go on to take orders, and everything must end truthfully.
 func TestBrokerGone(t *testing.T) {
 	t.Parallel()
-	binary := mosquittoBinary(t)
+	binary := testkit.MosquittoPath(t)
 	seed := seedOf(t)
 	dir, data := t.TempDir(), filepath.Join(t.TempDir(), "data")
 	web, err := freeAddress()

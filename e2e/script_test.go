@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -34,7 +35,7 @@ func TestMessaging(t *testing.T) {
 			t.Parallel()
 			binary := ""
 			if b.mosquitto {
-				binary = mosquittoBinary(t)
+				binary = testkit.MosquittoPath(t)
 			}
 			runScripts(t, "messaging", binary, b.version)
 		})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -211,7 +212,7 @@ func TestMQTTFailsWithTheBroker(t *testing.T) {
 			}
 		})
 	}
-	if _, err := MQTT(t.Context(), MQTTOptions{URL: "mqtt://" + freeAddress(t), Subscribers: 1}); err == nil {
+	if _, err := MQTT(t.Context(), MQTTOptions{URL: "mqtt://" + testkit.FreeAddress(t), Subscribers: 1}); err == nil {
 		t.Error("a broker that is not there was measured")
 	}
 }

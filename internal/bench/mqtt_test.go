@@ -1,19 +1,13 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -42,55 +36,10 @@ func ourBroker(t *testing.T) (tcp, ws string) {
 // its URL and process.
 func mosquitto(t *testing.T) (string, int) {
 	t.Helper()
-	path, err := exec.LookPath("mosquitto")
-	if err != nil {
-		if path, err = exec.LookPath("/usr/sbin/mosquitto"); err != nil {
-			t.Skip("mosquitto is not installed")
-		}
-	}
-	address := freeAddress(t)
-	_, port, _ := net.SplitHostPort(address)
-	me, err := user.Current() // as root it would become another user
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "mosquitto.conf")
-	config := fmt.Sprintf("user %s\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\nlistener %s 127.0.0.1\n", me.Username, port)
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "-c", file)
-	log, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(log)
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		for lines.Scan() { // until it has ended
-		}
-		_ = cmd.Wait()
-	})
-	for lines.Scan() {
-		if strings.HasSuffix(lines.Text(), " running") {
-			return "mqtt://" + address, cmd.Process.Pid
-		}
-	}
-	t.Fatal("mosquitto did not start")
-	return "", 0
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	address := testkit.FreeAddress(t)
+	pid := testkit.StartMosquitto(t, testkit.MosquittoConfig(t, "max_queued_messages 0", "max_inflight_messages 0",
+		testkit.MosquittoListener(address)))
+	return "mqtt://" + address, pid
 }
 
 // measure runs a short measurement that has to end without a flaw.

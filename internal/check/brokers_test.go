@@ -2,11 +2,6 @@ package check
 
 import (
 	"context"
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -47,36 +43,12 @@ func ownBroker(t *testing.T) string {
 	return "mqtt://" + b.Addr("tcp").String()
 }
 
-// mosquitto finds the broker of that name, or skips the test.
-func mosquitto(t *testing.T) string {
-	t.Helper()
-	for _, path := range []string{"mosquitto", "/usr/sbin/mosquitto"} {
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	t.Skip("mosquitto is not installed")
-	return ""
-}
-
 // mosquittoCommand gives the command that starts it on a free port, and its URL.
 func mosquittoCommand(t *testing.T) (command []string, url string) {
 	t.Helper()
-	program := mosquitto(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().(*net.TCPAddr)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	conf := filepath.Join(t.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nlog_dest none\n", address.Port)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return []string{program, "-c", conf}, fmt.Sprintf("mqtt://%s", address)
+	program, address := testkit.MosquittoPath(t), testkit.FreeAddress(t)
+	conf := testkit.MosquittoConfig(t, testkit.MosquittoListener(address), "log_dest none")
+	return []string{program, "-c", conf}, "mqtt://" + address
 }
 
 func both(t *testing.T, f func(t *testing.T, v mqtt.Version)) {

@@ -2,13 +2,9 @@ package interop
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"math/big"
 	"net"
 	"strconv"
 	"sync"
@@ -17,6 +13,7 @@ import (
 
 	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/broker/store"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/client"
 )
@@ -46,38 +43,15 @@ func newRig(t *testing.T, network string, limits broker.Limits) *rig {
 	if network != "memory" {
 		l := broker.Listener{Name: network, Network: network, Address: "127.0.0.1:0"}
 		if network == "tls" || network == "wss" {
-			var certificate tls.Certificate
-			certificate, r.roots = certify(t)
-			l.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+			ca := testkit.NewCA(t)
+			r.roots = ca.Pool()
+			l.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Sign("server", nil)}}
 		}
 		r.options.Listeners = []broker.Listener{l}
 	}
 	r.start()
 	t.Cleanup(r.stop)
 	return r
-}
-
-// certify makes a certificate for 127.0.0.1, and the pool that trusts it.
-func certify(t *testing.T) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
 }
 
 func (r *rig) start() {

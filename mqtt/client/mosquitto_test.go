@@ -2,25 +2,16 @@ package client_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/client"
 )
@@ -34,100 +25,14 @@ type mosquitto struct {
 // startMosquitto runs the broker until the end of the test.
 func startMosquitto(t testing.TB) *mosquitto {
 	t.Helper()
-	path, err := exec.LookPath("mosquitto")
-	if err != nil {
-		if path, err = exec.LookPath("/usr/sbin/mosquitto"); err != nil {
-			t.Skip("mosquitto is not installed: no interoperability test")
-		}
-	}
-	dir := t.TempDir()
-	cert, key, roots := certificate(t, dir)
-	m := &mosquitto{plain: freeAddress(t), tls: freeAddress(t), ws: freeAddress(t), roots: roots}
-	me, err := user.Current() // as root it would become another user, who cannot read the key
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := fmt.Sprintf(`user %s
-allow_anonymous true
-max_queued_messages 0
-listener %s 127.0.0.1
-listener %s 127.0.0.1
-certfile %s
-keyfile %s
-listener %s 127.0.0.1
-protocol websockets
-`, me.Username, port(m.plain), port(m.tls), cert, key, port(m.ws))
-	file := filepath.Join(dir, "mosquitto.conf")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var log strings.Builder
-	cmd := exec.Command(path, "-c", file)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	dieWithUs(cmd)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("mosquitto:\n%s", log.String())
-		}
-	})
+	ca := testkit.NewCA(t)
+	cert, key := testkit.WriteCert(t, t.TempDir(), ca.Sign("127.0.0.1", nil))
+	m := &mosquitto{plain: testkit.FreeAddress(t), tls: testkit.FreeAddress(t), ws: testkit.FreeAddress(t), roots: ca.Pool()}
+	testkit.StartMosquitto(t, testkit.MosquittoConfig(t, "max_queued_messages 0",
+		testkit.MosquittoListener(m.plain),
+		testkit.MosquittoListener(m.tls), "certfile "+cert, "keyfile "+key,
+		testkit.MosquittoListener(m.ws), "protocol websockets"))
 	return m
-}
-
-func port(address string) string {
-	_, p, _ := net.SplitHostPort(address)
-	return p
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// certificate writes a self-signed one for 127.0.0.1.
-func certificate(t testing.TB, dir string) (certFile, keyFile string, roots *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "127.0.0.1"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots = x509.NewCertPool()
-	roots.AddCert(cert)
-	write := func(name, kind string, b []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", keyDER), roots
 }
 
 // transports are the ways to reach the broker; versions the ways to speak.

@@ -1,7 +1,6 @@
 package mosquitto_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/fleet/mosquitto"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/internal/store/sqlite"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -196,62 +196,18 @@ type running struct {
 
 func start(t *testing.T, f *fleet.Fleet) (running, mosquitto.Written) {
 	t.Helper()
-	binary, err := exec.LookPath("mosquitto")
-	if err != nil {
-		// Debian keeps it where users do not look.
-		if binary, err = exec.LookPath("/usr/sbin/mosquitto"); err != nil {
-			t.Skip("mosquitto is not installed")
-		}
-	}
 	for _, tool := range []string{"mosquitto_pub", "mosquitto_sub"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skip(tool + " is not installed")
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := testkit.FreeAddress(t)
 	o := mosquitto.Options{Dir: t.TempDir(), Listen: address}
 	if os.Geteuid() == 0 {
 		o.User = "root" // it could not read the files of this test else
 	}
 	w := write(t, f, o)
-	cmd := exec.Command(binary, "-c", w.Config)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	up, ended := make(chan bool, 1), make(chan struct{})
-	go func() {
-		defer close(ended)
-		var said []string
-		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			said = append(said, lines.Text())
-			if strings.Contains(lines.Text(), "running") {
-				up <- true
-			}
-		}
-		select {
-		case up <- false:
-			t.Logf("mosquitto: %s", strings.Join(said, "\n"))
-		default:
-		}
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-		cmd.Wait()
-	})
-	if !wait(t, up) {
-		wait(t, ended)
-		t.Fatal("mosquitto did not start")
-	}
+	testkit.StartMosquitto(t, w.Config)
 	_, port, _ := net.SplitHostPort(address)
 	return running{t, port}, w
 }

@@ -1,9 +1,9 @@
-package client_test
+package testkit
 
 import (
 	"os/exec"
 	"syscall"
 )
 
-// dieWithUs makes the kernel end the broker when the test process crashes.
+// dieWithUs makes the kernel end the program when the test's process crashes.
 func dieWithUs(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -1,0 +1,102 @@
+package testkit
+
+import (
+	"bufio"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// MosquittoPath finds Eclipse Mosquitto, or skips the test.
+func MosquittoPath(t testing.TB) string {
+	t.Helper()
+	// Debian keeps it where users do not look.
+	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skip("mosquitto is not installed")
+	return ""
+}
+
+// MosquittoConfig writes a configuration that lets everybody in, with the lines
+// given besides, and returns the file's name.
+func MosquittoConfig(t testing.TB, lines ...string) string {
+	t.Helper()
+	me, err := user.Current() // as root it would become another user, who cannot read the test's files
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "user " + me.Username + "\nallow_anonymous true\n" + strings.Join(lines, "\n") + "\n"
+	file := filepath.Join(t.TempDir(), "mosquitto.conf")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// StartMosquitto runs Mosquitto with a configuration file until the end of the
+// test, and returns its process id when it accepts connections. What it said is
+// logged when the test fails.
+func StartMosquitto(t testing.TB, file string) (pid int) {
+	t.Helper()
+	cmd := exec.Command(MosquittoPath(t), "-c", file)
+	dieWithUs(cmd)
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	running, ended := make(chan struct{}), make(chan struct{})
+	var said strings.Builder // until ended is closed, of the goroutine
+	go func() {
+		defer close(ended)
+		up := false
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			said.WriteString(lines.Text() + "\n")
+			if !up && strings.HasSuffix(lines.Text(), " running") {
+				up = true
+				close(running)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		<-ended
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("mosquitto:\n%s", said.String())
+		}
+	})
+	select {
+	case <-running:
+	case <-ended:
+		t.Fatal("mosquitto did not start")
+	}
+	return cmd.Process.Pid
+}
+
+// FreeAddress is a host:port of this machine that nobody listened on a moment
+// ago.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// MosquittoListener is the line that makes Mosquitto listen at address.
+func MosquittoListener(address string) string {
+	host, port, _ := net.SplitHostPort(address)
+	return "listener " + port + " " + host
+}

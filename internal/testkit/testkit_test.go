@@ -1,0 +1,43 @@
+package testkit
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+func TestCertificatesAreOfTheirAuthority(t *testing.T) {
+	ca, other := NewCA(t), NewCA(t)
+	cert := ca.Sign("plant/valve", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Minute) })
+	usage := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	if _, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: ca.Pool(), KeyUsages: usage}); err != nil {
+		t.Error(err)
+	}
+	if _, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: other.Pool(), KeyUsages: usage}); err == nil {
+		t.Error("verified by another authority")
+	}
+	certFile, keyFile := WriteCert(t, t.TempDir(), cert)
+	read, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil || read.Leaf.Subject.CommonName != "plant/valve" {
+		t.Errorf("%v %v", read.Leaf, err)
+	}
+	pem, err := os.ReadFile(ca.Write(t.TempDir()))
+	if pool := x509.NewCertPool(); err != nil || !pool.AppendCertsFromPEM(pem) || !pool.Equal(ca.Pool()) {
+		t.Error("ca.pem is not the authority", err)
+	}
+}
+
+func TestMosquittoAcceptsWhenItIsSaidTo(t *testing.T) {
+	address := FreeAddress(t)
+	if pid := StartMosquitto(t, MosquittoConfig(t, MosquittoListener(address))); pid == 0 {
+		t.Error("no process")
+	}
+	nc, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
+}
