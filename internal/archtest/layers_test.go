@@ -10,6 +10,7 @@ var layers = []layer{
 	{"ground: imports nothing of ours", []unit{
 		{"mqtt", pure | public | std, "packets: for everybody who speaks MQTT"},
 		{"wire", pure | public | std, "the device contract, shared by server and firmware"},
+		{"wire/state", pure | public | std, "the documents of a device's state"},
 		{"order", pure | public, "sequences, gaps, lanes"},
 		{"client", public, "the HTTP API's client: its users must not get the server with it"},
 		{"mqtt/pipe", public | std, "in-process connections"},
