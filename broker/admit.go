@@ -31,6 +31,7 @@ func (b *Broker) admit(c *conn) bool {
 		}
 		b.halfOpen[c.host]++
 		c.halved = true
+		b.outside++
 	}
 	b.conns[c] = struct{}{}
 	b.count.accepted.Add(1)
@@ -64,6 +65,13 @@ func (b *Broker) forget(c *conn) {
 	b.mu.Lock()
 	b.openedLocked(c)
 	delete(b.conns, c)
+	if !c.system {
+		b.outside--
+	}
+	if b.outside == 0 && b.emptied != nil {
+		close(b.emptied)
+		b.emptied = nil
+	}
 	b.mu.Unlock()
 	b.count.connections.Add(-1)
 	b.running.Done()

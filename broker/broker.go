@@ -55,7 +55,7 @@ type Broker struct {
 	most      int      // messages in one turn, so that a turn's debt is soon paid; 0: no limit
 	takeovers *limiter // by client identifier
 
-	claimed  atomic.Bool // Start was called
+	claimed  atomic.Bool // Open was called
 	stopping atomic.Bool
 
 	mu        sync.Mutex
@@ -64,6 +64,8 @@ type Broker struct {
 	running   sync.WaitGroup
 	listeners map[string]*listener
 	conns     map[*conn]struct{}
+	outside   int            // of conns, those that came through a listener
+	emptied   chan struct{}  // closed when outside is 0; nil unless somebody waits
 	halfOpen  map[string]int // connections without CONNECT, by address
 }
 
@@ -114,9 +116,26 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Start reads the store and opens the listeners. When it fails, nothing is left
-// open. A Broker starts once.
+// Start is Open and Listen. When it fails, nothing is left open.
 func (b *Broker) Start() error {
+	if err := b.Open(); err != nil {
+		return err
+	}
+	err := b.Listen()
+	if err != nil {
+		b.mu.Lock()
+		b.stopped = true
+		b.mu.Unlock()
+		b.stopTimers()
+	}
+	return err
+}
+
+// Open reads the store, and publishes the wills that are due: also those of
+// clients that were connected when the broker died. From then on Dial lets the
+// embedding program in, and nobody else until Listen; so it can subscribe before
+// anybody has anything to say. A Broker opens once.
+func (b *Broker) Open() error {
 	if !b.claimed.CompareAndSwap(false, true) {
 		return errors.New("broker: started before")
 	}
@@ -130,13 +149,27 @@ func (b *Broker) Start() error {
 		return ErrStopped
 	}
 	b.started = true
+	return nil
+}
+
+// Listen opens the listeners, once the broker is open. When one cannot be
+// opened, none is left open.
+func (b *Broker) Listen() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.started || b.stopped || b.stopping.Load() {
+		return ErrStopped
+	}
+	if len(b.listeners) > 0 {
+		return errors.New("broker: listening already")
+	}
 	for _, l := range b.options.Listeners {
 		open, err := b.listen(l)
 		if err != nil {
 			for _, other := range b.listeners {
 				_ = other.close()
 			}
-			b.stopped = true
+			clear(b.listeners)
 			return fmt.Errorf("broker: listener %s: %w", l.Name, err)
 		}
 		b.listeners[l.Name] = open
@@ -147,7 +180,7 @@ func (b *Broker) Start() error {
 	return nil
 }
 
-// Addr is the address that a listener is bound to, or nil before Start and for
+// Addr is the address that a listener is bound to, or nil before Listen and for
 // names that do not exist.
 func (b *Broker) Addr(name string) net.Addr {
 	b.mu.Lock()
@@ -187,6 +220,25 @@ func (b *Broker) begin() bool {
 	return true
 }
 
+// CloseListeners closes the listeners, and the connections that came in through
+// them, whose clients are told 0x8B [MQTT-4.13.2-1], and waits until those have
+// ended. Connections of Dial stay, so that the embedding program can take what
+// is queued for it; nobody new gets in. It is the first half of Stop, which has
+// to follow, and what is said there of ctx and of sessions holds here.
+func (b *Broker) CloseListeners(ctx context.Context) error {
+	conns := b.close(func(c *conn) bool { return !c.system })
+	b.mu.Lock()
+	if b.outside > 0 && b.emptied == nil {
+		b.emptied = make(chan struct{})
+	}
+	emptied := b.emptied
+	b.mu.Unlock()
+	if emptied == nil {
+		return nil
+	}
+	return await(ctx, emptied, conns)
+}
+
 // Stop closes the listeners, tells the clients 0x8B [MQTT-4.13.2-1], and waits
 // until all goroutines have ended. Sessions, and wills that were not due, stay
 // in the store for the next start. When ctx ends first, connections are closed
@@ -194,13 +246,31 @@ func (b *Broker) begin() bool {
 // seconds whatever an Authority may still be doing. Calling it
 // again is harmless.
 func (b *Broker) Stop(ctx context.Context) error {
+	conns := b.close(func(*conn) bool { return true })
+	idle := make(chan struct{})
+	go func() {
+		b.running.Wait()
+		close(idle)
+	}()
+	err := await(ctx, idle, conns)
+	b.mu.Lock()
+	b.stopped = true
+	b.mu.Unlock()
+	b.stopTimers()
+	return err
+}
+
+// close closes the listeners, and ends the connections that are meant.
+func (b *Broker) close(meant func(*conn) bool) []*conn {
 	b.hub.mu.Lock()
 	b.stopping.Store(true) // from here on no session begins, ends, or publishes its will
 	b.hub.mu.Unlock()
 	b.mu.Lock()
 	listeners, conns := b.listeners, make([]*conn, 0, len(b.conns))
 	for c := range b.conns {
-		conns = append(conns, c)
+		if meant(c) {
+			conns = append(conns, c)
+		}
 	}
 	b.mu.Unlock()
 	for _, l := range listeners {
@@ -209,29 +279,25 @@ func (b *Broker) Stop(ctx context.Context) error {
 	for _, c := range conns {
 		c.shutDown()
 	}
-	idle := make(chan struct{})
-	go func() {
-		b.running.Wait()
-		close(idle)
-	}()
-	var err error
+	return conns
+}
+
+// await waits for done. When ctx ends first it cuts conns, and gives an
+// Authority that does not heed its context a last moment.
+func await(ctx context.Context, done <-chan struct{}, conns []*conn) error {
 	select {
-	case <-idle:
+	case <-done:
+		return nil
 	case <-ctx.Done():
-		err = ctx.Err()
-		for _, c := range conns {
-			_ = c.nc.Close()
-		}
-		select {
-		case <-idle:
-		case <-time.After(linger): // an Authority that does not heed its context
-		}
 	}
-	b.mu.Lock()
-	b.stopped = true
-	b.mu.Unlock()
-	b.stopTimers()
-	return err
+	for _, c := range conns {
+		_ = c.nc.Close()
+	}
+	select {
+	case <-done:
+	case <-time.After(linger):
+	}
+	return ctx.Err()
 }
 
 func (b *Broker) stopTimers() {

@@ -173,9 +173,14 @@ func (c *conn) checkWill(p *mqtt.Connect) error {
 	return nil
 }
 
-// granted is the session expiry interval that p gets, in seconds.
-func (b *Broker) granted(p *mqtt.Connect) uint32 {
-	limit := uint32(min(b.options.Limits.SessionExpiry/time.Second, 1<<32-1))
+// granted is the session expiry interval that p gets, in seconds. The embedding
+// program gets what it asks for: what is queued for it waits as long as it is
+// stopped.
+func (c *conn) granted(p *mqtt.Connect) uint32 {
+	limit := uint32(min(c.b.options.Limits.SessionExpiry/time.Second, 1<<32-1))
+	if c.system {
+		limit = 1<<32 - 1
+	}
 	if p.Version == mqtt.V311 { // [MQTT-3.1.2-5 v3.1.1]
 		if p.CleanStart {
 			return 0
@@ -223,7 +228,7 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 	h.move(cl, tenantOf(c.identity))
 	t.attach(cl, c, p)
 	t.from, t.conn = cl, c
-	t.acts.Send = b.connack(t.acts.Send, p, present, assigned) // [MQTT-3.1.4-5] [MQTT-3.2.0-2]
+	t.acts.Send = c.connack(t.acts.Send, p, present, assigned) // [MQTT-3.1.4-5] [MQTT-3.2.0-2]
 	t.held++
 	t.commit()
 	t.joined, t.present = c, present
@@ -253,7 +258,7 @@ func (t *turn) takeOver(cl *client, clean bool, now time.Time) {
 
 // attach connects c to cl.
 func (t *turn) attach(cl *client, c *conn, p *mqtt.Connect) {
-	expiry := t.b.granted(p)
+	expiry := c.granted(p)
 	cl.mu.Lock()
 	cl.conn, cl.identity = c, c.identity
 	cl.core.Attach(session.Link{
@@ -287,24 +292,24 @@ func (b *Broker) keepAlive(p *mqtt.Connect) time.Duration {
 }
 
 // connack encodes the acceptance of p.
-func (b *Broker) connack(dst []byte, p *mqtt.Connect, present bool, assigned string) []byte {
+func (c *conn) connack(dst []byte, p *mqtt.Connect, present bool, assigned string) []byte {
 	a := mqtt.Connack{SessionPresent: present} // [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.2-28]
 	if p.Version == mqtt.V5 {
-		l := &b.options.Limits
+		l := &c.b.options.Limits
 		a.AssignedClientID = assigned
 		a.ReceiveMaximum = l.ReceiveMaximum
 		a.MaximumPacketSize = uint32(l.MaxPacketSize)
 		a.TopicAliasMaximum = l.TopicAliasMaximum
-		if granted := b.granted(p); granted != p.SessionExpirySeconds {
+		if granted := c.granted(p); granted != p.SessionExpirySeconds {
 			a.HasSessionExpiry, a.SessionExpirySeconds = true, granted
 		}
-		if keep := b.keepAlive(p); keep != time.Duration(p.KeepAlive)*time.Second {
+		if keep := c.b.keepAlive(p); keep != time.Duration(p.KeepAlive)*time.Second {
 			a.HasServerKeepAlive, a.ServerKeepAlive = true, uint16(keep/time.Second)
 		}
 	}
 	dst, err := a.Append(dst, p.Version)
 	if err != nil {
-		b.log.Error("CONNACK cannot be encoded", "error", err)
+		c.b.log.Error("CONNACK cannot be encoded", "error", err)
 	}
 	return dst
 }
