@@ -125,7 +125,6 @@ var onlyForTests = []string{
 // they wait for has no way to tell. Each has its reason.
 var mayPoll = map[string]string{
 	"broker/peer_test.go":              "counters that follow the end of goroutines",
-	"internal/bench/mqtt_test.go":      "a foreign broker does not say when it is ready",
 	"internal/interop/interop_test.go": "a foreign client does not say when it has subscribed",
 }
 

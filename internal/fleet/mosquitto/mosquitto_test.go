@@ -265,17 +265,6 @@ func (r running) run(name string, args ...string) string {
 	return string(out)
 }
 
-func wait[T any](t *testing.T, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(20 * time.Second):
-		t.Fatal("nothing came within 20 s")
-		panic("unreachable")
-	}
-}
-
 // TestRealBroker: with the written files a device can do what it may, and nothing
 // else; the server hears it and reaches it.
 func TestRealBroker(t *testing.T) {
