@@ -96,6 +96,9 @@ func TestG02_OldTLS(t *testing.T) {
 	b := start(t, Options{Listeners: []Listener{
 		{Name: "default", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: server}},
 		{Name: "asked for 1.2", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: server, MinVersion: tls.VersionTLS12}},
+		{Name: "chosen late", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return &tls.Config{Certificates: server, MinVersion: tls.VersionTLS10}, nil
+		}}},
 		{Name: "asked for 1.0", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: server, MinVersion: tls.VersionTLS10}},
 	}})
 	for _, c := range []struct {
@@ -106,6 +109,7 @@ func TestG02_OldTLS(t *testing.T) {
 		{"default", tls.VersionTLS13, true}, {"default", tls.VersionTLS12, false},
 		{"asked for 1.2", tls.VersionTLS12, true}, {"asked for 1.2", tls.VersionTLS11, false},
 		{"asked for 1.0", tls.VersionTLS12, true}, {"asked for 1.0", tls.VersionTLS11, false}, {"asked for 1.0", tls.VersionTLS10, false},
+		{"chosen late", tls.VersionTLS12, true}, {"chosen late", tls.VersionTLS11, false},
 	} {
 		nc, err := tls.Dial("tcp", b.Addr(c.listener).String(), &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS10, MaxVersion: c.version})
 		if (err == nil) != c.ok {

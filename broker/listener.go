@@ -21,7 +21,8 @@ type Listener struct {
 	// TLS is required for "tls" and "wss". TLS 1.3 is the least accepted unless
 	// MinVersion says TLS 1.2; what is below that never is. With ClientAuth
 	// tls.RequireAndVerifyClientCert no byte of MQTT is read of a client whose
-	// certificate does not verify.
+	// certificate does not verify. What GetConfigForClient returns is held to the
+	// same versions, so it is the way to change certificates without a restart.
 	TLS *tls.Config
 	// Origins are patterns of hosts, as in path.Match, that browsers may come
 	// from over WebSocket beside the host that they connect to.
@@ -62,16 +63,31 @@ func (b *Broker) listen(config Listener) (*listener, error) {
 	}
 	l := &listener{Listener: raw, b: b, config: config, done: make(chan struct{})}
 	if config.TLS != nil {
-		l.tls = config.TLS.Clone()
-		if l.tls.MinVersion == 0 {
-			l.tls.MinVersion = tls.VersionTLS13
+		l.tls = floored(config.TLS)
+		if choose := config.TLS.GetConfigForClient; choose != nil {
+			l.tls.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+				chosen, err := choose(h)
+				if chosen == nil || err != nil {
+					return chosen, err
+				}
+				return floored(chosen), nil
+			}
 		}
-		l.tls.MinVersion = max(l.tls.MinVersion, tls.VersionTLS12)
 	}
 	if config.Network == "ws" || config.Network == "wss" {
 		l.server = l.webSocketServer()
 	}
 	return l, nil
+}
+
+// floored is a copy of c that accepts no old version of TLS.
+func floored(c *tls.Config) *tls.Config {
+	c = c.Clone()
+	if c.MinVersion == 0 {
+		c.MinVersion = tls.VersionTLS13
+	}
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+	return c
 }
 
 func (l *listener) close() error {

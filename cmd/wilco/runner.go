@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/wilco-iot/wilco/internal/app"
@@ -36,7 +38,14 @@ var runner = cli.Runner{
 }
 
 func serve(ctx context.Context, l *config.Loaded, streams cli.IO) error {
-	return app.Serve(ctx, l.Config, cli.Version(), streams.Out, logger(streams.Err, l.Config.Log.Level, l.Config.Log.Format))
+	return app.Serve(ctx, l.Config, cli.Version(), reload(), streams.Out, logger(streams.Err, l.Config.Log.Level, l.Config.Log.Format))
+}
+
+// reload tells of a SIGHUP: files are to be read anew.
+func reload() <-chan os.Signal {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c
 }
 
 // logger writes to w as the settings say.
@@ -57,8 +66,9 @@ func runBroker(ctx context.Context, o cli.BrokerOptions, streams cli.IO) error {
 	for _, u := range o.Users {
 		users[u.Name] = u.Password
 	}
-	return app.RunBroker(ctx, app.BrokerOptions{TCP: o.TCP, WS: o.WS, TLS: o.TLS, Cert: o.Cert, Key: o.Key, Data: o.Data,
-		Anonymous: o.Anonymous, Users: users}, streams.Out, logger(streams.Err, "warn", "text"))
+	return app.RunBroker(ctx, app.BrokerOptions{TCP: o.TCP, WS: o.WS, TLS: o.TLS, Data: o.Data,
+		Files:     app.TLSFiles{Cert: o.Cert, Key: o.Key, ClientCA: o.ClientCA},
+		Anonymous: o.Anonymous, Users: users}, reload(), streams.Out, logger(streams.Err, "warn", "text"))
 }
 
 func runDemo(ctx context.Context, o cli.DemoOptions, streams cli.IO) error {

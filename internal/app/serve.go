@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +29,11 @@ const stopWithin = 15 * time.Second
 //
 // and, at the first start over a data directory, one before it with the admin
 // token that it has made.
-func Serve(ctx context.Context, c config.Config, version string, out io.Writer, log *slog.Logger) error {
-	o, err := options(c)
+//
+// The certificate files are read anew when they change, and when reload says so;
+// it may be nil.
+func Serve(ctx context.Context, c config.Config, version string, reload <-chan os.Signal, out io.Writer, log *slog.Logger) error {
+	o, files, err := options(c)
 	if err != nil {
 		return err
 	}
@@ -48,6 +50,7 @@ func Serve(ctx context.Context, c config.Config, version string, out io.Writer, 
 	if token := s.FirstToken(); token != "" {
 		fmt.Fprintf(out, "first admin token: %s (kept in %s/%s; shown only now)\n", token, c.Data, config.TokenFile)
 	}
+	defer watch(files, reload, log)()
 	fmt.Fprintf(out, "ready http=%s%s\n", s.HTTPAddr(), addresses(s.MQTTAddr, o.Listeners))
 	var died error
 	select {
@@ -60,26 +63,26 @@ func Serve(ctx context.Context, c config.Config, version string, out io.Writer, 
 }
 
 // options translates the settings.
-func options(c config.Config) (Options, error) {
-	o := Options{Data: c.Data, HTTP: c.HTTP.Address, Profile: c.Profile, Root: c.Root, Policy: c.Policy.Command(),
+func options(c config.Config) (o Options, files []*watched, err error) {
+	o = Options{Data: c.Data, HTTP: c.HTTP.Address, Profile: c.Profile, Root: c.Root, Policy: c.Policy.Command(),
 		Retention: c.Retention.D(), Broker: c.Broker.URL}
 	if c.Broker.Version == "3.1.1" {
 		o.BrokerVersion = mqtt.V311
 	}
 	if o.Broker != "" {
 		if _, err := url.Parse(o.Broker); err != nil {
-			return o, fault.Field("broker.url", "is not a URL like mqtt://user:password@host:1883")
+			return o, nil, fault.Field("broker.url", "is not a URL like mqtt://user:password@host:1883")
 		}
-		return o, nil
+		return o, nil, nil
 	}
-	var err error
-	o.Listeners, err = listeners(c.MQTT.TCP, c.MQTT.WS, c.MQTT.TLS.Address, c.MQTT.TLS.Cert, c.MQTT.TLS.Key)
-	return o, err
+	o.Listeners, files, err = listeners(c.MQTT.TCP, c.MQTT.WS, c.MQTT.TLS.Address,
+		TLSFiles{Cert: c.MQTT.TLS.Cert, Key: c.MQTT.TLS.Key, ClientCA: c.MQTT.TLS.ClientCA})
+	return o, files, err
 }
 
-// listeners are those whose address is not empty.
-func listeners(tcp, ws, secure, cert, key string) ([]broker.Listener, error) {
-	var ls []broker.Listener
+// listeners are those whose address is not empty, and what is to be watched for
+// them.
+func listeners(tcp, ws, secure string, pem TLSFiles) (ls []broker.Listener, files []*watched, err error) {
 	if tcp != "" {
 		ls = append(ls, broker.Listener{Name: "tcp", Network: "tcp", Address: tcp})
 	}
@@ -87,20 +90,20 @@ func listeners(tcp, ws, secure, cert, key string) ([]broker.Listener, error) {
 		ls = append(ls, broker.Listener{Name: "ws", Network: "ws", Address: ws})
 	}
 	if secure != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
+		c, w, err := newCertificates(pem)
 		if err != nil {
-			return nil, fault.Wrap(err, fault.Invalid, "the certificate %q and key %q cannot be used: %v", cert, key, err)
+			return nil, nil, fault.Wrap(err, fault.Invalid, "the certificate files cannot be used: %v", err)
 		}
-		ls = append(ls, broker.Listener{Name: "tls", Network: "tls", Address: secure,
-			TLS: &tls.Config{Certificates: []tls.Certificate{pair}}})
+		ls = append(ls, broker.Listener{Name: "tls", Network: "tls", Address: secure, TLS: c.config()})
+		files = append(files, w)
 	}
-	return ls, nil
+	return ls, files, nil
 }
 
 // BrokerOptions configure a broker that runs alone.
 type BrokerOptions struct {
 	TCP, WS, TLS string // addresses; "" means no such listener
-	Cert, Key    string // of TLS, PEM files
+	Files        TLSFiles
 	// Data is the directory of sessions, queues and retained messages; "" keeps
 	// them in memory.
 	Data      string
@@ -109,9 +112,10 @@ type BrokerOptions struct {
 }
 
 // RunBroker runs a broker until ctx ends, and stops it in good order. It writes
-// one line to out when it accepts connections: ready tcp=127.0.0.1:1883 ...
-func RunBroker(ctx context.Context, o BrokerOptions, out io.Writer, log *slog.Logger) (failed error) {
-	ls, err := listeners(o.TCP, o.WS, o.TLS, o.Cert, o.Key)
+// one line to out when it accepts connections: ready tcp=127.0.0.1:1883 ... Files
+// are read anew as by Serve.
+func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, out io.Writer, log *slog.Logger) (failed error) {
+	ls, files, err := listeners(o.TCP, o.WS, o.TLS, o.Files)
 	switch {
 	case err != nil:
 		return err
@@ -140,6 +144,7 @@ func RunBroker(ctx context.Context, o BrokerOptions, out io.Writer, log *slog.Lo
 	if err := b.Start(); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "%v", err)
 	}
+	defer watch(files, reload, log)()
 	fmt.Fprintf(out, "ready%s\n", addresses(b.Addr, ls))
 	<-ctx.Done()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)

@@ -56,7 +56,7 @@ func served(t *testing.T, run func(context.Context, io.Writer) error) ([]string,
 
 func TestServeSaysWhenItIsReadyAndShowsTheFirstTokenOnce(t *testing.T) {
 	c := settings(t.TempDir())
-	serve := func(ctx context.Context, out io.Writer) error { return Serve(ctx, c, "test", out, quiet()) }
+	serve := func(ctx context.Context, out io.Writer) error { return Serve(ctx, c, "test", nil, out, quiet()) }
 	ready := regexp.MustCompile(`^ready http=127\.0\.0\.1:\d+ tcp=127\.0\.0\.1:\d+$`)
 	first, err := served(t, serve)
 	if err != nil || len(first) != 2 || !strings.HasPrefix(first[0], "first admin token: wlc_") || !ready.MatchString(first[1]) {
@@ -88,7 +88,7 @@ func TestServeNamesTheSettingThatIsWrong(t *testing.T) {
 			test.wrong(&c)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			err := Serve(ctx, c, "test", io.Discard, quiet())
+			err := Serve(ctx, c, "test", nil, io.Discard, quiet())
 			if err == nil || ctx.Err() != nil {
 				t.Fatalf("served: %v", err)
 			}
@@ -105,14 +105,14 @@ func TestServeNamesTheSettingThatIsWrong(t *testing.T) {
 
 func TestRunBroker(t *testing.T) {
 	lines, err := served(t, func(ctx context.Context, out io.Writer) error {
-		return RunBroker(ctx, BrokerOptions{TCP: "127.0.0.1:0", WS: "127.0.0.1:0", Anonymous: true}, out, quiet())
+		return RunBroker(ctx, BrokerOptions{TCP: "127.0.0.1:0", WS: "127.0.0.1:0", Anonymous: true}, nil, out, quiet())
 	})
 	if err != nil || len(lines) != 1 || !regexp.MustCompile(`^ready tcp=127\.0\.0\.1:\d+ ws=127\.0\.0\.1:\d+$`).MatchString(lines[0]) {
 		t.Errorf("%q, %v", lines, err)
 	}
 	for field, o := range map[string]BrokerOptions{"tcp": {Anonymous: true}, "user": {TCP: "127.0.0.1:0"}} {
 		var f *fault.Error
-		if err := RunBroker(t.Context(), o, io.Discard, quiet()); !errors.As(err, &f) || f.Field != field || f.Code != fault.Invalid {
+		if err := RunBroker(t.Context(), o, nil, io.Discard, quiet()); !errors.As(err, &f) || f.Field != field || f.Code != fault.Invalid {
 			t.Errorf("without %s: %v", field, err)
 		}
 	}
@@ -226,4 +226,21 @@ func TestMetricsParseAndNameNoDevice(t *testing.T) {
 	if !open {
 		t.Errorf("no wilco_commands_open 1 in\n%s", body)
 	}
+}
+
+// listening reads up to the ready line and gives the address of a listener. What
+// is written after it is thrown away.
+func listening(t *testing.T, r io.Reader, name string) string {
+	t.Helper()
+	in := bufio.NewScanner(r)
+	for in.Scan() {
+		for word := range strings.FieldsSeq(in.Text()) {
+			if address, ok := strings.CutPrefix(word, name+"="); ok {
+				go func() { _, _ = io.Copy(io.Discard, r) }()
+				return address
+			}
+		}
+	}
+	t.Fatalf("no listener %s", name)
+	return ""
 }

@@ -14,6 +14,7 @@ import (
 type BrokerOptions struct {
 	TCP, WS, TLS string // addresses; "" means no such listener
 	Cert, Key    string // PEM files of the TLS listener
+	ClientCA     string // PEM file; "" asks clients for no certificate
 	Data         string // directory of its queues; "" keeps them in memory
 	Anonymous    bool   // everybody may come in and do everything
 	Users        []User
@@ -37,6 +38,7 @@ func (a *app) brokerCommand() *cobra.Command {
 	f.StringVar(&o.TLS, "tls", "", "address for MQTT over TLS")
 	f.StringVar(&o.Cert, "cert", "", "PEM file with the certificate chain of --tls")
 	f.StringVar(&o.Key, "key", "", "PEM file with the private key of --tls")
+	f.StringVar(&o.ClientCA, "client-ca", "", "PEM file: clients of --tls must show a certificate that one of these has signed")
 	f.StringVar(&o.Data, "data", "", "directory of its queues (default: in memory)")
 	f.BoolVar(&o.Anonymous, "anonymous", false, "let everybody in, to do everything")
 	f.StringArrayVar(&users, "user", nil, "somebody who may come in, NAME:PASSWORD (repeatable; others on this machine can see it)")
@@ -81,8 +83,8 @@ func (o *BrokerOptions) complete(users []string, file string) error {
 		return fault.Field("cert", "is missing beside --tls")
 	case o.TLS != "" && o.Key == "":
 		return fault.Field("key", "is missing beside --tls")
-	case o.TLS == "" && (o.Cert != "" || o.Key != ""):
-		return fault.Field("tls", "is missing beside --cert and --key")
+	case o.TLS == "" && (o.Cert != "" || o.Key != "" || o.ClientCA != ""):
+		return fault.Field("tls", "is missing beside --cert, --key and --client-ca")
 	case !o.Anonymous && len(o.Users) == 0:
 		return fault.Field("user", "nobody could come in; give --user, --passwords or --anonymous")
 	}

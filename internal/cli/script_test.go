@@ -106,7 +106,7 @@ func serve(ts *testscript.TestScript, _ bool, _ []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		err := app.Serve(ctx, c, "test", in, slog.New(slog.DiscardHandler))
+		err := app.Serve(ctx, c, "test", nil, in, slog.New(slog.DiscardHandler))
 		in.CloseWithError(io.EOF)
 		done <- err
 	}()

@@ -60,13 +60,19 @@ func check(c *Config) (faults []*fault.Error) {
 func checkBroker(c *Config, wrong func(path, format string, args ...any)) {
 	tls := c.MQTT.TLS
 	if tls.Address != "" {
-		for _, f := range []struct{ path, file string }{{"mqtt.tls.cert", tls.Cert}, {"mqtt.tls.key", tls.Key}} {
+		for _, f := range []struct{ path, file string }{{"mqtt.tls.cert", tls.Cert}, {"mqtt.tls.key", tls.Key}, {"mqtt.tls.clientCA", tls.ClientCA}} {
+			if f.file == "" && f.path == "mqtt.tls.clientCA" {
+				continue
+			}
 			if f.file == "" {
 				wrong(f.path, "must name a PEM file, because mqtt.tls.address is set")
 			} else if _, err := os.Stat(f.file); err != nil {
 				wrong(f.path, "cannot be read: %v", err)
 			}
 		}
+	}
+	if tls.Address == "" && tls.ClientCA != "" {
+		wrong("mqtt.tls.address", "is missing beside mqtt.tls.clientCA, which would ask nobody for a certificate")
 	}
 	if c.Broker.URL == "" {
 		if c.MQTT.TCP == "" && c.MQTT.WS == "" && tls.Address == "" {

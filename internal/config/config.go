@@ -32,6 +32,8 @@ type Config struct {
 			Address string `key:"address" doc:"address of the built-in broker for MQTT over TLS; empty: no such listener"`
 			Cert    string `key:"cert" doc:"PEM file with the certificate chain of the TLS listener"`
 			Key     string `key:"key" doc:"PEM file with the private key of the TLS listener"`
+			// ClientCA is the trust in devices' certificates.
+			ClientCA string `key:"clientCA" doc:"PEM file with the authorities of devices' certificates: a client of the TLS listener must show one; empty: none is asked for"`
 		} `key:"tls"`
 	} `key:"mqtt"`
 	Broker struct {

@@ -51,13 +51,19 @@ func tableOf(t reflect.Type, prefix string, index []int) (table []Setting) {
 	return table
 }
 
-// kebab writes policy.ackBy as policy.ack-by.
+// kebab writes policy.ackBy as policy.ack-by, and tls.clientCA as tls.client-ca.
 func kebab(path string) string {
 	var b strings.Builder
+	small := false
 	for _, c := range path {
 		if 'A' <= c && c <= 'Z' {
-			b.WriteByte('-')
+			if small {
+				b.WriteByte('-')
+			}
+			small = false
 			c += 'a' - 'A'
+		} else {
+			small = true
 		}
 		b.WriteRune(c)
 	}
