@@ -232,12 +232,7 @@ func compareNumbers(a, b json.Number) int {
 }
 
 // MarshalJSON writes the object without spaces, its members sorted by name.
-func (o Object) MarshalJSON() ([]byte, error) {
-	if o == nil {
-		return []byte("{}"), nil
-	}
-	return json.Marshal(map[string]any(o))
-}
+func (o Object) MarshalJSON() ([]byte, error) { return o.Append(nil), nil }
 
 // UnmarshalJSON reads as Parse does.
 func (o *Object) UnmarshalJSON(b []byte) (err error) {
@@ -246,10 +241,4 @@ func (o *Object) UnmarshalJSON(b []byte) (err error) {
 }
 
 // String writes the object as JSON.
-func (o Object) String() string {
-	b, err := o.MarshalJSON()
-	if err != nil {
-		return "{}" // cannot be: all values are of the kinds above
-	}
-	return string(b)
-}
+func (o Object) String() string { return string(o.Append(nil)) }

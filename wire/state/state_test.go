@@ -3,6 +3,7 @@ package state_test
 import (
 	"encoding/json"
 	"errors"
+	"sort"
 	"strings"
 	"testing"
 
@@ -197,6 +198,25 @@ func TestLeavesAndPaths(t *testing.T) {
 	}
 }
 
+func TestCheckCountsWhatAppendWrites(t *testing.T) {
+	for _, filler := range []string{"x", "\"", "\\", "\n", "\x01", "<", "\u00e4", "\u2028"} {
+		doc := func(n int) state.Object {
+			return state.Object{"a": []any{strings.Repeat(filler, n), nil, true, false, json.Number("-1.5")}, "b": state.Object{}}
+		}
+		first := sort.Search(state.MaxBytes, func(n int) bool { return doc(n).Check() != nil })
+		if a, b := len(doc(first-1).String()), len(doc(first).String()); a > state.MaxBytes || b <= state.MaxBytes {
+			t.Errorf("%q: %d bytes are let through, and %d are not", filler, a, b)
+		}
+	}
+	list := make([]any, state.MaxValues)
+	if err := (state.Object{"a": list}).Check(); err == nil || !strings.Contains(err.Error(), "values") {
+		t.Errorf("one value too many: %v", err)
+	}
+	if err := (state.Object{"a": list[1:]}).Check(); err != nil {
+		t.Error(err)
+	}
+}
+
 // put joins two objects whose leaves differ, nulls kept.
 func put(o, more state.Object) {
 	for name, v := range more {
@@ -274,9 +294,10 @@ func FuzzParse(f *testing.F) {
 		if !json.Valid(b) {
 			t.Fatal("accepted what is no JSON")
 		}
-		again, err := state.Parse([]byte(o.String()))
-		if len(o.String()) <= state.MaxBytes && (err != nil || !state.Equal(o, again)) {
-			t.Fatalf("%s comes back as %s, %v", o, again, err)
+		text := o.String()
+		again, err := state.Parse([]byte(text))
+		if fits := len(text) <= state.MaxBytes; fits != (o.Check() == nil) || fits && (err != nil || !state.Equal(o, again)) {
+			t.Fatalf("%s comes back as %s, %v, %v", o, again, err, o.Check())
 		}
 	})
 }
