@@ -108,17 +108,45 @@ func benchCommands(ctx context.Context, o cli.BenchCommandsOptions, streams cli.
 }
 
 func benchMQTT(ctx context.Context, o cli.BenchMQTTOptions, streams cli.IO) error {
+	if o.URL != "" {
+		return benchBroker(ctx, o, streams)
+	}
+	data := ""
+	if o.Load == cli.LoadQueue || o.Persistent {
+		var err error
+		if data, err = os.MkdirTemp("", "wilco-bench-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(data)
+	}
+	return bench.OwnBroker(ctx, data, func(url string, pid int) error {
+		o.URL, o.ServerPID = url, pid
+		return benchBroker(ctx, o, streams)
+	})
+}
+
+func benchBroker(ctx context.Context, o cli.BenchMQTTOptions, streams cli.IO) error {
 	version := mqtt.V5
 	if o.Version == "3.1.1" {
 		version = mqtt.V311
 	}
-	measure := bench.MQTT
-	if o.URL == "" {
-		measure = bench.OwnBroker
-	}
-	report, err := measure(ctx, bench.MQTTOptions{URL: o.URL, QoS: o.QoS, Publishers: o.Publishers, Subscribers: o.Subscribers,
+	options := bench.MQTTOptions{URL: o.URL, QoS: o.QoS, Publishers: o.Publishers, Subscribers: o.Subscribers,
 		Size: o.Size, For: o.For, ServerPID: o.ServerPID, Version: version, Persistent: o.Persistent, Window: o.Window, Rate: o.Rate,
-		RequestResponse: o.RequestResponse, Progress: progress(streams, o.JSON)})
+		Progress: progress(streams, o.JSON)}
+	var report interface{ Print(io.Writer) }
+	var err error
+	switch o.Load {
+	case cli.LoadRequests:
+		report, err = bench.MQTTRequests(ctx, options)
+	case cli.LoadIdle:
+		report, err = bench.MQTTIdle(ctx, options, o.Connections)
+	case cli.LoadQueue:
+		report, err = bench.MQTTQueue(ctx, options, o.Messages)
+	case cli.LoadConnect:
+		report, err = bench.MQTTConnect(ctx, options)
+	default:
+		report, err = bench.MQTT(ctx, options)
+	}
 	if err != nil {
 		return err
 	}

@@ -39,13 +39,11 @@ type MQTTOptions struct {
 	Window int
 	// Rate is how many messages a second all publishers send together. 0 is as
 	// fast as it goes without a queue that only grows: see lead.
-	Rate float64
-	// RequestResponse measures latency instead: each publisher sends one message,
-	// a subscriber answers it, and only then comes the next.
-	RequestResponse bool
-	Progress        func(string) // is told what goes on; may be nil
+	Rate     float64
+	Progress func(string) // is told what goes on; may be nil
 
 	quiet time.Duration // how long nothing may come before the rest counts as lost; 0: quiet
+	begun func()        // is called when publishing begins; may be nil
 }
 
 // MQTTReport is what was measured. Times run from the first message to the last
@@ -83,6 +81,8 @@ type MQTTReport struct {
 	P99Ms         float64 `json:"p99Ms,omitempty"`
 	P999Ms        float64 `json:"p999Ms,omitempty"`
 	PeakMemoryMiB float64 `json:"peakMemoryMiB,omitempty"` // the broker's, since it started
+	// BesidePerSecond is what MQTTRequests has delivered beside the answers.
+	BesidePerSecond float64 `json:"besidePerSecond,omitempty"`
 }
 
 // quiet is how long nothing may arrive before what is missing counts as lost.
@@ -111,8 +111,6 @@ func (o MQTTOptions) withDefaults() (MQTTOptions, *url.URL, error) {
 		err = errors.New("publishers, subscribers, size, duration and rate may not be negative")
 	case o.Window < 1 || o.Window > 65_535:
 		err = fmt.Errorf("window %d: want 1 to 65,535", o.Window)
-	case o.RequestResponse && (o.Size < checkedSize || o.Subscribers == 0):
-		err = fmt.Errorf("request and response need a subscriber and %d bytes or more", checkedSize)
 	}
 	return o, u, err
 }
@@ -130,6 +128,11 @@ func def[T comparable](field *T, value T) {
 // a message for another reason than want of room, or breaks a handshake, makes
 // it fail; loss, disorder and duplicates do not: they are reported.
 func MQTT(ctx context.Context, o MQTTOptions) (MQTTReport, error) {
+	return perform(ctx, o, (*load).stream)
+}
+
+// perform runs one measurement, and closes its connections.
+func perform(ctx context.Context, o MQTTOptions, run func(*load, context.Context) error) (MQTTReport, error) {
 	o, u, err := o.withDefaults()
 	if err != nil {
 		return MQTTReport{}, err
@@ -138,19 +141,14 @@ func MQTT(ctx context.Context, o MQTTOptions) (MQTTReport, error) {
 	defer fail(nil)
 	l := &load{
 		o: o, url: u, fail: fail, epoch: time.Now(), over: make(chan struct{}),
-		name: "bench" + strings.ToLower(rand.Text()[:8]), latency: new(histogram),
+		name: "bench" + strings.ToLower(rand.Text()[:8]), latency: new(histogram), links: make(map[*link]struct{}),
 	}
+	// Much is read at once, unless there are very many clients.
+	l.piece = min(max(allPieces/(o.Publishers+o.Subscribers), leastPiece), mostPiece)
 	defer l.close()
 	defer context.AfterFunc(ctx, l.cut)()
-	l.report = MQTTReport{QoS: o.QoS, Publishers: o.Publishers, Subscribers: o.Subscribers, Size: o.Size}
-	bare := *u
-	bare.User = nil
-	l.report.URL = bare.String()
-	run := l.stream
-	if o.RequestResponse {
-		run = l.converse
-	}
-	if err := run(ctx); err != nil {
+	l.report = MQTTReport{URL: bare(u), QoS: o.QoS, Publishers: o.Publishers, Subscribers: o.Subscribers, Size: o.Size}
+	if err := run(l, ctx); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
@@ -159,10 +157,21 @@ func MQTT(ctx context.Context, o MQTTOptions) (MQTTReport, error) {
 	return l.report, nil
 }
 
+// bare is u without user and password.
+func bare(u *url.URL) string {
+	b := *u
+	b.User = nil
+	return b.String()
+}
+
+// How much a client reads at once, and all clients together, in bytes.
+const mostPiece, leastPiece, allPieces = 128 << 10, 4 << 10, 256 << 20
+
 // load is one measurement. What its clients share is here.
 type load struct {
 	o     MQTTOptions
 	url   *url.URL
+	piece int    // how much a client reads at once, in bytes
 	name  string // random, and part of topics and client identifiers
 	epoch time.Time
 	fail  context.CancelCauseFunc // ends the measurement
@@ -175,7 +184,7 @@ type load struct {
 	reading     sync.WaitGroup
 
 	mu      sync.Mutex
-	links   []*link
+	links   map[*link]struct{}
 	closing bool // connections end as intended
 
 	report MQTTReport
@@ -194,6 +203,9 @@ func (l *load) stream(ctx context.Context) error {
 	used, err := l.meter()
 	if err != nil {
 		return err
+	}
+	if l.o.begun != nil {
+		l.o.begun()
 	}
 	begin := l.since()
 	timer := time.AfterFunc(l.o.For, func() { close(l.over) })
@@ -370,10 +382,10 @@ func (l *load) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closing = true
-	for _, c := range l.links {
+	for c := range l.links {
 		_ = c.nc.Close() // nothing more is expected of it
 	}
-	l.links = nil
+	clear(l.links)
 }
 
 // connecting is how many connections are being made at once.

@@ -9,9 +9,18 @@ import (
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
-// converse measures the way there and back: each publisher sends one message to
-// a subscriber, who answers it, and then the next. What is published are the
-// requests, what is delivered the answers.
+// MQTTRequests measures the way there and back: each publisher sends one message
+// to a subscriber, who answers it, and only then comes the next. What is
+// published are the requests, what is delivered the answers. With o.Rate one
+// more publisher sends that many messages a second meanwhile, to a subscriber of
+// its own; their flaws are counted as well. Otherwise it is as MQTT.
+func MQTTRequests(ctx context.Context, o MQTTOptions) (MQTTReport, error) {
+	if o.Size < checkedSize || o.Subscribers == 0 {
+		return MQTTReport{}, fmt.Errorf("request and response need a subscriber and %d bytes or more", checkedSize)
+	}
+	return perform(ctx, o, (*load).converse)
+}
+
 func (l *load) converse(ctx context.Context) error {
 	l.o.Progress(fmt.Sprintf("connecting %d publishers and %d subscribers", l.o.Publishers, l.o.Subscribers))
 	base := "bench/" + l.name
@@ -48,7 +57,50 @@ func (l *load) converse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return l.await(ctx, requesters)
+	report, err := l.beside(ctx)
+	if err != nil {
+		return err
+	}
+	if err := l.await(ctx, requesters); err != nil {
+		return err
+	}
+	return report()
+}
+
+// lap is by how much the messages beside the requests outlast them.
+const lap = 300 * time.Millisecond
+
+// beside starts the messages beside the requests, and returns when they flow.
+// report waits for their end.
+func (l *load) beside(ctx context.Context) (report func() error, err error) {
+	if l.o.Rate == 0 {
+		return func() error { return nil }, nil
+	}
+	o := l.o
+	o.Publishers, o.Subscribers, o.For, o.ServerPID, o.Progress = 1, 1, o.For+lap, 0, nil
+	flows, ended := make(chan struct{}), make(chan error, 1)
+	o.begun = func() { close(flows) }
+	var r MQTTReport
+	go func() {
+		var err error
+		r, err = MQTT(ctx, o)
+		ended <- err
+	}()
+	select {
+	case <-flows:
+	case err := <-ended:
+		return nil, err
+	}
+	return func() error {
+		if err := <-ended; err != nil {
+			return err
+		}
+		l.report.BesidePerSecond = r.DeliveredPerSecond
+		l.report.Lost += r.Lost
+		l.report.OutOfOrder += r.OutOfOrder
+		l.report.Duplicates += r.Duplicates
+		return nil
+	}, nil
 }
 
 // await runs the conversations until they are over.

@@ -64,9 +64,9 @@ func (l *load) dial(ctx context.Context, id string, persistent bool) (*link, err
 	if err != nil {
 		return nil, err
 	}
-	c := &link{nc: nc, id: id, version: l.o.Version, in: make([]byte, l.buffer())}
+	c := &link{nc: nc, id: id, version: l.o.Version, in: make([]byte, l.piece)}
 	l.mu.Lock()
-	l.links = append(l.links, c)
+	l.links[c] = struct{}{}
 	l.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	defer stop()
@@ -93,13 +93,6 @@ func (l *load) dial(ctx context.Context, id string, persistent bool) (*link, err
 		return nil, fmt.Errorf("connect %s: refused: %s", id, c.connack.Reason)
 	}
 	return c, nil
-}
-
-// buffer is how much a client reads at once, in bytes: much, unless there are
-// very many clients.
-func (l *load) buffer() int {
-	const most, least, all = 128 << 10, 4 << 10, 256 << 20
-	return min(max(all/(l.o.Publishers+l.o.Subscribers), least), most)
 }
 
 // open opens the byte stream.

@@ -22,6 +22,7 @@ type publisher struct {
 	ready  chan struct{} // the lead has shrunk
 	timer  *time.Timer
 	every  uint64 // each which message carries the time
+	most   int64  // messages in all, 0: until the load is over
 
 	// guarded by link.mu
 	want     int // how many free identifiers opened is waited for; 0: nobody waits
@@ -73,12 +74,15 @@ func (c *link) takes(f *frame) error {
 	return nil
 }
 
-// publish sends until the load is over, and then waits for the acknowledgements.
+// publish sends until the load is over, or all is sent, and then waits for the acknowledgements.
 func (p *publisher) publish(ctx context.Context) error {
 	pace := newPace(p.l.o.Rate/float64(p.l.o.Publishers), p.number, p.l.o.Publishers)
 	for {
 		n := p.batch
-		if pace != nil {
+		if p.most > 0 {
+			n = int(min(int64(n), p.most-p.sent))
+		}
+		if pace != nil && n > 0 {
 			n = pace.due(n, p.sent, p.timer, p.l.over)
 		}
 		n, err := p.identifiers(ctx, n)

@@ -37,7 +37,7 @@ func ourBroker(t *testing.T) (tcp, ws string) {
 func mosquitto(t *testing.T) (string, int) {
 	t.Helper()
 	address := testkit.FreeAddress(t)
-	pid := testkit.StartMosquitto(t, testkit.MosquittoConfig(t, "max_queued_messages 0", "max_inflight_messages 0",
+	pid := testkit.StartMosquitto(t, testkit.MosquittoConfig(t, "max_queued_messages 0", "max_inflight_messages 0", "connection_messages false",
 		testkit.MosquittoListener(address)))
 	return "mqtt://" + address, pid
 }
@@ -52,20 +52,21 @@ func measure(t *testing.T, o MQTTOptions) MQTTReport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	receivers := int64(o.Subscribers)
-	if o.RequestResponse {
-		receivers = 1
+	if r.Published == 0 || r.Delivered != r.Published*int64(o.Subscribers) {
+		t.Errorf("%d delivered of %d published to %d", r.Delivered, r.Published, o.Subscribers)
 	}
-	if r.Published == 0 || r.Delivered != r.Published*receivers {
-		t.Errorf("%d delivered of %d published to %d", r.Delivered, r.Published, receivers)
-	}
+	flawless(t, r)
+	return r
+}
+
+func flawless(t *testing.T, r MQTTReport) {
+	t.Helper()
 	if r.Lost != 0 || r.OutOfOrder != 0 || r.Duplicates != 0 || r.Refused != 0 || r.Unacknowledged != 0 {
 		t.Errorf("flaws where there are none: %+v", r)
 	}
-	if o.Size >= checkedSize && o.Subscribers > 0 && (r.P50Ms <= 0 || r.P99Ms < r.P50Ms || r.P999Ms < r.P99Ms) {
+	if r.Size >= checkedSize && r.Subscribers > 0 && (r.P50Ms <= 0 || r.P99Ms < r.P50Ms || r.P999Ms < r.P99Ms) {
 		t.Errorf("percentiles %v, %v, %v", r.P50Ms, r.P99Ms, r.P999Ms)
 	}
-	return r
 }
 
 var shapes = []struct{ pubs, subs int }{{1, 1}, {1, 20}, {20, 1}}
@@ -113,9 +114,26 @@ func TestMQTTKinds(t *testing.T) {
 		"larger than read": {URL: tcp, QoS: 1, Subscribers: 2, Size: 400_000},
 		"window of one":    {URL: tcp, QoS: 2, Subscribers: 1, Size: 24, Window: 1},
 		"window too wide":  {URL: tcp, QoS: 1, Subscribers: 1, Size: 24, Window: 65_535},
-		"request response": {URL: tcp, QoS: 2, Publishers: 5, Subscribers: 2, Size: 32, RequestResponse: true, Window: 1},
 	} {
 		t.Run(name, func(t *testing.T) { measure(t, o) })
+	}
+}
+
+func TestMQTTRequests(t *testing.T) {
+	url, _ := ourBroker(t)
+	for _, rate := range []float64{0, 1000} {
+		r, err := MQTTRequests(t.Context(), MQTTOptions{URL: url, QoS: 2, Publishers: 5, Subscribers: 2, Size: 32, Window: 1,
+			Rate: rate, For: 200 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		flawless(t, r)
+		if r.Published == 0 || r.Delivered != r.Published {
+			t.Errorf("%d answers to %d requests", r.Delivered, r.Published)
+		}
+		if r.BesidePerSecond > 0 != (rate > 0) {
+			t.Errorf("%g messages a second beside the requests, asked for %g", r.BesidePerSecond, rate)
+		}
 	}
 }
 
@@ -161,16 +179,22 @@ func TestMQTTLeavesNoSession(t *testing.T) {
 
 func TestMQTTRefusesOptions(t *testing.T) {
 	for name, o := range map[string]MQTTOptions{
-		"no url":      {},
-		"scheme":      {URL: "http://127.0.0.1"},
-		"no host":     {URL: "mqtt:///x"},
-		"qos":         {URL: "mqtt://h", QoS: 3},
-		"window":      {URL: "mqtt://h", Window: 65_536},
-		"negative":    {URL: "mqtt://h", Subscribers: -1},
-		"no stamp":    {URL: "mqtt://h", RequestResponse: true, Subscribers: 1, Size: 23},
-		"no answerer": {URL: "mqtt://h", RequestResponse: true, Size: 64},
+		"no url":   {},
+		"scheme":   {URL: "http://127.0.0.1"},
+		"no host":  {URL: "mqtt:///x"},
+		"qos":      {URL: "mqtt://h", QoS: 3},
+		"window":   {URL: "mqtt://h", Window: 65_536},
+		"negative": {URL: "mqtt://h", Subscribers: -1},
 	} {
 		if _, err := MQTT(t.Context(), o); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	for name, o := range map[string]MQTTOptions{
+		"no stamp":    {URL: "mqtt://h", Subscribers: 1, Size: checkedSize - 1},
+		"no answerer": {URL: "mqtt://h", Size: 64},
+	} {
+		if _, err := MQTTRequests(t.Context(), o); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

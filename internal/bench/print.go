@@ -39,5 +39,36 @@ func (r MQTTReport) Print(w io.Writer) {
 	if r.PeakMemoryMiB > 0 {
 		fmt.Fprintf(w, "  memory      %12.0f MiB at most\n", r.PeakMemoryMiB)
 	}
+	if r.BesidePerSecond > 0 {
+		fmt.Fprintf(w, "  beside it   %12.0f /s\n", r.BesidePerSecond)
+	}
 	fmt.Fprintf(w, "  lost %d, out of order %d, duplicates %d, refused %d\n", r.Lost, r.OutOfOrder, r.Duplicates, r.Refused)
+}
+
+// Print writes the report for people.
+func (r MQTTIdleReport) Print(w io.Writer) {
+	fmt.Fprintf(w, "%s, %d idle connections with a subscription each\n", r.URL, r.Connections)
+	fmt.Fprintf(w, "  memory      %12.2f KiB each: %.1f MiB before, %.1f MiB with them, %.1f MiB at most\n",
+		r.KiBPerConnection, r.BeforeMiB, r.AfterMiB, r.PeakMemoryMiB)
+}
+
+// Print writes the report for people.
+func (r MQTTQueueReport) Print(w io.Writer) {
+	fmt.Fprintf(w, "%s, %d messages of %d bytes for a session that is away\n", r.URL, r.Messages, r.Size)
+	fmt.Fprintf(w, "  queued      %12.3f s, %.0f /s\n", r.QueueSeconds, r.QueuedPerSecond)
+	fmt.Fprintf(w, "  drained     %12.3f s, %.0f /s\n", r.DrainSeconds, r.DrainedPerSecond)
+	if r.PeakMemoryMiB > 0 {
+		fmt.Fprintf(w, "  memory      %12.0f MiB at most\n", r.PeakMemoryMiB)
+	}
+	fmt.Fprintf(w, "  lost %d, out of order %d, duplicates %d, refused %d\n", r.Lost, r.OutOfOrder, r.Duplicates, r.Refused)
+}
+
+// Print writes the report for people.
+func (r MQTTConnectReport) Print(w io.Writer) {
+	fmt.Fprintf(w, "%s, connect, subscribe, disconnect, %.1f s\n", r.URL, r.Seconds)
+	fmt.Fprintf(w, "  connected   %12.0f /s\n", r.PerSecond)
+	if r.CPUSecondsPerMillion > 0 {
+		fmt.Fprintf(w, "  CPU         %12.2f s of the broker per million (load: %.2f)\n", r.CPUSecondsPerMillion, r.LoadCPUSecondsPerMillion)
+	}
+	fmt.Fprintf(w, "  latency     %12.2f ms p50, %.2f ms p99\n", r.P50Ms, r.P99Ms)
 }

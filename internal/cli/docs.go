@@ -81,7 +81,7 @@ func commandPages(b *bytes.Buffer, c *cobra.Command) {
 		if sub.Hidden || sub.Name() == "help" || sub.Name() == "completion" {
 			continue
 		}
-		if !sub.HasSubCommands() {
+		if !sub.HasSubCommands() || sub.Example != "" { // else it only prints its help
 			fmt.Fprintf(b, "\n## %s\n\n%s.\n\n", sub.CommandPath(), sub.Short)
 			if sub.Long != "" {
 				fmt.Fprintf(b, "%s\n\n", sub.Long)
