@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"flag"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +15,15 @@ import (
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets more tests run at once than there are processors: they wait,
+// for what should not come, more than they compute.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // ownBroker runs our broker in this process and gives its URL.
 func ownBroker(t *testing.T) string {
@@ -52,6 +61,7 @@ func mosquittoCommand(t *testing.T) (command []string, url string) {
 }
 
 func both(t *testing.T, f func(t *testing.T, v mqtt.Version)) {
+	t.Parallel()
 	for name, v := range map[string]mqtt.Version{"5": mqtt.V5, "3.1.1": mqtt.V311} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

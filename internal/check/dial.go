@@ -119,6 +119,7 @@ func (g *gated) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := g.Conn.Read(b)
+	acknowledgeAtOnce(g.raw)
 	if e := g.pass(); e != nil {
 		return 0, e
 	}

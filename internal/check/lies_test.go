@@ -9,6 +9,7 @@ import (
 // TestEveryLieIsFound is what the tester is for: each way of being wrong is
 // found by the case that looks for it, with the right word.
 func TestEveryLieIsFound(t *testing.T) {
+	t.Parallel()
 	for _, x := range []struct {
 		lie, id string
 		want    Verdict
@@ -77,6 +78,7 @@ func TestEveryLieIsFound(t *testing.T) {
 // TestNoLieIsFoundWhereThereIsNone runs everything against the same broker when
 // it tells the truth: otherwise the lies would prove nothing.
 func TestNoLieIsFoundWhereThereIsNone(t *testing.T) {
+	t.Parallel()
 	r := mustRun(t, Options{URL: startLiar(t, ""), Cases: quick(t, "O18")})
 	if n := r.Violations(); n > 0 {
 		t.Errorf("%d cases are violated", n)
@@ -94,6 +96,7 @@ func TestNoLieIsFoundWhereThereIsNone(t *testing.T) {
 // TestWhatTheStandardAllowsIsNoViolation is about brokers that are weaker than
 // ours in ways they may be.
 func TestWhatTheStandardAllowsIsNoViolation(t *testing.T) {
+	t.Parallel()
 	for _, x := range []struct {
 		lie, id string
 		not     Strength

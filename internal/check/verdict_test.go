@@ -132,6 +132,7 @@ func TestWhereItIsLost(t *testing.T) {
 // TestEverySmallHistory holds Judge against the definitions, written a second
 // time as plainly as can be, over every sequence of up to five receipts.
 func TestEverySmallHistory(t *testing.T) {
+	t.Parallel()
 	words := []string{"1", "2", "3", "1d", "2d", "3d", "|"}
 	var walk func(history []string)
 	histories := 0
