@@ -55,8 +55,12 @@ type Report struct {
 	Verdicts Verdicts
 	Findings []Finding // the first of each verdict that is not a strength, in their order
 	Missing  []Gap     // published and never arrived; those told with their reason
+	Lost     Loss      // how many of these are behind LossAcked
 	Copies   uint64    // arrivals beyond the first of each message
 }
+
+// Loss counts acknowledged messages that never came, by where they are missing.
+type Loss struct{ Prefix, Middle, Postfix uint64 }
 
 // Judge says what a log shows. It is pure, and takes time and memory in
 // proportion to the log (times the logarithm). Arrivals that are corrupt, or of
@@ -85,7 +89,8 @@ type judge struct {
 	at       map[Verdicts]Finding
 	good     []int // indices of arrivals that count, in order of receipt
 	bySeq    []int // the same by number, copies in order of receipt
-	lost     []Gap
+	absent   []Gap
+	lost     Loss
 	extra    uint64
 }
 
@@ -264,9 +269,9 @@ func (j *judge) missing() {
 	if n := len(j.bySeq); n > 0 {
 		low, high = j.seq(j.bySeq[0]), j.seq(j.bySeq[n-1])
 	}
-	j.lost = mark(absentees(j.bySeq, j.seq, absent), disjoint(j.log.Told, Lost))
+	j.absent = mark(absentees(j.bySeq, j.seq, absent), disjoint(j.log.Told, Lost))
 	var silent gapSet
-	for _, g := range j.lost {
+	for _, g := range j.absent {
 		switch {
 		case g.Told():
 			j.find(GapTold, -1, g)
@@ -289,10 +294,13 @@ func (j *judge) missing() {
 func (j *judge) loss(g Gap, low, high uint64) {
 	switch {
 	case g.From > high: // also when nothing came: high is 0
+		j.lost.Postfix += g.Len()
 		j.find(LossPostfix, -1, g)
 	case g.To < low:
+		j.lost.Prefix += g.Len()
 		j.find(LossPrefix, -1, g)
 	default:
+		j.lost.Middle += g.Len()
 		j.find(LossMiddle, -1, g)
 	}
 }
@@ -366,7 +374,7 @@ func disjoint(list []Gap, why Reason) gapSet {
 }
 
 func (j *judge) report() Report {
-	r := Report{Verdicts: j.verdicts, Missing: j.lost, Copies: j.extra}
+	r := Report{Verdicts: j.verdicts, Missing: j.absent, Lost: j.lost, Copies: j.extra}
 	for _, v := range j.verdicts.Each() {
 		if f, ok := j.at[v]; ok {
 			r.Findings = append(r.Findings, f)

@@ -213,6 +213,9 @@ func TestJudgeSaysWhere(t *testing.T) {
 	if want := []Gap{{From: 3, To: 3}, {From: 6, To: 6}, {8, 8, Overflow}, {From: 9, To: 9}}; !slices.Equal(r.Missing, want) || r.Copies != 1 {
 		t.Errorf("missing %v, copies %d", r.Missing, r.Copies)
 	}
+	if want := (Loss{Middle: 2, Postfix: 1}); r.Lost != want {
+		t.Errorf("lost %+v, not %+v", r.Lost, want)
+	}
 }
 
 // permutations calls f with each order of the list.

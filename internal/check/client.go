@@ -50,7 +50,7 @@ type client struct {
 	stopped int       // how often it was held there
 	most    int       // most messages unacknowledged at once
 	reused  bool      // an identifier came again while it was not acknowledged
-	told    bool      // the broker spoke of a gap
+	told    int       // missing, as the broker said
 	pings   int
 
 	sent    []Sent
@@ -386,13 +386,14 @@ func (c *client) seen() []packetSeen {
 // summary is what has been seen so far, without the messages.
 type summary struct {
 	most, different int // unacknowledged at once; different messages
-	reused, told    bool
+	told            int // missing, as the broker said
+	reused          bool
 }
 
 func (c *client) summary() summary {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return summary{c.most, len(c.have), c.reused, c.told}
+	return summary{c.most, len(c.have), c.told, c.reused}
 }
 
 // keysSeen are the messages received so far.

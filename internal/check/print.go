@@ -39,6 +39,9 @@ func (c Result) Line() string {
 	mark, said := "ok", make([]string, len(c.Verdicts))
 	for i, v := range c.Verdicts {
 		said[i] = string(v)
+		if v == LossAcked || v == GapSilent || v == GapTold {
+			said[i] += c.places()
+		}
 	}
 	text := strings.Join(said, " ")
 	switch {
@@ -48,4 +51,18 @@ func (c Result) Line() string {
 		mark = "BAD"
 	}
 	return fmt.Sprintf("%-4s %-4s %-10s %s", mark, c.ID, c.Group, text)
+}
+
+// places tells where acknowledged messages are missing, as " (prefix 3)".
+func (c Result) places() string {
+	var where []string
+	for _, at := range []string{"prefix", "middle", "postfix"} {
+		if n := c.Counts["lost"+strings.ToUpper(at[:1])+at[1:]]; n > 0 {
+			where = append(where, fmt.Sprintf("%s %d", at, n))
+		}
+	}
+	if len(where) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(where, ", ") + ")"
 }

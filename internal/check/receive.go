@@ -1,6 +1,7 @@
 package check
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -93,6 +94,22 @@ func (d disconnected) Error() string {
 	return "the broker disconnected: " + mqtt.ReasonCode(d).String()
 }
 
+// gapTold is how many messages a user property says are missing: one whose key
+// speaks of a gap, and whose value begins with a number, such as wilco-gap: 12
+// overflow.
+func gapTold(key, value string) int {
+	key = strings.ToLower(key)
+	if !strings.Contains(key, "gap") && !strings.Contains(key, "drop") && !strings.Contains(key, "lost") {
+		return 0
+	}
+	number, _, _ := strings.Cut(value, " ")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
 func (c *client) publishCame(h mqtt.Header, body []byte, conn int) error {
 	var p mqtt.Publish
 	if err := p.Decode(h, body, c.t.version); err != nil {
@@ -101,8 +118,9 @@ func (c *client) publishCame(h mqtt.Header, body []byte, conn int) error {
 	r := Receipt{Topic: string(p.Topic), QoS: p.QoS, Dup: p.Dup, Retain: p.Retain, Conn: conn}
 	r.Key, r.Foreign, r.Corrupt = parseStamp(p.Payload, c.t.prefix, r.Topic)
 	for _, u := range p.User {
-		key := strings.ToLower(string(u.Key))
-		c.told = c.told || strings.Contains(key, "gap") || strings.Contains(key, "drop") || strings.Contains(key, "lost")
+		if !c.have[r.Key] { // a resend tells it again
+			c.told += gapTold(string(u.Key), string(u.Value))
+		}
 	}
 	if p.QoS == mqtt.ExactlyOnce {
 		r.Again = c.ids[p.PacketID]

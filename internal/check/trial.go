@@ -193,17 +193,17 @@ func (t *trial) settle(c *client) {
 }
 
 // judge notes what sub got of what pubs sent.
-func (t *trial) judge(rule Rule, sub *client, pubs ...*client) {
+func (t *trial) judge(rule Rule, sub *client, pubs ...*client) Judgement {
 	var sent []Sent
 	for _, p := range pubs {
 		sent = append(sent, p.sentSoFar()...)
 	}
-	t.judged(rule, sent, sub.receipts())
+	return t.judged(rule, sent, sub.receipts())
 }
 
-func (t *trial) judged(rule Rule, sent []Sent, got []Receipt) {
+func (t *trial) judged(rule Rule, sent []Sent, got []Receipt) Judgement {
 	if t.err != nil && len(got) == 0 {
-		return
+		return Judgement{}
 	}
 	rule.LiveResend = rule.LiveResend || t.version == mqtt.V311
 	rule.WindowOne = rule.WindowOne && t.version == mqtt.V5
@@ -220,20 +220,21 @@ func (t *trial) judged(rule Rule, sent []Sent, got []Receipt) {
 	t.counts["sent"] += len(sent)
 	t.counts["received"] += j.Received
 	t.counts["repeated"] += j.Repeated
-	for k, n := range map[string]int{"lostPrefix": j.Lost.Prefix, "lostMiddle": j.Lost.Middle, "lostPostfix": j.Lost.Postfix} {
+	for k, n := range map[string]uint64{"lostPrefix": j.Lost.Prefix, "lostMiddle": j.Lost.Middle, "lostPostfix": j.Lost.Postfix} {
 		if n > 0 {
-			t.counts[k] += n
+			t.counts[k] += int(n)
 		}
 	}
 	if t.lagging && t.err == nil {
 		t.err = errStalled // it has been seen; waiting for more of it takes time only
 	}
+	return j
 }
 
 // check waits and judges, the usual end of a case.
-func (t *trial) check(rule Rule, sub *client, pubs ...*client) {
+func (t *trial) check(rule Rule, sub *client, pubs ...*client) Judgement {
 	t.await(sub, pubs...)
-	t.judge(rule, sub, pubs...)
+	return t.judge(rule, sub, pubs...)
 }
 
 // finish writes the result.
