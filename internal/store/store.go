@@ -28,6 +28,7 @@ import (
 // Batch is what one Commit writes, whole or not at all.
 type Batch struct {
 	Commands  []CommandWrite
+	Documents []DocumentWrite
 	Presence  []Presence // the last one of a device wins
 	Anomalies []Anomaly
 	Events    []Event // get their IDs, in this order, when they are committed
@@ -35,7 +36,7 @@ type Batch struct {
 
 // Empty says whether there is nothing to write.
 func (b *Batch) Empty() bool {
-	return len(b.Commands)+len(b.Presence)+len(b.Anomalies)+len(b.Events) == 0
+	return len(b.Commands)+len(b.Documents)+len(b.Presence)+len(b.Anomalies)+len(b.Events) == 0
 }
 
 // CommandWrite puts a command in place of its version Was; 0 means that it
@@ -48,12 +49,19 @@ type CommandWrite struct {
 	Was     int64
 }
 
-// ConflictError says which commands of a batch were not at the version that the
-// batch expected, or had a key that is taken. Nothing of the batch was written.
-type ConflictError struct{ TIDs []command.TID }
+// ConflictError says which commands and documents of a batch were not at the
+// version that the batch expected; a command also when its key was taken.
+// Nothing of the batch was written.
+type ConflictError struct {
+	TIDs      []command.TID
+	Documents []DocumentID
+}
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("conflict on %d commands, first %s", len(e.TIDs), e.TIDs[0])
+	if len(e.TIDs) == 0 {
+		return fmt.Sprintf("conflict on %d documents, first %s", len(e.Documents), e.Documents[0])
+	}
+	return fmt.Sprintf("conflict on %d commands, first %s, and %d documents", len(e.TIDs), e.TIDs[0], len(e.Documents))
 }
 
 // Open is what must be known of a command that has not ended, to take it up

@@ -18,6 +18,7 @@ import (
 // have to and the caller may change its batch even when it has stopped waiting.
 type batch struct {
 	commands  []commandRow
+	documents []store.DocumentWrite
 	presence  []store.Presence
 	anomalies []anomalyRow
 	events    []eventBlock
@@ -69,6 +70,12 @@ func encode(b *store.Batch) (*batch, error) {
 			return nil, err
 		}
 	}
+	if len(b.Documents) > 0 {
+		var err error
+		if e.documents, err = copyDocuments(b.Documents); err != nil {
+			return nil, err
+		}
+	}
 	for i := range b.Anomalies {
 		body, err := json.Marshal(&b.Anomalies[i])
 		if err != nil {
@@ -94,7 +101,7 @@ func (r *commandRow) encode(w *store.CommandWrite) error {
 }
 
 func (b *batch) rows() int {
-	return len(b.commands) + len(b.presence) + len(b.anomalies) + len(b.events)
+	return len(b.commands) + len(b.documents) + len(b.presence) + len(b.anomalies) + len(b.events)
 }
 
 // apply writes the batch. Without care it finds out about a conflict when it
@@ -107,6 +114,11 @@ func (b *batch) apply(t *tx) error {
 	}
 	for i := range b.commands {
 		if err := t.swap(&b.commands[i]); err != nil {
+			return err
+		}
+	}
+	for i := range b.documents {
+		if err := t.putDocument(&b.documents[i]); err != nil {
 			return err
 		}
 	}
@@ -126,7 +138,7 @@ func (b *batch) apply(t *tx) error {
 	return nil
 }
 
-// compare refuses the batch when any command is not as it expects. A row sees
+// compare refuses the batch when anything is not as it expects. A row sees
 // what the rows before it in the batch will have written.
 func (b *batch) compare(t *tx) error {
 	var culprits []command.TID
@@ -159,8 +171,12 @@ func (b *batch) compare(t *tx) error {
 		}
 		versions[r.tid] = version
 	}
-	if culprits != nil {
-		return refusal{&store.ConflictError{TIDs: culprits}}
+	documents, err := b.compareDocuments(t)
+	if err != nil {
+		return err
+	}
+	if culprits != nil || documents != nil {
+		return refusal{&store.ConflictError{TIDs: culprits, Documents: documents}}
 	}
 	return nil
 }

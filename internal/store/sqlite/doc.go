@@ -38,6 +38,7 @@
 //     read the commands.
 //   - events: one row for up to 256 events of one transaction. The writer numbers
 //     them, so that the numbers have no gaps and follow the order of commit.
+//   - documents: what other parts keep, by kind and key.
 //   - devices, anomalies, tokens, meta.
 //
 // # Settings of SQLite, and why

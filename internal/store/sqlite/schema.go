@@ -83,6 +83,15 @@ var migrations = []func(*conn) error{
 			value BLOB NOT NULL
 		) STRICT, WITHOUT ROWID`,
 	),
+	statements(
+		`CREATE TABLE documents (
+			kind TEXT NOT NULL,
+			key BLOB NOT NULL,
+			version INTEGER NOT NULL,
+			body BLOB NOT NULL,
+			PRIMARY KEY (kind, key)
+		) STRICT, WITHOUT ROWID`,
+	),
 }
 
 func statements(sql ...string) func(*conn) error {

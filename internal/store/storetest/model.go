@@ -18,12 +18,13 @@ import (
 // oracle is the simplest thing that does what a store must do.
 type oracle struct {
 	commands map[command.TID]command.Command
+	docs     map[store.DocumentID]store.Document
 	events   []store.Event
 	devices  map[wire.Address]store.Device
 }
 
 // commit is the rules of package store, one by one.
-func (o *oracle) commit(b store.Batch) (culprits []command.TID) {
+func (o *oracle) commit(b store.Batch) (culprits []command.TID, ok bool) {
 	next := maps.Clone(o.commands)
 	for _, w := range b.Commands {
 		c := w.Command
@@ -40,10 +41,21 @@ func (o *oracle) commit(b store.Batch) (culprits []command.TID) {
 			culprits = append(culprits, c.TID)
 		}
 	}
-	if culprits != nil {
-		return culprits
+	docs, documents := maps.Clone(o.docs), 0
+	for _, w := range b.Documents {
+		switch d := docs[w.DocumentID]; {
+		case d.Version != w.Was:
+			documents++
+		case w.Body == nil:
+			delete(docs, w.DocumentID)
+		default:
+			docs[w.DocumentID] = store.Document{DocumentID: w.DocumentID, Version: d.Version + 1, Body: w.Body}
+		}
 	}
-	o.commands = next
+	if culprits != nil || documents > 0 {
+		return culprits, false
+	}
+	o.commands, o.docs = next, docs
 	for _, p := range b.Presence {
 		if d, ok := o.devices[p.Device]; ok {
 			d.Presence = p
@@ -54,7 +66,7 @@ func (o *oracle) commit(b store.Batch) (culprits []command.TID) {
 		e.ID = int64(len(o.events) + 1)
 		o.events = append(o.events, e)
 	}
-	return nil
+	return nil, true
 }
 
 func (o *oracle) purge(before time.Time) (n int) {
@@ -77,7 +89,8 @@ func model(s *suite) {
 	rapid.Check(s.T, func(t *rapid.T) {
 		// One store for all runs, emptied at the beginning of each: to make a new
 		// file takes longer than a run.
-		m := &run{T: t, suite: s, oracle: &oracle{commands: map[command.TID]command.Command{}, devices: map[wire.Address]store.Device{}}}
+		m := &run{T: t, suite: s, oracle: &oracle{commands: map[command.TID]command.Command{},
+			docs: map[store.DocumentID]store.Document{}, devices: map[wire.Address]store.Device{}}}
 		m.fresh()
 		t.Repeat(map[string]func(*rapid.T){
 			"commit": m.commitRandom, "device": m.device, "purge": m.purgeRandom, "reopen": func(*rapid.T) { m.restart() }, "": m.compare,
@@ -117,6 +130,14 @@ func (m *run) fresh() {
 		_, err = s.Purge(s.ctx, epoch.Add(1000*time.Hour), 0)
 		m.must(err)
 	}
+	for _, kind := range modelKinds {
+		list, err := s.Store.Documents(s.ctx, kind, "", "", 0)
+		m.must(err)
+		for _, d := range list {
+			_, err := s.Commit(s.ctx, &store.Batch{Documents: []store.DocumentWrite{{DocumentID: d.DocumentID, Was: d.Version}}})
+			m.must(err)
+		}
+	}
 	var err error
 	m.base, err = s.LastEvent(s.ctx)
 	m.must(err)
@@ -132,6 +153,8 @@ func (m *run) restart() {
 	m.must(m.suite.Close())
 	m.suite.Store = m.suite.open()
 }
+
+var modelKinds = []store.Kind{kindA, kindB}
 
 var modelDevices = []wire.Address{pump, valve, other}
 
@@ -164,19 +187,28 @@ func (m *run) commitRandom(t *rapid.T) {
 		}
 		b.Commands = append(b.Commands, store.CommandWrite{Command: c, Was: was})
 	}
+	for range rapid.IntRange(0, 3).Draw(t, "documents") {
+		kind := rapid.SampledFrom(modelKinds).Draw(t, "kind")
+		key := rapid.SampledFrom([]string{"a", "ab", "b"}).Draw(t, "key")
+		was := m.docs[store.DocumentID{Kind: kind, Key: key}].Version
+		if rapid.IntRange(0, 9).Draw(t, "stale document") == 0 {
+			was = rapid.Int64Range(0, 3).Draw(t, "was")
+		}
+		b.Documents = append(b.Documents, document(kind, key, was, rapid.SampledFrom([]string{"-", "", "x", "y"}).Draw(t, "body")))
+	}
 	for range rapid.IntRange(0, 3).Draw(t, "events") {
 		b.Events = append(b.Events, happened(rapid.IntRange(0, 1000).Draw(t, "event")))
 	}
 	if a := rapid.SampledFrom(append(modelDevices, wire.Address{})).Draw(t, "presence"); a != (wire.Address{}) {
 		b.Presence = append(b.Presence, store.Presence{Device: a, Known: true, Online: rapid.Bool().Draw(t, "online"), Seen: epoch})
 	}
-	want := m.oracle.commit(b)
+	want, ok := m.oracle.commit(b)
 	last, err := m.suite.Commit(m.suite.ctx, &b)
 	var conflict *store.ConflictError
 	switch {
-	case want == nil && err != nil, want != nil && !errors.As(err, &conflict):
+	case ok && err != nil, !ok && !errors.As(err, &conflict):
 		t.Fatalf("got %v, want conflicts on %v", err, want)
-	case want != nil:
+	case !ok:
 		order := func(a, b command.TID) int { return slices.Compare(a[:], b[:]) }
 		if got := conflict.TIDs; !slices.Equal(slices.SortedFunc(slices.Values(got), order), slices.SortedFunc(slices.Values(want), order)) {
 			t.Fatalf("culprits %v, want %v", got, want)
@@ -250,6 +282,7 @@ func (m *run) compare(t *rapid.T) {
 		t.Fatalf("counts %v, want %v", counts, wantCounts)
 	}
 	m.compareEvents(t)
+	m.compareDocuments(t)
 	var list []store.Device
 	for d, err := range s.AllDevices(s.ctx) {
 		m.must(err)
@@ -279,5 +312,22 @@ func (m *run) compareEvents(t *rapid.T) {
 	}
 	if text(got) != text(want) {
 		t.Fatalf("events from %d\ngot  %s\nwant %s", first, text(got), text(want))
+	}
+}
+
+func (m *run) compareDocuments(t *rapid.T) {
+	for _, kind := range modelKinds {
+		got, err := m.suite.Store.Documents(m.suite.ctx, kind, "", "", 0)
+		m.must(err)
+		var want []store.Document
+		for _, d := range m.docs {
+			if d.Kind == kind {
+				want = append(want, d)
+			}
+		}
+		slices.SortFunc(want, func(a, b store.Document) int { return cmp.Compare(a.Key, b.Key) })
+		if text(got) != text(want) {
+			t.Fatalf("documents\ngot  %s\nwant %s", text(got), text(want))
+		}
 	}
 }

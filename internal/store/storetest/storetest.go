@@ -34,6 +34,9 @@ type Store interface {
 	LastEvent(ctx context.Context) (int64, error)
 	Changed() <-chan struct{}
 
+	Document(ctx context.Context, id store.DocumentID) (store.Document, error)
+	Documents(ctx context.Context, kind store.Kind, prefix, after string, limit int) ([]store.Document, error)
+
 	PutDevice(ctx context.Context, d store.Device, was int64) error
 	Device(ctx context.Context, a wire.Address) (store.Device, error)
 	Devices(ctx context.Context, q store.DeviceQuery) (page []store.Device, next string, err error)
@@ -80,6 +83,9 @@ func Run(t *testing.T, start func(t *testing.T) Opener) {
 		{"EventsAreNumbered", eventsAreNumbered},
 		{"EventsOfManyCallers", eventsOfManyCallers},
 		{"Changed", changed},
+		{"Documents", documents},
+		{"DocumentConflicts", documentConflicts},
+		{"DocumentPages", documentPages},
 		{"Devices", devices},
 		{"DevicePages", devicePages},
 		{"Presence", presence},
