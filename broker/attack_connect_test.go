@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/broker/store"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -429,6 +432,27 @@ func (p *peer) drain(c mqtt.Connect, n int) error {
 		return fmt.Errorf("%s instead of message %d", show(x), i)
 	}
 	return nil
+}
+
+// A certificate that is over ends its connection.
+func TestB18_CertificateExpires(t *testing.T) {
+	ca := testkit.NewCA(t)
+	b := start(t, Options{Listeners: []Listener{{Name: "tls", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{
+		Certificates: []tls.Certificate{ca.Sign("server", nil)}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+	}}}})
+	soon := ca.Sign("device", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(3 * time.Second) })
+	nc, err := tls.Dial("tcp", b.Addr("tls").String(), &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{soon}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	p := newPeer(t, nc)
+	p.connect(clean("device"))
+	p.expect(&mqtt.Disconnect{Reason: mqtt.NotAuthorized})
+	p.closed()
+	if time.Now().Before(soon.Leaf.NotAfter) {
+		t.Error("closed before its time")
+	}
 }
 
 // The identity comes from the certificate, and so client identifier and user

@@ -32,6 +32,7 @@ type conn struct {
 	timer    *time.Timer
 	seen     atomic.Int64 // when something came last, as time since broker.epoch
 	alive    time.Duration
+	until    time.Time // when the certificate that the client came with is over; zero: never
 
 	// guarded by client.mu, once there is a client
 	ctl     []byte // answers to be written
@@ -364,15 +365,42 @@ func (c *conn) tick() {
 	case c.closed:
 	case c.ending:
 		c.closeLocked()
-	case c.alive > 0:
-		idle := time.Since(c.b.epoch) - time.Duration(c.seen.Load())
-		if idle < c.alive {
-			c.client.core.Trim()
-			c.timer.Reset(c.alive - idle)
-			return
-		}
+	case c.over():
+		c.endLocked(mqtt.NotAuthorized, errCertificate)
+	case c.silence() <= 0:
 		c.endLocked(mqtt.KeepAliveTimeout, nil)
+	default:
+		c.client.core.Trim()
+		c.watch()
 	}
+}
+
+// watch sets the timer to when tick has something to do next, if ever.
+func (c *conn) watch() {
+	wait := c.silence()
+	if !c.until.IsZero() {
+		wait = min(wait, time.Until(c.until))
+	}
+	if wait == never {
+		c.timer.Stop()
+		return
+	}
+	c.timer.Reset(wait)
+}
+
+const never = time.Duration(1<<63 - 1)
+
+// errCertificate is why a connection ends whose certificate is over.
+var errCertificate = errors.New("certificate expired")
+
+func (c *conn) over() bool { return !c.until.IsZero() && !time.Now().Before(c.until) }
+
+// silence is how long the client may still be silent.
+func (c *conn) silence() time.Duration {
+	if c.alive == 0 {
+		return never
+	}
+	return c.alive - (time.Since(c.b.epoch) - time.Duration(c.seen.Load()))
 }
 
 // closeLocked closes the connection at once. client.mu is held.

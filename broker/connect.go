@@ -135,6 +135,9 @@ func (c *conn) authenticate(p *mqtt.Connect) (Identity, error) {
 	case *webSocket:
 		cred.TLS = nc.tls
 	}
+	if cert := cred.Certificate(); cert != nil {
+		c.until = cert.NotAfter
+	}
 	id, err := c.b.options.Authority.Authenticate(ctx, cred)
 	if err == nil && id == nil {
 		err = errors.New("authority gave no identity")
@@ -274,11 +277,7 @@ func (t *turn) attach(cl *client, c *conn, p *mqtt.Connect) {
 	c.joined.Store(true)
 	c.seen.Store(int64(time.Since(t.b.epoch)))
 	c.alive = t.b.keepAlive(p) * 3 / 2
-	if c.alive > 0 {
-		c.timer.Reset(c.alive)
-	} else {
-		c.timer.Stop()
-	}
+	c.watch()
 	cl.mu.Unlock()
 }
 

@@ -176,16 +176,17 @@ type Presence struct {
 
 // Device is a registered device.
 type Device struct {
-	Device   string    `json:"device" doc:"group/device; also its MQTT user name and client id"`
-	Profile  string    `json:"profile,omitempty" doc:"absent: the server's default"`
-	Window   int       `json:"window" doc:"commands in flight at once"`
-	Tags     []string  `json:"tags,omitempty"`
-	Note     string    `json:"note,omitempty"`
-	Disabled bool      `json:"disabled" doc:"it may not log in and takes no commands"`
-	Secret   string    `json:"secret,omitempty" doc:"only in the answer that made it; kept nowhere"`
-	Created  time.Time `json:"created"`
-	Rotated  time.Time `json:"rotated,omitzero" doc:"when the secret was made"`
-	Presence Presence  `json:"presence"`
+	Device      string    `json:"device" doc:"group/device; also its MQTT user name and client id"`
+	Profile     string    `json:"profile,omitempty" doc:"absent: the server's default"`
+	Window      int       `json:"window" doc:"commands in flight at once"`
+	Tags        []string  `json:"tags,omitempty"`
+	Note        string    `json:"note,omitempty"`
+	Disabled    bool      `json:"disabled" doc:"it may not log in and takes no commands"`
+	Certificate bool      `json:"certificate,omitempty" doc:"it logs in with a certificate that has the URI wilco:group/device, and has no secret"`
+	Secret      string    `json:"secret,omitempty" doc:"only in the answer that made it; kept nowhere"`
+	Created     time.Time `json:"created"`
+	Rotated     time.Time `json:"rotated,omitzero" doc:"when the secret was made"`
+	Presence    Presence  `json:"presence"`
 }
 
 // DevicePage is one page of a list of devices.
@@ -196,11 +197,12 @@ type DevicePage struct {
 
 // NewDevice registers a device.
 type NewDevice struct {
-	Device  string   `json:"device" doc:"group/device, both [A-Za-z0-9._:-]{1,64}" example:"plant-1/pump-3"`
-	Profile string   `json:"profile,omitempty" enum:"wilco,atlas" doc:"default: the server's"`
-	Window  int      `json:"window,omitempty" minimum:"1" maximum:"1000" doc:"commands in flight at once; default 1"`
-	Tags    []string `json:"tags,omitempty" maxItems:"32"`
-	Note    string   `json:"note,omitempty" maxLength:"1024"`
+	Device      string   `json:"device" doc:"group/device, both [A-Za-z0-9._:-]{1,64}" example:"plant-1/pump-3"`
+	Profile     string   `json:"profile,omitempty" enum:"wilco,atlas" doc:"default: the server's"`
+	Window      int      `json:"window,omitempty" minimum:"1" maximum:"1000" doc:"commands in flight at once; default 1"`
+	Tags        []string `json:"tags,omitempty" maxItems:"32"`
+	Note        string   `json:"note,omitempty" maxLength:"1024"`
+	Certificate bool     `json:"certificate,omitempty" doc:"it logs in with a certificate that has the URI wilco:group/device among its subject alternative names; no secret is made"`
 }
 
 // DeviceChange changes a device; nil fields stay as they are.

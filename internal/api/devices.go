@@ -33,7 +33,7 @@ func (a *API) devices() {
 	const one = "/v1/devices/{group}/{device}"
 	typed(a, huma.Operation{Method: http.MethodPost, Path: "/v1/devices", OperationID: "addDevice", Tags: tags,
 		Summary: "Register a device", DefaultStatus: http.StatusCreated,
-		Description: "The answer has the device's secret, which is told this once and kept nowhere."}, a.addDevice)
+		Description: "The answer has the device's secret, which is told this once and kept nowhere; none for a device that logs in with a certificate."}, a.addDevice)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: "/v1/devices", OperationID: "listDevices", Tags: tags,
 		Summary: "List devices"}, a.listDevices)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: one, OperationID: "getDevice", Tags: tags,
@@ -55,7 +55,7 @@ func (a *API) addDevice(ctx context.Context, in *struct{ Body client.NewDevice }
 		return nil, fault.Field("device", "must be group/device, each 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
 	}
 	d, secret, err := a.svc.AddDevice(ctx, caller(ctx), service.NewDevice{Address: address, Profile: in.Body.Profile,
-		Window: in.Body.Window, Tags: in.Body.Tags, Note: in.Body.Note})
+		Window: in.Body.Window, Tags: in.Body.Tags, Note: in.Body.Note, Certificate: in.Body.Certificate})
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store"
 )
@@ -56,7 +57,7 @@ func entryDocs(entries []command.Entry) []client.Entry {
 
 func deviceDoc(d *store.Device, secret string) client.Device {
 	return client.Device{Device: d.Address.String(), Profile: d.Profile, Window: max(d.Window, 1), Tags: d.Tags, Note: d.Note,
-		Disabled: d.Disabled, Secret: secret, Created: d.Created, Rotated: d.Rotated,
+		Disabled: d.Disabled, Certificate: fleet.ByCertificate(d), Secret: secret, Created: d.Created, Rotated: d.Rotated,
 		Presence: client.Presence{Known: d.Presence.Known, Online: d.Presence.Online, Boot: d.Presence.Boot,
 			Firmware: d.Presence.Firmware, Since: d.Presence.Since, Seen: d.Presence.Seen}}
 }

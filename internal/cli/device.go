@@ -54,6 +54,7 @@ func (a *app) deviceAdd() *cobra.Command {
 	f.IntVar(&n.Window, "window", 0, "commands in flight at once (default 1: strictly one after the other)")
 	f.StringSliceVar(&n.Tags, "tag", nil, "a tag (repeatable)")
 	f.StringVar(&n.Note, "note", "", "a note for people")
+	f.BoolVar(&n.Certificate, "cert", false, "it logs in with a certificate that names it wilco:GROUP/DEVICE; no secret is made")
 	c.RunE = a.withDevice(func(ctx context.Context, c *client.Client, device string) error {
 		n.Device = device
 		d, err := c.AddDevice(ctx, n)
@@ -67,6 +68,10 @@ func (a *app) deviceAdd() *cobra.Command {
 
 func (a *app) printSecret(d *client.Device) error {
 	return a.print(d, func(w io.Writer) {
+		if d.Certificate {
+			fmt.Fprintf(w, "device       %s\nclient id    %s\ncertificate  subjectAltName=URI:wilco:%s\n", d.Device, d.Device, d.Device)
+			return
+		}
 		fmt.Fprintf(w, "device    %s\nusername  %s\nclient id %s\npassword  %s\n", d.Device, d.Device, d.Device, d.Secret)
 		fmt.Fprintln(a.Err, "The password is shown this once and kept nowhere.")
 	})
@@ -165,6 +170,9 @@ func (a *app) printDevice(d *client.Device) error {
 		row("window", fmt.Sprint(d.Window))
 		row("tags", strings.Join(d.Tags, ","))
 		row("note", d.Note)
+		if d.Certificate {
+			row("login", "certificate with URI:wilco:"+d.Device)
+		}
 		row("created", stamp(d.Created))
 		row("secret of", stamp(d.Rotated))
 		w.Flush()

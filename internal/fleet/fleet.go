@@ -12,7 +12,8 @@
 // A device logs in with user name and client id "group/device" and a secret of
 // 32 random bytes that is shown once. What is kept is in secret.go. A device that
 // does not exist, is disabled, or gives a wrong secret gets the same answer
-// after the same work.
+// after the same work. Behind a listener that asks for certificates it shows one
+// that names it, and needs a secret besides only if it has one; see certificate.go.
 //
 // Its rights follow from its address and the profile it speaks, by exact bytes,
 // and are computed anew each time they are asked for: whoever is disabled or
@@ -184,18 +185,26 @@ type NewDevice struct {
 	Window  int    // 0 means 1
 	Tags    []string
 	Note    string
+	// Certificate registers it to log in with a certificate that names it; then it
+	// has no secret.
+	Certificate bool
 }
 
-// Add registers a device and returns its secret, which is kept nowhere. Errors:
-// Exists; Invalid for an address or profile that cannot be.
+// Add registers a device and returns its secret, which is kept nowhere, or "" when
+// it is to have none. Errors: Exists; Invalid for an address or profile that
+// cannot be.
 func (f *Fleet) Add(ctx context.Context, n NewDevice) (store.Device, string, error) {
 	if err := f.check(n); err != nil {
 		return store.Device{}, "", err
 	}
-	secret := newSecret()
+	secret, sealed := "", []byte(byCertificate)
+	if !n.Certificate {
+		secret = newSecret()
+		sealed = f.seal(n.Address, secret)
+	}
 	now := f.opt.Now().UTC().Truncate(time.Millisecond)
 	d := store.Device{
-		Address: n.Address, Secret: f.seal(n.Address, secret), Profile: n.Profile, Window: n.Window,
+		Address: n.Address, Secret: sealed, Profile: n.Profile, Window: n.Window,
 		Tags: slices.Clone(n.Tags), Note: n.Note, Created: now, Rotated: now,
 	}
 	f.changing.Lock()
@@ -254,7 +263,8 @@ func (f *Fleet) put(ctx context.Context, d store.Device) (store.Device, error) {
 }
 
 // Rotate makes a new secret; the old one is void at once, and connections made
-// with it are cut. Errors: NotFound.
+// with it are cut. A device that had none, because it logs in with a certificate,
+// needs the secret besides from now on. Errors: NotFound.
 func (f *Fleet) Rotate(ctx context.Context, a wire.Address) (store.Device, string, error) {
 	f.changing.Lock()
 	defer f.changing.Unlock()

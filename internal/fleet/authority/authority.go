@@ -4,6 +4,7 @@ package authority
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/internal/fleet"
@@ -23,16 +24,36 @@ var (
 )
 
 // Authenticate names the device, or refuses it with 0x85 when its client id is not
-// its user name, else with 0x86, whatever is wrong.
+// its user name, with 0x87 when its certificate does not name it, else with 0x86,
+// whatever is wrong. Where the listener has verified a certificate, nobody comes
+// in by a name that is not in it.
 func (a *Authority) Authenticate(_ context.Context, c broker.Credentials) (broker.Identity, error) {
-	i, err := a.fleet.Login(c.Username, c.Password, c.ClientID)
+	i, err := a.login(&c)
 	switch {
+	case errors.Is(err, fleet.ErrCertificate):
+		return nil, &mqtt.Error{Code: mqtt.NotAuthorized, Text: err.Error()}
 	case errors.Is(err, fleet.ErrClientID):
 		return nil, &mqtt.Error{Code: mqtt.ClientIdentifierNotValid, Text: err.Error()}
 	case err != nil:
 		return nil, &mqtt.Error{Code: mqtt.BadUserNameOrPassword, Text: "user name or password is wrong"}
 	}
 	return i, nil
+}
+
+func (a *Authority) login(c *broker.Credentials) (*fleet.Identity, error) {
+	cert := c.Certificate()
+	if cert == nil {
+		return a.fleet.Login(c.Username, c.Password, c.ClientID)
+	}
+	name, err := fleet.CertificateName(cert)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", fleet.ErrCertificate, err)
+	}
+	password := c.Password
+	if c.HasPassword && password == nil {
+		password = []byte{}
+	}
+	return a.fleet.LoginCertificate(name, c.Username, password, c.ClientID)
 }
 
 // Identify finds a device by its name "group/device".

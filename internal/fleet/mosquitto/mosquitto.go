@@ -183,6 +183,9 @@ func entry(o *Options, d *store.Device) (hash string, r fleet.Rights, reason str
 	if strings.Contains(d.Address.String(), ":") {
 		return "", r, "its name has a colon, which Mosquitto's password file cannot hold"
 	}
+	if fleet.ByCertificate(d) {
+		return "", r, "it logs in with a certificate, which this configuration asks nobody for: rotate it"
+	}
 	hash, ok := fleet.MosquittoSecret(d)
 	if !ok {
 		return "", r, "it has no secret: rotate it"
