@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -34,7 +35,10 @@ type Options struct {
 	// its will; for a 3.1.1 client the message goes out without being retained.
 	// Clearing a retained message is allowed.
 	RefuseRetained []string
-	Events         Events
+	// Shares says how shared subscriptions choose their members, by share name;
+	// "" is for all names that are not listed. Default: RoundRobin.
+	Shares map[string]Share
+	Events Events
 	// Logger is told of what an operator may want to know. Default: nothing is
 	// logged.
 	Logger *slog.Logger
@@ -105,7 +109,7 @@ func New(o Options) (*Broker, error) {
 	o.Limits = o.Limits.withDefaults()
 	b := &Broker{
 		options: o, limits: o.Limits.session(), store: o.Store, log: o.Logger,
-		hub:       hub{clients: make(map[string]*client), owners: make(map[string]int)},
+		hub:       hub{clients: make(map[string]*client), owners: make(map[string]int), index: index{shares: maps.Clone(o.Shares)}},
 		listeners: make(map[string]*listener), conns: make(map[*conn]struct{}), halfOpen: make(map[string]int),
 		connects:  newLimiter(o.Limits.ConnectRate, 2*o.Limits.ConnectRate),
 		takeovers: newLimiter(1, o.Limits.Takeovers),
@@ -353,10 +357,16 @@ func (b *Broker) restore() error {
 	now := time.Now()
 	t := b.newTurn(nil)
 	var restored []*client
+	var shares []string
+	released := make(map[*client][]session.Handshake)
 	for s, err := range b.store.Sessions() {
 		if err != nil {
 			h.mu.Unlock()
 			return fmt.Errorf("read sessions: %w", err)
+		}
+		if isShareID(s.ClientID) {
+			shares = append(shares, s.ClientID)
+			continue
 		}
 		cl := &client{id: s.ClientID, owner: s.Owner, kept: true, detachedAt: s.DetachedAt}
 		if cl.detachedAt.IsZero() { // it was connected when the broker died
@@ -371,6 +381,15 @@ func (b *Broker) restore() error {
 		}
 		h.add(cl)
 		restored = append(restored, cl)
+		if len(s.Saved.Released) > 0 {
+			released[cl] = s.Saved.Released
+		}
+	}
+	for _, id := range shares {
+		if err := t.restoreShare(id, released); err != nil {
+			h.mu.Unlock()
+			return fmt.Errorf("read the queue of a share: %w", err)
+		}
 	}
 	for _, cl := range restored { // when all are there to get their wills
 		t.passed(cl, now)

@@ -23,15 +23,18 @@ type client struct {
 	slot          int
 	kept          bool // the store has a record of it
 	ended         bool
-	timer         *time.Timer // for Due, while there is no connection
-	detachedAt    time.Time   // when it lost its connection
+	timer         *time.Timer       // for Due, while there is no connection
+	detachedAt    time.Time         // when it lost its connection
+	window        int               // see session.Session.Window
+	lent          map[uint64]*entry // messages of shares that it has, by their numbers here
+	ready         []*lane           // wait for its window
 
-	mu       sync.Mutex
-	core     *session.Session
+	mu   sync.Mutex
+	core *session.Session
+	// Writing these two takes the hub's mutex too, so holding either is enough
+	// to read them.
 	identity Identity // nil after a restart, until somebody connects
-	// conn is the connection, or nil. Writing it takes the hub's mutex too, so
-	// holding either is enough to read it.
-	conn *conn
+	conn     *conn    // nil while there is none
 	// pending counts the turns, of this connection or earlier ones, that the
 	// store is not done with: no answer may leave before those.
 	pending int

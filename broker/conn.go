@@ -187,7 +187,7 @@ func (t *turn) takeAll(in *inbox) error {
 // begun under its name.
 func (t *turn) settle() {
 	switch {
-	case len(t.ops) > 0 || len(t.acts.Store) > 0:
+	case len(t.ops) > 0 || len(t.acts.Store) > 0 || len(t.acts.Ended) > 0:
 		t.run()
 	case len(t.acts.Send) > 0:
 		t.commit()

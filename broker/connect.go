@@ -228,8 +228,9 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 		cl = &client{id: p.ClientID, owner: c.info.Identity, core: session.New(&b.limits)} // [MQTT-3.1.2-6]
 		h.add(cl)
 	}
-	h.move(cl, tenantOf(c.identity))
+	t.move(cl, tenantOf(c.identity))
 	t.attach(cl, c, p)
+	t.connectedShares(cl)
 	t.from, t.conn = cl, c
 	t.acts.Send = c.connack(t.acts.Send, p, present, assigned) // [MQTT-3.1.4-5] [MQTT-3.2.0-2]
 	t.held++
@@ -268,6 +269,7 @@ func (t *turn) attach(cl *client, c *conn, p *mqtt.Connect) {
 		Version: p.Version, ReceiveMaximum: p.ReceiveMaximum, MaximumPacketSize: p.MaximumPacketSize,
 		TopicAliasMaximum: p.TopicAliasMaximum, ExpirySeconds: expiry, Will: p.Will,
 	})
+	cl.window = cl.core.Window()
 	if cl.kept || cl.core.Stored() || p.Will != nil {
 		cl.kept = true
 		t.batch.Add(store.Op{Kind: store.PutSession, Record: cl.record(time.Time{})})

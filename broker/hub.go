@@ -89,6 +89,8 @@ type queued struct {
 	to   *client
 	seq  uint64
 	size int
+
+	shared *entry // of a share; without to, it is in the share's queue only
 }
 
 var turns = sync.Pool{New: func() any { return &turn{topics: make(map[string]string)} }}
@@ -149,6 +151,9 @@ func (t *turn) run() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	over := t.from.conn != t.conn
+	if !t.from.ended {
+		t.returned(t.from, t.acts.Ended, t.acts.Store)
+	}
 	for i := range t.ops {
 		if o := &t.ops[i]; !over && !t.refused {
 			t.do(o)
@@ -159,10 +164,9 @@ func (t *turn) run() {
 	switch {
 	case !over:
 		t.commit()
-	case !t.from.ended && len(t.acts.Store) > 0:
-		// What the client acknowledged counts all the same.
-		t.batch.Steps(t.from.id, t.acts.Store)
-		t.b.store.Commit(&t.batch, t.b.stored)
+	case !t.from.ended:
+		t.conn = nil // what the client acknowledged counts all the same
+		t.commit()
 	}
 }
 
@@ -229,18 +233,14 @@ func (t *turn) route(m *session.Message) mqtt.ReasonCode {
 	}
 	hits := len(h.index.hits)
 	for _, g := range h.index.groups {
-		e, ok, _ := g.pick(m)
-		if !ok {
-			continue
+		if t.share(g, m) {
+			hits++
 		}
-		hits++
-		*d = session.Delivery{
-			Message: m, Seq: h.seq, QoS: min(m.QoS, e.qos), // [MQTT-4.8.2-3]
-			Retain: m.Retain && e.asIs, SubscriptionIDs: e.ids,
-		}
-		t.enqueue(e.client)
 	}
 	t.append(m, from)
+	for _, g := range h.index.groups {
+		t.lendFresh(g)
+	}
 	if hits == 0 && m.QoS > 0 && t.conn != nil && t.conn.info.Version == mqtt.V5 {
 		return mqtt.NoMatchingSubscribers
 	}
@@ -265,11 +265,8 @@ func (t *turn) room(m *session.Message) bool {
 		}
 	}
 	for _, g := range h.index.groups {
-		turn := g.next
-		_, ok, full := g.pick(m)
-		g.next = turn
-		if !ok && full {
-			t.note(session.DropQueueFull, g.name, m)
+		if g.qos > mqtt.AtMostOnce && !g.room(m, &t.b.limits) && g.wants(m) {
+			t.note(session.DropQueueFull, g.String(), m)
 			return false
 		}
 	}
@@ -280,7 +277,7 @@ func (t *turn) room(m *session.Message) bool {
 func (t *turn) enqueue(c *client) {
 	d := &t.offer
 	c.mu.Lock()
-	d.Stored = d.QoS > mqtt.AtMostOnce && c.core.Stored()
+	d.Stored = d.QoS > mqtt.AtMostOnce && c.core.Stored() && !d.Lent
 	reason, ok := c.core.Enqueue(*d)
 	if ok && !d.Stored {
 		if w := c.wake(); w != nil {
@@ -344,7 +341,7 @@ func (t *turn) commit() {
 	if t.from != nil {
 		t.batch.Steps(t.from.id, t.acts.Store)
 	}
-	wait := !t.batch.Empty()
+	wait := !t.batch.Empty() || len(t.stored) > 0
 	if t.conn != nil {
 		t.from.mu.Lock()
 		wait = wait || t.from.pending > 0 && len(t.acts.Send) > 0

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/mqtt"
 )
@@ -18,6 +17,7 @@ type index struct {
 	serial uint64 // of the last match; client.mark says in which match a hit was made
 	hits   []hit  // result of the last match, one for each client
 	groups []*group
+	shares map[string]Share // see Options.Shares
 }
 
 // node is one level. Filters that end here are in here, those that end in "#"
@@ -44,7 +44,8 @@ type holder struct {
 	ids     []uint32 // its subscription identifier, or none
 	qos     mqtt.QoS
 	noLocal bool
-	asIs    bool // Retain As Published
+	asIs    bool   // Retain As Published
+	hash    uint64 // of the client, in a share
 }
 
 // hit is what one client gets of a message: one copy, however many of its
@@ -189,8 +190,8 @@ func newHolder(c *client, s store.Subscription) holder {
 }
 
 // add puts a subscription in, or replaces that of the same client and filter
-// [MQTT-3.8.4-3]. The filter may be shared.
-func (ix *index) add(c *client, s store.Subscription) {
+// [MQTT-3.8.4-3]. The filter may be shared; then it returns the share.
+func (ix *index) add(c *client, s store.Subscription) (g *group) {
 	name, inner, shared := mqtt.ParseShare(s.Filter)
 	if !shared {
 		inner = s.Filter
@@ -198,38 +199,43 @@ func (ix *index) add(c *client, s store.Subscription) {
 	_, h := ix.find(inner, true)
 	fresh := false
 	if shared {
-		fresh = h.group(c.tenant, name).put(newHolder(c, s))
+		g = h.group(c.tenant, name, inner, ix.strategy(name))
+		e := newHolder(c, s)
+		e.hash = hash(c.id)
+		fresh = g.members.put(e)
 	} else {
 		fresh = h.put(newHolder(c, s))
 	}
 	if fresh {
 		ix.size++
 	}
+	return g
 }
 
-// remove takes a subscription out.
-func (ix *index) remove(c *client, filter string) {
+// remove takes a subscription out. When it was shared it returns the share.
+func (ix *index) remove(c *client, filter string) (g *group) {
 	name, inner, shared := mqtt.ParseShare(filter)
 	if !shared {
 		inner = filter
 	}
 	n, h := ix.find(inner, false)
 	if n == nil {
-		return
+		return nil
 	}
 	if !shared {
 		if h.drop(c) {
 			ix.size--
 		}
-	} else if i := slices.IndexFunc(h.groups, func(g *group) bool { return g.name == name && g.tenant == c.tenant }); i >= 0 {
-		if h.groups[i].drop(c) {
+	} else if g = h.share(c.tenant, name); g != nil {
+		if g.members.drop(c) {
 			ix.size--
 		}
-		if len(h.groups[i].members.list) == 0 {
-			h.groups = slices.Delete(h.groups, i, i+1)
+		if len(g.members.list) == 0 {
+			h.groups = slices.DeleteFunc(h.groups, func(x *group) bool { return x == g })
 		}
 	}
 	n.prune()
+	return g
 }
 
 func (h *holders) index(c *client) int {
@@ -278,75 +284,4 @@ func (h *holders) drop(c *client) bool {
 		h.list, h.at = nil, nil
 	}
 	return true
-}
-
-// group is a shared subscription: each message goes to one of its members.
-type group struct {
-	tenant  string
-	name    string
-	members holders
-	next    int // whose turn it is
-}
-
-func (h *holders) group(tenant, name string) *group {
-	for _, g := range h.groups {
-		if g.name == name && g.tenant == tenant {
-			return g
-		}
-	}
-	g := &group{tenant: tenant, name: strings.Clone(name)}
-	h.groups = append(h.groups, g)
-	return g
-}
-
-func (g *group) put(e holder) bool   { return g.members.put(e) }
-func (g *group) drop(c *client) bool { return g.members.drop(c) }
-
-// pick chooses the member for a message: round robin over those that are
-// connected, and when none is, over those whose session takes it. QoS 1 and 2
-// pass members without room. It says false when nobody can take the message;
-// full then tells whether that is for want of room.
-func (g *group) pick(m *session.Message) (to holder, ok, full bool) {
-	n := len(g.members.list)
-	for _, away := range [...]bool{false, true} {
-		for i := range n {
-			at := (g.next + i) % n
-			e := g.members.list[at]
-			present, room := e.client.takes(m, min(m.QoS, e.qos), away)
-			if present && room {
-				g.next = at + 1
-				return e, true, false
-			}
-			full = full || present
-		}
-	}
-	return holder{}, false, full
-}
-
-// move puts a client's shared subscriptions under another tenant.
-func (h *hub) move(c *client, tenant string) {
-	if c.tenant == tenant {
-		return
-	}
-	for _, s := range c.subscriptions {
-		h.index.remove(c, s.Filter)
-	}
-	c.tenant = tenant
-	for _, s := range c.subscriptions {
-		h.index.add(c, s)
-	}
-}
-
-// takes tells whether the client is there for a message, and has room for it.
-// Away asks about sessions without connection.
-func (c *client) takes(m *session.Message, qos mqtt.QoS, away bool) (present, room bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if away == c.core.Attached() || away && qos == mqtt.AtMostOnce {
-		return false, false
-	}
-	if c.identity != nil && !c.identity.MayReceive(m.Topic) {
-		return false, false // else it would take from the others what it may not have
-	}
-	return true, qos == mqtt.AtMostOnce || c.core.Room(m.Size())
 }

@@ -16,6 +16,7 @@ func (b *Broker) detach(c *conn, code mqtt.ReasonCode, err error) {
 	b.hub.mu.Lock()
 	if cl.conn == c {
 		t.detach(cl, time.Now())
+		t.connectedShares(cl)
 		t.commit()
 	}
 	b.hub.mu.Unlock()
@@ -27,6 +28,7 @@ func (b *Broker) detach(c *conn, code mqtt.ReasonCode, err error) {
 // over, at once. The hub's mutex is held; the caller commits.
 func (t *turn) detach(cl *client, now time.Time) {
 	var acts session.Actions
+	t.recall(cl, false, every)
 	cl.mu.Lock()
 	cl.core.Detach(now, &acts)
 	cl.conn = nil
@@ -96,13 +98,20 @@ func (t *turn) endSession(cl *client, now time.Time) {
 	if will != nil {
 		t.publishWill(cl, will, now)
 	}
+	var shares []*group
 	for _, s := range cl.subscriptions {
-		h.index.remove(cl, s.Filter)
+		if g := h.index.remove(cl, s.Filter); g != nil {
+			shares = append(shares, g)
+		}
 	}
-	cl.subscriptions = nil
+	cl.subscriptions, cl.ready = nil, nil
+	saved := t.giveBack(cl)
 	cl.mu.Lock()
-	lost := cl.core.End()
+	lost := cl.core.End() - saved
 	cl.mu.Unlock()
+	for _, g := range shares {
+		t.changed(g)
+	}
 	if lost > 0 {
 		t.drops = append(t.drops, Drop{Reason: session.DropSessionEnded, ClientID: cl.id, Count: lost})
 	}

@@ -42,6 +42,9 @@ func (p *promise) done(err error) {
 		p.b.hub.durable.Store(p.last)
 	}
 	for _, q := range p.stored {
+		if q.to == nil {
+			continue
+		}
 		q.to.mu.Lock()
 		w := q.to.wake()
 		q.to.mu.Unlock()
@@ -77,8 +80,16 @@ func (c *conn) answer(answers []byte, held int) {
 func (p *promise) fail(err error) {
 	p.b.storeFailed(err)
 	for _, q := range p.stored {
+		if q.to == nil {
+			q.shared.failed.Store(true)
+			continue
+		}
 		q.to.mu.Lock()
-		q.to.core.Discard(q.seq, q.size)
+		if q.shared != nil {
+			q.to.core.Lose(q.seq)
+		} else {
+			q.to.core.Discard(q.seq, q.size)
+		}
 		w := q.to.wake()
 		q.to.mu.Unlock()
 		if w != nil {

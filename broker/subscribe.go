@@ -57,7 +57,9 @@ func (t *turn) subscribeOne(s store.Subscription, stored bool) mqtt.ReasonCode {
 	default:
 		cl.subscriptions = append(cl.subscriptions, s)
 	}
-	t.b.hub.index.add(cl, s)
+	if g := t.b.hub.index.add(cl, s); g != nil {
+		t.changed(g)
+	}
 	if stored {
 		t.batch.Add(store.Op{Kind: store.PutSubscription, Client: cl.id, Subscription: &s})
 	}
@@ -159,7 +161,9 @@ func (t *turn) unsubscribe(p *mqtt.Unsubscribe) {
 		if i >= 0 {
 			code = mqtt.Success
 			cl.subscriptions = slices.Delete(cl.subscriptions, i, i+1)
-			t.b.hub.index.remove(cl, filter)
+			if g := t.b.hub.index.remove(cl, filter); g != nil {
+				t.leaveShare(cl, g)
+			}
 			if stored {
 				t.batch.Add(store.Op{
 					Kind: store.DeleteSubscription, Client: cl.id,

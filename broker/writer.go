@@ -2,6 +2,7 @@ package broker
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,6 +47,9 @@ func (c *conn) write() {
 		if len(acts.Store) > 0 {
 			c.keep(&acts)
 		}
+		if len(acts.Store)+len(acts.Ended) > 0 {
+			c.returned(&acts)
+		}
 		err := c.send(out, big)
 		if big != nil {
 			big.Release()
@@ -80,7 +84,7 @@ func (c *conn) collect(out []byte, acts *session.Actions) (_ []byte, big *sessio
 	}
 	_, _, fetch := cl.core.Missing()
 	fetch = fetch && cl.conn == c && !c.starved
-	if len(out) == 0 && big == nil && len(acts.Store) == 0 && len(acts.Drops) == 0 && !fetch {
+	if len(out) == 0 && big == nil && len(acts.Store) == 0 && len(acts.Drops) == 0 && len(acts.Ended) == 0 && !fetch {
 		c.writing = false
 		c.starved = false
 		if c.ending {
@@ -111,6 +115,22 @@ func (c *conn) keep(acts *session.Actions) {
 	}
 	c.b.store.Commit(&t.batch, done)
 	t.free()
+}
+
+// returned tells the shares of messages that will not be sent.
+func (c *conn) returned(acts *session.Actions) {
+	removed := slices.ContainsFunc(acts.Store, func(s session.Change) bool { return s.Kind == session.Removed })
+	if !removed && len(acts.Ended) == 0 {
+		return
+	}
+	t := c.b.newTurn(nil)
+	c.b.hub.mu.Lock()
+	if !c.client.ended {
+		t.returned(c.client, acts.Ended, acts.Store)
+	}
+	t.commit()
+	c.b.hub.mu.Unlock()
+	t.finish()
 }
 
 // send writes out, and then the payload of big, in one go where the transport

@@ -58,7 +58,9 @@ func (s *Session) push(d Delivery) {
 	d.Message.Hold()
 	s.queueMem += d.Message.Size()
 	s.queue.push(d) // [MQTT-4.6.0-5] [MQTT-4.6.0-6]
-	s.cursor = d.Seq
+	if !d.Lent {
+		s.cursor = d.Seq
+	}
 }
 
 // Missing says what Feed should be given: messages of the stored queue after a
@@ -104,10 +106,19 @@ func (s *Session) Discard(seq uint64, size int) {
 // discarded marks a queued message that must not be sent.
 const discarded mqtt.QoS = 0xFF
 
+// recalled marks a queued message that another client gets.
+const recalled mqtt.QoS = 0xFE
+
 // Confirm tells that the packet ids reserved for messages up to seq are durable.
 func (s *Session) Confirm(seq uint64) {
-	for p := s.sent; p < s.fly.end() && s.fly.at(p).Seq <= seq; p++ {
-		s.fly.at(p).wait = false
+	for p := s.sent; p < s.fly.end(); p++ {
+		switch f := s.fly.at(p); {
+		case f.Lent: // its number says nothing about those of the stored queue
+		case f.Seq > seq:
+			return
+		default:
+			f.wait = false
+		}
 	}
 }
 
@@ -206,7 +217,8 @@ func (s *Session) admissible(durable uint64) step {
 	if s.queue.n == 0 || !s.roomToFly() {
 		return wait
 	}
-	if d := s.queue.head(); d.Stored && d.Seq > durable && d.QoS != discarded {
+	d := s.queue.head()
+	if (d.Stored && d.Seq > durable || d.Lent && d.After > durable) && d.QoS < recalled {
 		return wait
 	}
 	return admit
@@ -245,15 +257,20 @@ func (s *Session) deliverable(d *Delivery, gate Gate) (DropReason, bool) {
 // admit moves the head of queue to fly, with a packet id, or drops it.
 func (s *Session) admit(now time.Time, gate Gate, out *Actions) {
 	d := *s.queue.head()
-	s.admitted = d.Seq
-	if d.QoS == discarded {
+	if !d.Lent {
+		s.admitted = d.Seq
+	}
+	if d.QoS >= recalled {
+		if d.Lent && d.QoS == discarded {
+			out.Ended = append(out.Ended, d.Seq)
+		}
 		s.popQueue()
 		return
 	}
 	if reason, ok := s.verdict(&d, now, gate); !ok && (d.ID == 0 || d.QoS != mqtt.ExactlyOnce) {
 		// Dropped is as good as delivered [MQTT-3.1.2-25].
 		out.drop(reason, &d)
-		s.change(out, Change{Kind: Removed, Seq: d.Seq})
+		s.over(&d, out)
 		s.count--
 		s.bytes -= d.Message.Size()
 		s.popQueue()
@@ -277,6 +294,15 @@ func (s *Session) admit(now time.Time, gate Gate, out *Actions) {
 	s.fly.push(f)
 	s.live++
 	s.flyBytes += f.bytes
+}
+
+// over tells the shell that the client has done with d.
+func (s *Session) over(d *Delivery, out *Actions) {
+	if d.Lent {
+		out.Ended = append(out.Ended, d.Seq)
+	} else {
+		s.change(out, Change{Kind: Removed, Seq: d.Seq})
+	}
 }
 
 // land takes f out of fly; its id is dealt with by the caller.
@@ -321,10 +347,10 @@ func (s *Session) giveUp(f *flight, reason DropReason, out *Actions) {
 	if f.QoS == mqtt.ExactlyOnce {
 		s.change(out, Change{Kind: Released, ID: f.ID, Seq: f.Seq})
 		s.ids[f.ID] = place{pos: s.rel.end(), rel: true}
-		s.rel.push(release{id: f.ID, seq: f.Seq})
+		s.rel.push(release{id: f.ID, seq: f.Seq, lent: f.Lent})
 		s.released++
 	} else {
-		s.change(out, Change{Kind: Removed, Seq: f.Seq})
+		s.over(&f.Delivery, out)
 		delete(s.ids, f.ID)
 	}
 	s.land(f)

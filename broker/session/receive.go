@@ -212,7 +212,7 @@ func (s *Session) acknowledged(f *flight, p *mqtt.Ack, out *Actions) {
 	if p.Reason.Failed() {
 		out.drop(DropRefused, &f.Delivery) // [MQTT-4.8.2-6]
 	}
-	s.change(out, Change{Kind: Removed, Seq: f.Seq})
+	s.over(&f.Delivery, out)
 	if s.ids[f.ID].pos < s.sent { // else it was sent on another connection
 		s.regain()
 	}
@@ -249,7 +249,7 @@ func (s *Session) pubrec(p *mqtt.Ack, out *Actions) {
 // unless older ones are still to be sent again [MQTT-4.6.0-4].
 func (s *Session) release(f *flight, out *Actions) {
 	s.change(out, Change{Kind: Released, ID: f.ID, Seq: f.Seq}) // [MQTT-4.3.3-3]
-	r := release{id: f.ID, seq: f.Seq}
+	r := release{id: f.ID, seq: f.Seq, lent: f.Lent}
 	if s.ids[f.ID].pos < s.sent {
 		r.link = s.links
 	}
@@ -275,7 +275,11 @@ func (s *Session) pubcomp(p *mqtt.Ack, out *Actions) {
 		return
 	}
 	r := s.rel.at(at.pos)
-	s.change(out, Change{Kind: Removed, Seq: r.seq, ID: r.id})
+	if r.lent {
+		out.Ended = append(out.Ended, r.seq)
+	} else {
+		s.change(out, Change{Kind: Removed, Seq: r.seq, ID: r.id})
+	}
 	delete(s.ids, r.id) // [MQTT-4.3.3-5]
 	if r.link == s.links {
 		s.regain()

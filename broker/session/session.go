@@ -44,6 +44,12 @@ type Delivery struct {
 	ID uint16
 	// SubscriptionIDs is shared, and read only.
 	SubscriptionIDs []uint32
+	// Lent means that the message, of QoS 1 or 2, stays with the shell, whether
+	// the session is stored or not: Actions.Ended tells when the client has done
+	// with it, and Recall takes it back. It is sent when the store says that
+	// After is durable. A message that is Lent is not Stored.
+	Lent  bool
+	After uint64
 }
 
 // DropReason says why a message was not delivered. Stored and shown by number
@@ -112,6 +118,7 @@ type Actions struct {
 	Send  []byte   // packets for the client, to leave when Store is durable
 	Store []Change // in order
 	Drops []Drop
+	Ended []uint64 // Seqs of lent messages that the client has done with
 	// Close asks for the end of the connection, with Code as the reason; a
 	// DISCONNECT goes to the client when Tell is set.
 	Close bool
@@ -125,7 +132,7 @@ type Actions struct {
 
 // Reset empties a for the next step and keeps its memory.
 func (a *Actions) Reset() {
-	*a = Actions{Send: a.Send[:0], Store: a.Store[:0], Drops: a.Drops[:0]}
+	*a = Actions{Send: a.Send[:0], Store: a.Store[:0], Drops: a.Drops[:0], Ended: a.Ended[:0]}
 }
 
 func (a *Actions) fail(code mqtt.ReasonCode) {
@@ -206,6 +213,7 @@ type release struct {
 	id   uint16
 	seq  uint64
 	link uint // the connection on which its PUBLISH was sent last, see Session.links
+	lent bool
 	gone bool
 }
 
@@ -265,6 +273,10 @@ func (s *Session) Stored() bool { return s.stored }
 // Queued is how many QoS 1 and 2 messages are not acknowledged, and their bytes.
 func (s *Session) Queued() (messages, bytes int) { return s.count, s.bytes }
 
+// Window is how many QoS 1 and 2 messages may await the answer of the client as
+// it connected last.
+func (s *Session) Window() int { return min(int(s.link.ReceiveMaximum), s.lim.Inflight) }
+
 // ExpirySeconds is the session expiry interval in force.
 func (s *Session) ExpirySeconds() uint32 { return s.link.ExpirySeconds }
 
@@ -289,11 +301,12 @@ func (s *Session) Attach(l Link) {
 			s.received[id] = earlier
 		}
 	}
-	s.quota = min(int(l.ReceiveMaximum), s.lim.Inflight) // [MQTT-4.9.0-1]
-	s.sent, s.relSent = s.fly.base, s.rel.base           // [MQTT-4.8.2-4]
+	s.quota = s.Window()                       // [MQTT-4.9.0-1]
+	s.sent, s.relSent = s.fly.base, s.rel.base // [MQTT-4.8.2-4]
 }
 
-// Detach takes the connection away at now. What may be sent again stays, what
+// Detach takes the connection away at now, after Recall has taken back what was
+// lent and not sent. What may be sent again stays, what
 // was only for this connection goes. Due tells what time does from here on.
 func (s *Session) Detach(now time.Time, out *Actions) {
 	if !s.attached {

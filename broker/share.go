@@ -1,0 +1,342 @@
+package broker
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// Share is how a shared subscription chooses the member that gets a message.
+// Only members that are connected, and may receive the topic, are chosen from.
+type Share uint8
+
+const (
+	// RoundRobin gives each message to the next member that has room in its
+	// window. It keeps no order between members.
+	RoundRobin Share = iota
+	// Sticky gives everything to one member while that is connected, and then
+	// to another.
+	Sticky
+	// ByTopic gives all messages of a topic to one member.
+	ByTopic
+	// ByPublisher gives all messages of a publisher, which is a client
+	// identifier, to one member.
+	ByPublisher
+)
+
+var shareWords = [...]string{"round_robin", "sticky", "key:topic", "key:publisher"}
+
+// ParseShare reads round_robin, sticky, key:topic or key:publisher.
+func ParseShare(word string) (Share, error) {
+	for i, w := range shareWords {
+		if w == word {
+			return Share(i), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is none of %s", word, strings.Join(shareWords[:], ", "))
+}
+
+// String is the word that ParseShare reads.
+func (s Share) String() string {
+	if int(s) < len(shareWords) {
+		return shareWords[s]
+	}
+	return "unknown"
+}
+
+// group is one shared subscription. Its messages of QoS 1 and 2 wait in its own
+// queue, and each is lent to a member when it can be sent at once:
+//
+//	publisher ─▶ share's queue ─▶ lane of the key ──lend──▶ window of the owner ─▶ done: out of the queue
+//	             (stored)            ▲                          │
+//	                                 └──── taken back ◀─────────┘ away, left, ended
+//
+// So what a member costs when it goes is what it had in its window, and all else
+// is where it was. A lane is the messages of one key. All that are lent of a lane
+// are with one member, its holder; the next goes to the key's owner, and while
+// that is another, it waits: the key is drained before it is handed over. The
+// owner is the member that has the highest hash together with the key (rendezvous
+// hashing, Thaler and Ravishankar 1998), so a member that comes or goes moves
+// only the keys that become its own, or were. Sticky is one lane for all
+// messages; a round robin is one that has no holder.
+//
+// What is taken back goes to the front of its lane, in its order: QoS 1 when its
+// member is away and another is connected, or when the session has ended; QoS 2
+// only when it never was sent [MQTT-4.8.2-4] [MQTT-4.8.2-5]. What was answered,
+// with whatever code, is over [MQTT-4.8.2-6].
+//
+// On the disk the queue is that of a session which no client can have, since its
+// name begins with NUL. A lent message stays in it until the member has done with
+// it, so a crash loses nothing: afterwards all of it waits, but for QoS 2 that
+// was lent, which carries a packet identifier there. The member's stored session
+// has the same message under the same number; where no session has it, the one
+// it was lent to ended with the crash, and so does the message.
+//
+// The hub's mutex guards a group and all that hangs on it.
+type group struct {
+	tenant  string
+	name    string
+	filter  string // without $share and name
+	how     Share
+	members holders
+	next    int     // whose turn it is
+	current *client // of a sticky share
+
+	lanes   map[string]*lane // by key, those that have messages
+	all     lane             // of the strategies without keys
+	count   int              // messages of QoS 1 and 2, waiting or lent
+	bytes   int
+	zero    int // messages of QoS 0 that wait
+	zeroMem int
+	stored  bool     // a member's session outlives its connection
+	qos     mqtt.QoS // highest of a member
+	kept    bool     // the store has the queue
+	gone    bool     // the last member has left
+	fresh   *lane    // the message being routed is in it
+}
+
+// entry is one message of a share, from its publication until a member has done
+// with it.
+type entry struct {
+	m      *session.Message
+	lane   *lane
+	next   *entry // in the lane
+	order  uint64 // place among the messages of the share
+	seq    uint64 // its number in the stored queue, 0 when it is not there
+	zero   bool   // to go out at QoS 0
+	marked bool   // the stored queue says that it is lent at QoS 2
+
+	// while it is lent
+	to     *client
+	lent   uint64 // its number at the member
+	copied bool   // it is in the member's stored queue as well
+	sent   bool   // the member may have got it before a restart
+
+	failed atomic.Bool // the store could not keep it
+}
+
+// lane is the messages of one key that wait, in order.
+type lane struct {
+	g          *group
+	key        string
+	head, tail *entry
+	given      int     // messages that are lent
+	holder     *client // who has them, when the share keeps an order
+	waits      *client // in whose ready list it is
+}
+
+func (g *group) ordered() bool { return g.how != RoundRobin }
+
+// id is the name of the share's stored queue.
+func (g *group) id() string { return "\x00" + g.tenant + "\x00" + g.name + "\x00" + g.filter }
+
+// String is the filter as a member sent it.
+func (g *group) String() string { return "$share/" + g.name + "/" + g.filter }
+
+// isShareID tells the names of stored queues of shares from client identifiers.
+func isShareID(id string) bool { return id != "" && id[0] == 0 }
+
+// parseShareID takes group.id apart. A tenant may hold any byte, the others no
+// NUL.
+func parseShareID(id string) (tenant, name, filter string, ok bool) {
+	rest, ok := strings.CutPrefix(id, "\x00")
+	if !ok {
+		return "", "", "", false
+	}
+	i := strings.LastIndexByte(rest, 0)
+	if i < 0 {
+		return "", "", "", false
+	}
+	rest, filter = rest[:i], rest[i+1:]
+	if i = strings.LastIndexByte(rest, 0); i < 0 {
+		return "", "", "", false
+	}
+	return rest[:i], rest[i+1:], filter, true
+}
+
+// keyOf is the key of a message.
+func (g *group) keyOf(m *session.Message) string {
+	switch g.how {
+	case ByTopic:
+		return m.Topic
+	case ByPublisher:
+		return m.Publisher
+	}
+	return ""
+}
+
+// laneOf returns the lane of a key, or nil when it has no messages and is not
+// to be made.
+func (g *group) laneOf(key string, create bool) *lane {
+	if g.how < ByTopic {
+		return &g.all
+	}
+	l := g.lanes[key]
+	if l == nil && create {
+		if g.lanes == nil {
+			g.lanes = make(map[string]*lane)
+		}
+		l = &lane{g: g, key: key}
+		g.lanes[key] = l
+	}
+	return l
+}
+
+// each visits the lanes.
+func (g *group) each(visit func(*lane)) {
+	visit(&g.all)
+	for _, l := range g.lanes {
+		visit(l)
+	}
+}
+
+// wants tells whether there is a member that m may go to, now or, unless it is
+// of QoS 0, when it is connected again.
+func (g *group) wants(m *session.Message) bool {
+	for i := range g.members.list {
+		c := g.members.list[i].client
+		if (c.conn != nil || m.QoS > mqtt.AtMostOnce) && c.mayReceive(m.Topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// pick chooses the member for a message. It returns nil when nobody who is
+// connected may have it or, in a round robin, all of those have full windows.
+func (g *group) pick(m *session.Message) *holder {
+	switch g.how {
+	case RoundRobin:
+		return g.rotate(m)
+	case Sticky:
+		return g.stick(m)
+	}
+	return g.highest(hash(g.keyOf(m)), m)
+}
+
+func (g *group) rotate(m *session.Message) *holder {
+	n := len(g.members.list)
+	for i := range n {
+		at := (g.next + i) % n
+		x := &g.members.list[at]
+		if x.connected(m) && (min(m.QoS, x.qos) == mqtt.AtMostOnce || x.client.credit() > 0) {
+			g.next = at + 1
+			return x
+		}
+	}
+	return nil
+}
+
+// stick stays with the member that it has. Who may not receive one message does
+// not lose the others by it.
+func (g *group) stick(m *session.Message) *holder {
+	if i := g.members.index(g.current); i >= 0 && g.members.list[i].client.conn != nil {
+		if x := &g.members.list[i]; x.connected(m) {
+			return x
+		}
+	} else {
+		g.current = nil
+	}
+	for i := range g.members.list {
+		if x := &g.members.list[i]; x.connected(m) {
+			if g.current == nil {
+				g.current = x.client
+			}
+			return x
+		}
+	}
+	return nil
+}
+
+// highest is the owner of a key.
+func (g *group) highest(key uint64, m *session.Message) *holder {
+	var owner *holder
+	var most uint64
+	for i := range g.members.list {
+		x := &g.members.list[i]
+		if w := mix(key ^ x.hash); (owner == nil || w > most) && x.connected(m) {
+			owner, most = x, w
+		}
+	}
+	return owner
+}
+
+// connected tells whether the member is there and may have m.
+func (h *holder) connected(m *session.Message) bool {
+	return h.client.conn != nil && h.client.mayReceive(m.Topic)
+}
+
+// mayReceive tells whether the client may receive a topic. One of whom nothing
+// is known since a restart is asked again when it is connected.
+func (c *client) mayReceive(topic string) bool {
+	return c.identity == nil || c.identity.MayReceive(topic)
+}
+
+// credit is how many more messages can be lent to the client: as many as could
+// be on their way to it at once.
+func (c *client) credit() int { return c.window - len(c.lent) }
+
+// hash is FNV-1a: the same for a name on every node and after every start, so
+// that keys come back to their members.
+func hash(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}
+
+// mix spreads every bit of x over all bits (the finalizer of MurmurHash3).
+func mix(x uint64) uint64 {
+	x = (x ^ x>>33) * 0xff51afd7ed558ccd
+	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}
+
+// room tells whether the share's queue takes m, which has the bounds of a
+// session's queue.
+func (g *group) room(m *session.Message, l *session.Limits) bool {
+	return g.count < l.QueueMessages && g.bytes+m.Size() <= l.QueueBytes
+}
+
+// push puts e at the end of its lane.
+func (l *lane) push(e *entry) {
+	if l.tail == nil {
+		l.head = e
+	} else {
+		l.tail.next = e
+	}
+	l.tail = e
+}
+
+// pop takes the first entry off its lane.
+func (l *lane) pop() *entry {
+	e := l.head
+	if l.head = e.next; l.head == nil {
+		l.tail = nil
+	}
+	e.next = nil
+	return e
+}
+
+// putBack puts e, which was taken off the lane before, where it was: that is the
+// front, where one member has had all of the lane.
+func (l *lane) putBack(e *entry) {
+	at := &l.head
+	for !l.g.ordered() && *at != nil && (*at).order < e.order {
+		at = &(*at).next
+	}
+	if e.next = *at; e.next == nil {
+		l.tail = e
+	}
+	*at = e
+}
+
+// over tells whether e need not be delivered any more, and why.
+func (e *entry) over() (reason session.DropReason, over bool) {
+	return session.DropExpired, e.m.HasExpiry && e.m.Expired(time.Now())
+}

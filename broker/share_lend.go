@@ -1,0 +1,278 @@
+package broker
+
+import (
+	"math"
+	"slices"
+
+	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/broker/store"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// share queues m, which has just got its number, for the members of g, and tells
+// whether there are any for it. When the turn has appended m to the store,
+// lendFresh goes on.
+func (t *turn) share(g *group, m *session.Message) bool {
+	zero := min(m.QoS, g.qos) == mqtt.AtMostOnce
+	if !g.wants(m) {
+		return false
+	}
+	l := g.laneOf(g.keyOf(m), false)
+	if zero && (l == nil || l.head == nil && l.given == 0) {
+		return t.passZero(g, m)
+	}
+	e := &entry{m: m, order: t.b.hub.seq, zero: zero}
+	switch {
+	case !zero:
+		g.count++
+		g.bytes += m.Size()
+		if g.stored {
+			t.store(g, e)
+		}
+	case g.zero >= t.b.limits.QoS0Messages || g.zeroMem+m.Size() > t.b.limits.QoS0Bytes:
+		t.note(session.DropQoS0Full, g.String(), m)
+		return true
+	default:
+		g.zero++
+		g.zeroMem += m.Size()
+	}
+	m.Hold()
+	e.lane = g.laneOf(g.keyOf(m), true)
+	e.lane.push(e)
+	g.fresh = e.lane
+	return true
+}
+
+// passZero gives a message at QoS 0 to a member without a stay in the queue.
+func (t *turn) passZero(g *group, m *session.Message) bool {
+	to := g.pick(m)
+	if to == nil {
+		return false
+	}
+	t.offer = session.Delivery{
+		Message: m, Seq: t.b.hub.seq, QoS: mqtt.AtMostOnce,
+		Retain: m.Retain && to.asIs, SubscriptionIDs: to.ids,
+	}
+	t.enqueue(to.client)
+	return true
+}
+
+// store makes the share's queue a target of the message that is being routed.
+func (t *turn) store(g *group, e *entry) {
+	if !g.kept {
+		g.kept = true
+		t.batch.Add(store.Op{Kind: store.PutSession, Record: &store.Record{ClientID: g.id(), ExpirySeconds: math.MaxUint32}})
+	}
+	e.seq = t.b.hub.seq
+	t.targets = append(t.targets, store.Target{Client: g.id(), QoS: e.m.QoS, Retain: e.m.Retain})
+	t.stored = append(t.stored, queued{seq: e.seq, shared: e})
+}
+
+// lendFresh lends what share has queued.
+func (t *turn) lendFresh(g *group) {
+	if l := g.fresh; l != nil {
+		g.fresh = nil
+		t.deal(l)
+	}
+}
+
+// deal lends the messages of a lane to their owners until one has to wait.
+func (t *turn) deal(l *lane) {
+	g := l.g
+	for e := l.head; e != nil && !g.gone; e = l.head {
+		if reason, over := e.over(); over || e.failed.Load() {
+			if l.pop(); over {
+				t.note(reason, g.String(), e.m)
+			}
+			t.end(e)
+			continue
+		}
+		to := g.pick(e.m)
+		if to == nil || g.ordered() && l.given > 0 && l.holder != to.client {
+			break
+		}
+		if !e.zero && to.client.credit() <= 0 && to.qos > mqtt.AtMostOnce {
+			if l.waits != to.client {
+				l.waits = to.client
+				to.client.ready = append(to.client.ready, l)
+			}
+			break
+		}
+		l.pop()
+		t.lend(e, to)
+	}
+	if l.head == nil && l.given == 0 {
+		l.waits = nil
+		delete(g.lanes, l.key)
+	}
+}
+
+// lend gives e to a member.
+func (t *turn) lend(e *entry, to *holder) {
+	h, l, cl := &t.b.hub, e.lane, to.client
+	h.seq++ // a session's numbers rise
+	t.last = h.seq
+	d := &t.offer
+	*d = session.Delivery{
+		Message: e.m, Seq: h.seq, QoS: min(e.m.QoS, to.qos), // [MQTT-4.8.2-3]
+		Retain: e.m.Retain && to.asIs, SubscriptionIDs: to.ids,
+	}
+	if d.QoS == mqtt.AtMostOnce {
+		t.enqueue(cl)
+		t.end(e)
+		return
+	}
+	cl.mu.Lock()
+	stored := cl.core.Stored()
+	cl.mu.Unlock()
+	l.given++
+	l.holder = cl
+	e.to, e.lent, e.copied = cl, h.seq, stored && d.QoS == mqtt.ExactlyOnce
+	if cl.lent == nil {
+		cl.lent = make(map[uint64]*entry)
+	}
+	cl.lent[e.lent] = e
+	if e.copied {
+		t.copyOver(e, cl)
+		return
+	}
+	d.Lent, d.After = true, e.seq
+	if d.QoS == mqtt.ExactlyOnce && e.seq != 0 {
+		// Once it may have been sent, nobody else may ever get it, and only the
+		// store remembers that over a crash.
+		t.mark(e, true)
+		d.After = e.lent
+	}
+	t.enqueue(cl)
+	if d.After > h.durable.Load() {
+		t.stored = append(t.stored, queued{to: cl, seq: e.lent, shared: e})
+	}
+}
+
+// copyOver puts a QoS 2 message into the member's stored queue too, which has
+// the handshake, and gives it the same new number in the share's.
+func (t *turn) copyOver(e *entry, cl *client) {
+	from := len(t.targets)
+	t.enqueue(cl)
+	old := e.seq
+	if old != 0 {
+		e.seq = e.lent
+		t.targets = append(t.targets, store.Target{Client: e.lane.g.id(), QoS: e.m.QoS, Retain: e.m.Retain})
+	}
+	t.append(e.m, from)
+	if old != 0 {
+		t.step(e.lane.g, session.Change{Kind: session.Removed, Seq: old})
+		t.mark(e, true)
+	}
+}
+
+// mark notes in the stored queue whether e is lent at QoS 2.
+func (t *turn) mark(e *entry, lent bool) {
+	c := session.Change{Kind: session.Reserved, Seq: e.seq}
+	if e.marked = lent; lent {
+		c.ID = 1
+	}
+	t.step(e.lane.g, c)
+}
+
+func (t *turn) step(g *group, c session.Change) {
+	if !g.gone {
+		t.batch.Add(store.Op{Kind: store.Step, Client: g.id(), Change: c})
+	}
+}
+
+// end takes e, which is in no lane and lent to nobody any more, out of its share.
+func (t *turn) end(e *entry) {
+	g := e.lane.g
+	if e.zero {
+		g.zero--
+		g.zeroMem -= e.m.Size()
+	} else {
+		g.count--
+		g.bytes -= e.m.Size()
+	}
+	if e.seq != 0 {
+		t.step(g, session.Change{Kind: session.Removed, Seq: e.seq})
+	}
+	e.m.Release()
+}
+
+// returned takes note that cl has done with messages that were lent to it, and
+// lends what can follow. The changes are those of its session.
+func (t *turn) returned(cl *client, ended []uint64, changes []session.Change) {
+	if len(cl.lent) == 0 {
+		return
+	}
+	for _, seq := range ended {
+		t.returnOne(cl, seq)
+	}
+	for _, c := range changes {
+		if c.Kind == session.Removed { // of a message that was copied over
+			t.returnOne(cl, c.Seq)
+		}
+	}
+	t.refillMember(cl)
+}
+
+func (t *turn) returnOne(cl *client, seq uint64) {
+	if e := cl.lent[seq]; e != nil {
+		l := t.unlend(e)
+		t.end(e)
+		if l.given == 0 || !l.g.ordered() {
+			t.deal(l)
+		}
+	}
+}
+
+// unlend takes e from its member, and returns its lane.
+func (t *turn) unlend(e *entry) *lane {
+	delete(e.to.lent, e.lent)
+	e.to, e.lent, e.copied, e.sent = nil, 0, false, false
+	e.lane.given--
+	return e.lane
+}
+
+// refillMember lends from the lanes that have waited for the client's window.
+func (t *turn) refillMember(cl *client) {
+	for len(cl.ready) > 0 && cl.credit() > 0 {
+		l := cl.ready[0]
+		if cl.ready = cl.ready[1:]; len(cl.ready) == 0 {
+			cl.ready = nil
+		}
+		if l.waits == cl {
+			l.waits = nil
+			t.deal(l)
+		}
+	}
+}
+
+// takeBack returns messages that were lent to cl, by their numbers there, to
+// their lanes. It lends nothing.
+func (t *turn) takeBack(cl *client, seqs []uint64) {
+	for _, seq := range slices.Backward(seqs) { // each goes to the front
+		if e := cl.lent[seq]; e != nil {
+			l := t.unlend(e)
+			if e.marked {
+				t.mark(e, false)
+			}
+			l.putBack(e)
+		}
+	}
+}
+
+// restamp gives the messages that wait in a lane new numbers in the stored
+// queue, so that they are in their order there.
+func (t *turn) restamp(l *lane) {
+	h := &t.b.hub
+	for e := l.head; e != nil; e = e.next {
+		if e.seq == 0 {
+			continue
+		}
+		h.seq++
+		t.last = h.seq
+		from, old := len(t.targets), e.seq
+		t.store(l.g, e)
+		t.append(e.m, from)
+		t.step(l.g, session.Change{Kind: session.Removed, Seq: old})
+	}
+}

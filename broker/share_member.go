@@ -1,0 +1,269 @@
+package broker
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/broker/store"
+	"github.com/wilco-iot/wilco/mqtt"
+)
+
+// strategy is that of the shares of a name.
+func (ix *index) strategy(name string) Share {
+	if s, ok := ix.shares[name]; ok {
+		return s
+	}
+	return ix.shares[""]
+}
+
+// share returns a share of the filter, or nil.
+func (h *holders) share(tenant, name string) *group {
+	for _, g := range h.groups {
+		if g.name == name && g.tenant == tenant {
+			return g
+		}
+	}
+	return nil
+}
+
+// group returns a share of the filter, which it makes when there is none.
+func (h *holders) group(tenant, name, filter string, how Share) *group {
+	if g := h.share(tenant, name); g != nil {
+		return g
+	}
+	g := &group{tenant: tenant, name: strings.Clone(name), filter: strings.Clone(filter), how: how}
+	g.all.g = g
+	h.groups = append(h.groups, g)
+	return g
+}
+
+// shares visits the shares that a client is a member of.
+func (h *hub) shares(cl *client, visit func(*group)) {
+	for i := range cl.subscriptions {
+		if name, filter, shared := mqtt.ParseShare(cl.subscriptions[i].Filter); shared {
+			if _, at := h.index.find(filter, false); at != nil {
+				if g := at.share(cl.tenant, name); g != nil {
+					visit(g)
+				}
+			}
+		}
+	}
+}
+
+// changed deals the messages of a share anew, after its members, or which of
+// them are connected, have changed. A share that has no member any more is over.
+func (t *turn) changed(g *group) {
+	if len(g.members.list) == 0 {
+		t.endShare(g)
+		return
+	}
+	g.stored, g.qos = false, 0
+	here := false
+	for i := range g.members.list {
+		x := &g.members.list[i]
+		x.client.mu.Lock()
+		g.stored = g.stored || x.client.core.Stored()
+		x.client.mu.Unlock()
+		g.qos = max(g.qos, x.qos)
+		here = here || x.client.conn != nil
+		x.client.ready = slices.DeleteFunc(x.client.ready, func(l *lane) bool { return l.g == g })
+	}
+	for i := range g.members.list {
+		// What a member has had that is away waits for it only while nobody else
+		// is there: then it comes again with DUP, as to any session.
+		if cl := g.members.list[i].client; here && cl.conn == nil {
+			t.recall(cl, true, func(e *entry) bool { return e.lane.g == g })
+		}
+	}
+	g.each(func(l *lane) {
+		l.waits = nil
+		t.deal(l)
+	})
+}
+
+// recall takes messages back that were lent to cl and that which says so: those
+// that were never sent and, with sent, those of QoS 1 that were.
+func (t *turn) recall(cl *client, sent bool, which func(*entry) bool) {
+	if len(cl.lent) == 0 {
+		return
+	}
+	cl.mu.Lock()
+	seqs := cl.core.Recall(nil, sent, func(seq uint64) bool {
+		e := cl.lent[seq]
+		return e != nil && which(e)
+	})
+	cl.mu.Unlock()
+	t.takeBack(cl, seqs)
+}
+
+func every(*entry) bool { return true }
+
+// move puts a client's shared subscriptions under another tenant, before it is
+// connected.
+func (t *turn) move(cl *client, tenant string) {
+	if cl.tenant == tenant {
+		return
+	}
+	h := &t.b.hub
+	t.recall(cl, true, every)
+	var left []*group
+	for _, s := range cl.subscriptions {
+		if g := h.index.remove(cl, s.Filter); g != nil {
+			left = append(left, g)
+		}
+	}
+	for _, g := range left {
+		t.changed(g)
+	}
+	cl.tenant = tenant
+	for _, s := range cl.subscriptions {
+		h.index.add(cl, s)
+	}
+}
+
+// leaveShare does the part of an UNSUBSCRIBE that concerns a share: what was not
+// sent yet goes to others, and what was is completed [MQTT-3.10.4-3].
+func (t *turn) leaveShare(cl *client, g *group) {
+	t.recall(cl, false, func(e *entry) bool { return e.lane.g == g })
+	t.changed(g)
+}
+
+// connectedShares has the shares of cl dealt anew, when it has come or gone.
+func (t *turn) connectedShares(cl *client) {
+	t.b.hub.shares(cl, t.changed)
+}
+
+// giveBack returns what was lent to cl, whose session ends and whose
+// subscriptions are removed, to the lanes it came from. It says how many of the
+// messages in the session are not lost by that.
+func (t *turn) giveBack(cl *client) (saved int) {
+	if len(cl.lent) == 0 {
+		return 0
+	}
+	lanes := map[*lane]bool{}
+	var back []uint64
+	for _, seq := range slices.Sorted(maps.Keys(cl.lent)) {
+		e := cl.lent[seq]
+		lanes[e.lane] = true
+		cl.mu.Lock()
+		unsent := e.copied && !e.sent && cl.core.Unsent(seq)
+		cl.mu.Unlock()
+		if unsent && !e.lane.g.gone {
+			back = append(back, seq)
+			saved++
+		}
+	}
+	copied := map[*lane]bool{}
+	for _, seq := range back {
+		copied[cl.lent[seq].lane] = true
+	}
+	cl.mu.Lock()
+	back = cl.core.Recall(back, true, func(seq uint64) bool { e := cl.lent[seq]; return e != nil && !e.lane.g.gone })
+	cl.mu.Unlock()
+	slices.Sort(back)
+	t.takeBack(cl, back)
+	for _, e := range cl.lent { // of QoS 2, and sent, or acknowledged a moment ago
+		t.unlend(e)
+		t.end(e)
+	}
+	for l := range copied {
+		t.restamp(l) // they were in the store after those that wait
+	}
+	for l := range lanes {
+		t.deal(l)
+	}
+	return saved
+}
+
+// endShare drops what is left when the last member has left.
+func (t *turn) endShare(g *group) {
+	if g.gone {
+		return
+	}
+	lost := 0
+	g.each(func(l *lane) {
+		for l.head != nil {
+			e := l.pop()
+			e.m.Release()
+			lost++
+		}
+	})
+	if lost > 0 {
+		t.drops = append(t.drops, Drop{Reason: session.DropSessionEnded, ClientID: g.String(), Count: lost})
+	}
+	if g.kept {
+		t.batch.Add(store.Op{Kind: store.DeleteSession, Client: g.id()})
+	}
+	g.gone, g.kept = true, false
+}
+
+// restoreShare brings back the queue of a share. released are the handshakes
+// that sessions had begun.
+func (t *turn) restoreShare(id string, released map[*client][]session.Handshake) error {
+	h := &t.b.hub
+	tenant, name, filter, ok := parseShareID(id)
+	if !ok {
+		return nil
+	}
+	_, at := h.index.find(filter, true)
+	g := at.group(tenant, name, filter, h.index.strategy(name))
+	g.kept, g.stored, g.qos = true, true, mqtt.ExactlyOnce
+	for after := uint64(0); ; {
+		list, err := t.b.store.Queue(nil, id, after, t.b.limits.Window)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			break
+		}
+		for _, d := range list {
+			after = d.Seq
+			e := &entry{m: d.Message, order: d.Seq, seq: d.Seq, marked: d.ID != 0}
+			e.lane = g.laneOf(g.keyOf(d.Message), true)
+			g.count++
+			g.bytes += d.Message.Size()
+			if err := t.restoreEntry(e, released); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// restoreEntry puts e into its lane, or with the member that has it.
+func (t *turn) restoreEntry(e *entry, released map[*client][]session.Handshake) error {
+	if !e.marked {
+		e.lane.push(e)
+		return nil
+	}
+	for i := range e.lane.g.members.list {
+		cl := e.lane.g.members.list[i].client
+		has := slices.ContainsFunc(released[cl], func(h session.Handshake) bool { return h.Seq == e.seq })
+		sent := has
+		if !has {
+			list, err := t.b.store.Queue(nil, cl.id, e.seq-1, 1)
+			if err != nil {
+				return err
+			}
+			for _, d := range list {
+				has, sent = d.Seq == e.seq, d.ID != 0
+				d.Message.Release()
+			}
+		}
+		if has {
+			e.to, e.lent, e.copied, e.sent = cl, e.seq, true, sent
+			e.lane.given++
+			e.lane.holder = cl
+			if cl.lent == nil {
+				cl.lent = make(map[uint64]*entry)
+			}
+			cl.lent[e.lent] = e
+			return nil
+		}
+	}
+	t.note(session.DropSessionEnded, e.lane.g.String(), e.m)
+	t.end(e)
+	return nil
+}
