@@ -1,13 +1,13 @@
 # Every target does its own set-up: Go and make are enough to begin with.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench generate soak clean
+.PHONY: help build test demo bench bench-mqtt generate soak clean
 
 # A checkout that git will not read is built without its revision.
 BUILDVCS := $(shell git status >/dev/null 2>&1 && echo auto || echo false)
 
 help: ## these lines
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## /  make \1: /p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile
 
 build: ## one static binary, bin/wilco
 	CGO_ENABLED=0 go build -buildvcs=$(BUILDVCS) -trimpath -o bin/wilco ./cmd/wilco
@@ -20,6 +20,9 @@ demo: build ## a broker, a server and a fleet with faults, in one process
 
 bench: ## Go benchmarks: make bench [BENCH=pattern] [PKG=./internal/command]
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem $(or $(PKG),./...)
+
+bench-mqtt: ## the broker beside Mosquitto and NATS; bench/mqtt.sh says what can be set
+	@bench/mqtt.sh
 
 generate: ## golden files and generated pages, anew
 	@scripts/generate.sh

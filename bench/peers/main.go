@@ -2,12 +2,12 @@
 // side of a NATS server. It is a module of its own, so that wilco never depends
 // on what is measured beside it.
 //
-//	peers DIR [--sync-always]
+//	peers [--sync-always] [--user NAME:PASSWORD] DIR
 //
 // JetStream keeps its files in DIR. By default NATS acknowledges before it
 // flushes to the disk, and flushes every two minutes; with --sync-always it
-// flushes each message. When it accepts connections it prints "ready tcp=ADDR";
-// it ends with an interrupt.
+// flushes each message. Without --user it lets everybody in. When it accepts
+// connections it prints "ready tcp=ADDR"; it ends with an interrupt.
 package main
 
 import (
@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,8 +29,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	always := flag.Bool("sync-always", false, "flush each message to the disk before it is acknowledged")
+	user := flag.String("user", "", "who alone may come in, NAME:PASSWORD")
 	flag.Parse()
-	if err := run(ctx, flag.Arg(0), *always); err != nil {
+	if err := run(ctx, flag.Arg(0), *user, *always); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
@@ -38,9 +40,9 @@ func main() {
 // startUp bounds the server's start, JetStream's recovery included.
 const startUp = 20 * time.Second
 
-func run(ctx context.Context, dir string, syncAlways bool) error {
+func run(ctx context.Context, dir, user string, syncAlways bool) error {
 	if dir == "" {
-		return fmt.Errorf("usage: peers [--sync-always] DIR")
+		return fmt.Errorf("usage: peers [--sync-always] [--user NAME:PASSWORD] DIR")
 	}
 	address, err := freeAddress()
 	if err != nil {
@@ -51,6 +53,7 @@ func run(ctx context.Context, dir string, syncAlways bool) error {
 		JetStream: true, StoreDir: dir, SyncAlways: syncAlways,
 		MQTT: server.MQTTOpts{Host: address.IP.String(), Port: address.Port},
 	}
+	o.Username, o.Password, _ = strings.Cut(user, ":")
 	s, err := server.NewServer(o)
 	if err != nil {
 		return err
