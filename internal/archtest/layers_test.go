@@ -12,6 +12,7 @@ var layers = []layer{
 		{"wire", pure | public | std, "the device contract, shared by server and firmware"},
 		{"wire/state", pure | public | std, "the documents of a device's state"},
 		{"order", pure | public, "sequences, gaps, lanes"},
+		{"sparkplug", pure | public, "Sparkplug B: names, payloads, STATE"},
 		{"client", public, "the HTTP API's client: its users must not get the server with it"},
 		{"mqtt/pipe", public | std, "in-process connections"},
 		{"mqtt/client/internal/ring", pure, "a queue"},
@@ -32,7 +33,6 @@ var layers = []layer{
 		{"mqtt/client", public, "the ordered client"},
 		{"broker/store", public, "the broker's queue"},
 		{"internal/store", 0, "what is stored"},
-		{"sparkplug", public, "edge node and host"},
 	}},
 	{"parts: each stands alone", []unit{
 		{"mqtt/client/filestore", public, "the client's session on disk"},
