@@ -109,6 +109,7 @@ type BrokerOptions struct {
 	Data      string
 	Anonymous bool              // everybody may do everything
 	Users     map[string]string // name to password; each may do everything
+	UsersFile string            // "" for none; see readUsers
 }
 
 // RunBroker runs a broker until ctx ends, and stops it in good order. It writes
@@ -121,12 +122,16 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 		return err
 	case len(ls) == 0:
 		return fault.Field("tcp", "no listener: give an address with --tcp, --ws or --tls")
-	case !o.Anonymous && len(o.Users) == 0:
-		return fault.Field("user", "nobody could connect: give --user name:password, or --anonymous to let everybody in")
+	case !o.Anonymous && len(o.Users) == 0 && o.UsersFile == "":
+		return fault.Field("user", "nobody could connect: give --user name:password or --users file, or --anonymous to let everybody in")
 	}
-	var authority broker.Authority = users(o.Users)
-	if o.Anonymous {
-		authority = broker.AllowAnonymous()
+	authority, known := broker.AllowAnonymous(), (*users)(nil)
+	if !o.Anonymous {
+		var w *watched
+		if known, w, err = newUsers(o.Users, o.UsersFile, o.Files.ClientCA != ""); err != nil {
+			return err
+		}
+		authority, files = known, append(files, w)
 	}
 	options := broker.Options{Listeners: ls, Authority: authority, Logger: log}
 	if o.Data != "" {
@@ -140,6 +145,9 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 	b, err := broker.New(options)
 	if err != nil {
 		return err
+	}
+	if known != nil {
+		known.cut = func(name string) { b.Disconnect(name, mqtt.NotAuthorized) }
 	}
 	if err := b.Start(); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "%v", err)

@@ -2,38 +2,206 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
+	"maps"
+	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
-// users is the authority of a lone broker: names and passwords, and every right
-// but on topics that begin with "$".
-type users map[string]string
+// users is the authority of a lone broker: those that the command line names,
+// who may do everything, and those of the users file, who may do what it says.
+// Nobody may anything on topics that begin with "$". It is safe for concurrent
+// use, also while the file is read anew.
+type users struct {
+	named map[string]*user
+	file  string // "" for none
+	certs bool   // there is a listener that asks for certificates
+
+	inForce atomic.Pointer[directory]
+	hashing chan struct{} // bounds how many passwords are hashed at once
+	// cut ends the connections of a user; set before the file is watched.
+	cut func(name string)
+}
+
+// directory is one state of the users.
+type directory struct {
+	users map[string]*user
+	decoy fleet.Hash // what the password of somebody unknown is held against
+}
+
+// user is one of them. It does not change.
+type user struct {
+	hash               *fleet.Hash // nil: a certificate alone lets it in
+	publish, subscribe []string    // filters
+}
+
+// everything is all topics but those that begin with "$".
+var everything = []string{"#"}
+
+func newUsers(passwords map[string]string, file string, certs bool) (*users, *watched, error) {
+	u := &users{named: map[string]*user{}, file: file, certs: certs, hashing: make(chan struct{}, runtime.GOMAXPROCS(0)), cut: func(string) {}}
+	for name, password := range passwords {
+		hash, err := fleet.ParseHash(fleet.MosquittoHash(password))
+		if err != nil {
+			return nil, nil, err
+		}
+		u.named[name] = &user{hash: &hash, publish: everything, subscribe: everything}
+	}
+	w := &watched{what: "the users file", load: u.load}
+	if file != "" {
+		w.files = []string{file}
+	}
+	if _, err := w.look(true); err != nil {
+		return nil, nil, fault.Field("users", "%v", err)
+	}
+	return u, w, nil
+}
+
+// load puts the users file in force. Who is not in it any more, or has another
+// secret, loses the connection. Sessions stay: a file that was written by half
+// costs nobody the queue, and a name is the same user when it comes back.
+func (u *users) load() error {
+	now := &directory{users: maps.Clone(u.named)}
+	if u.file != "" {
+		list, err := readUsers(u.file, u.certs)
+		if err != nil {
+			return err
+		}
+		maps.Copy(now.users, list)
+	}
+	rounds := 0
+	for _, x := range now.users {
+		if x.hash != nil {
+			rounds = max(rounds, x.hash.Rounds())
+		}
+	}
+	now.decoy = fleet.NewDecoy(rounds)
+	was := u.inForce.Swap(now)
+	if was == nil {
+		return nil
+	}
+	for name, x := range was.users {
+		if y := now.users[name]; y == nil || !x.sameLogin(y) {
+			u.cut(name)
+		}
+	}
+	return nil
+}
+
+func (x *user) sameLogin(y *user) bool {
+	if x.hash == nil || y.hash == nil {
+		return x.hash == y.hash
+	}
+	return x.hash.Equal(*y.hash)
+}
 
 // Authenticate implements broker.Authority. An unknown name costs the same work
-// as a wrong password.
-func (u users) Authenticate(_ context.Context, c broker.Credentials) (broker.Identity, error) {
-	want, known := u[c.Username]
-	a, b := sha256.Sum256([]byte(want)), sha256.Sum256(c.Password)
-	if subtle.ConstantTimeCompare(a[:], b[:]) != 1 || !known || !c.HasPassword {
+// as a wrong password. Where the listener has verified a certificate, the user is
+// the one that it names.
+func (u *users) Authenticate(ctx context.Context, c broker.Credentials) (broker.Identity, error) {
+	name, cert := c.Username, c.Certificate()
+	if cert != nil {
+		var err error
+		if name, err = fleet.CertificateName(cert); err != nil || c.Username != "" && c.Username != name {
+			return nil, &mqtt.Error{Code: mqtt.NotAuthorized, Text: "the certificate is another's"}
+		}
+	}
+	d := u.inForce.Load()
+	x := d.users[name]
+	if x != nil && x.hash == nil && cert != nil && !c.HasPassword {
+		return identity{u, name}, nil
+	}
+	hash := d.decoy
+	if x != nil && x.hash != nil {
+		hash = *x.hash
+	}
+	select {
+	case u.hashing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, &mqtt.Error{Code: mqtt.ServerBusy, Text: "too many logins at once"}
+	}
+	same := hash.Opens(c.Password)
+	<-u.hashing
+	if !same || x == nil || x.hash == nil || !c.HasPassword {
 		return nil, &mqtt.Error{Code: mqtt.BadUserNameOrPassword, Text: "user name or password is wrong"}
 	}
-	return user(c.Username), nil
+	return identity{u, name}, nil
 }
 
 // Identify implements broker.Directory.
-func (u users) Identify(name string) (broker.Identity, bool) {
-	_, known := u[name]
-	return user(name), known
+func (u *users) Identify(name string) (broker.Identity, bool) {
+	if u.inForce.Load().users[name] == nil {
+		return nil, false
+	}
+	return identity{u, name}, true
 }
 
-type user string
+// identity is a user that has logged in. Its rights are those that the users
+// file gives it at the moment of asking.
+type identity struct {
+	users *users
+	name  string
+}
 
-func (u user) Name() string                  { return string(u) }
-func (user) MayPublish(topic string) bool    { return !strings.HasPrefix(topic, "$") }
-func (user) MaySubscribe(filter string) bool { return !strings.HasPrefix(filter, "$") }
-func (user) MayReceive(topic string) bool    { return !strings.HasPrefix(topic, "$") }
+func (i identity) Name() string { return i.name }
+
+func (i identity) MayPublish(topic string) bool {
+	x := i.users.inForce.Load().users[i.name]
+	return x != nil && topic[0] != '$' && matches(x.publish, topic)
+}
+
+func (i identity) MayReceive(topic string) bool {
+	x := i.users.inForce.Load().users[i.name]
+	return x != nil && topic[0] != '$' && matches(x.subscribe, topic)
+}
+
+// MaySubscribe says whether one of the user's filters covers all that filter can
+// match.
+func (i identity) MaySubscribe(filter string) bool {
+	x := i.users.inForce.Load().users[i.name]
+	if x == nil {
+		return false
+	}
+	for _, f := range x.subscribe {
+		if covers(f, filter) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(filters []string, topic string) bool {
+	for _, f := range filters {
+		if mqtt.Match(f, topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers says whether every topic that b matches is matched by a, both valid
+// filters, level by level: +/# is not found to cover #, which it does.
+func covers(a, b string) bool {
+	if b[0] == '$' && a[0] != '$' { // [MQTT-4.7.2-1]
+		return false
+	}
+	for {
+		x, restA, moreA := strings.Cut(a, "/")
+		y, restB, moreB := strings.Cut(b, "/")
+		switch {
+		case x == "#":
+			return true
+		case y == "#" || x != "+" && x != y:
+			return false
+		case !moreA || !moreB:
+			// a/# matches a itself.
+			return moreA == moreB || moreA && restA == "#"
+		}
+		a, b = restA, restB
+	}
+}

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"context"
-	"os"
+	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/fleet"
 )
 
 // BrokerOptions are those of wilco broker: an MQTT broker and nothing else.
@@ -18,6 +20,7 @@ type BrokerOptions struct {
 	Data         string // directory of its queues; "" keeps them in memory
 	Anonymous    bool   // everybody may come in and do everything
 	Users        []User
+	UsersFile    string // "" for none
 }
 
 // User is somebody who may come in.
@@ -26,11 +29,13 @@ type User struct{ Name, Password string }
 func (a *app) brokerCommand() *cobra.Command {
 	var o BrokerOptions
 	var users []string
-	var file string
 	c := &cobra.Command{Use: "broker", Short: "Run an MQTT broker and nothing else",
 		Long: "Broker runs an ordered MQTT 3.1.1 and 5.0 broker until it is interrupted. When it accepts connections it prints\n" +
-			"one line: ready tcp=ADDRESS ws=ADDRESS tls=ADDRESS, with those listeners that there are.",
-		Example: "  wilco broker --tcp 127.0.0.1:0 --anonymous\n  wilco broker --tls :8883 --cert cert.pem --key key.pem --passwords users.txt --data /var/lib/broker",
+			"one line: ready tcp=ADDRESS ws=ADDRESS tls=ADDRESS, with those listeners that there are.\n\n" +
+			"The users file has a list of users: name; secret, a hash as wilco broker secret makes it; publish and subscribe, topic\n" +
+			"filters. What is not given is denied. A user without a secret comes in by a certificate with the URI wilco:NAME, for\n" +
+			"which --client-ca is needed. A file that cannot be used changes nothing; who is taken out of it loses the connection.",
+		Example: "  wilco broker --tcp 127.0.0.1:0 --anonymous\n  wilco broker --tls :8883 --cert cert.pem --key key.pem --users users.yaml --data /var/lib/broker",
 		Args:    a.args()}
 	f := c.Flags()
 	f.StringVar(&o.TCP, "tcp", "", "address for MQTT over TCP")
@@ -41,10 +46,10 @@ func (a *app) brokerCommand() *cobra.Command {
 	f.StringVar(&o.ClientCA, "client-ca", "", "PEM file: clients of --tls must show a certificate that one of these has signed")
 	f.StringVar(&o.Data, "data", "", "directory of its queues (default: in memory)")
 	f.BoolVar(&o.Anonymous, "anonymous", false, "let everybody in, to do everything")
-	f.StringArrayVar(&users, "user", nil, "somebody who may come in, NAME:PASSWORD (repeatable; others on this machine can see it)")
-	f.StringVar(&file, "passwords", "", "file with a NAME:PASSWORD a line")
+	f.StringArrayVar(&users, "user", nil, "somebody who may come in and do everything, NAME:PASSWORD (repeatable; others on this machine can see it)")
+	f.StringVar(&o.UsersFile, "users", "", "YAML file of users with their rights; read anew when it changes, and at SIGHUP")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
-		if err := o.complete(users, file); err != nil {
+		if err := o.complete(users); err != nil {
 			return err
 		}
 		if a.run.Broker == nil {
@@ -52,28 +57,27 @@ func (a *app) brokerCommand() *cobra.Command {
 		}
 		return a.run.Broker(ctx, o, a.IO)
 	})
+	c.AddCommand(a.brokerSecret())
 	return c
 }
 
-func (o *BrokerOptions) complete(users []string, file string) error {
+func (a *app) brokerSecret() *cobra.Command {
+	c := &cobra.Command{Use: "secret", Short: "Make a random secret, and the hash of it for a users file", Args: a.args()}
+	c.RunE = a.do(func(context.Context, []string) error {
+		var s struct {
+			Secret string `json:"secret"`
+			Hash   string `json:"hash"`
+		}
+		s.Secret, s.Hash = fleet.NewSecret()
+		return a.print(s, func(w io.Writer) { fmt.Fprintf(w, "secret  %s\nhash    %s\n", s.Secret, s.Hash) })
+	})
+	return c
+}
+
+func (o *BrokerOptions) complete(users []string) error {
 	for _, u := range users {
-		if err := o.user("user", u); err != nil {
+		if err := o.user(u); err != nil {
 			return err
-		}
-	}
-	if file != "" {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return fault.Field("passwords", "cannot be read: %v", err)
-		}
-		for line := range strings.Lines(string(b)) {
-			line = strings.TrimRight(line, "\r\n")
-			if line == "" || strings.HasPrefix(line, "#") {
-				continue
-			}
-			if err := o.user("passwords", line); err != nil {
-				return err
-			}
 		}
 	}
 	switch {
@@ -85,17 +89,19 @@ func (o *BrokerOptions) complete(users []string, file string) error {
 		return fault.Field("key", "is missing beside --tls")
 	case o.TLS == "" && (o.Cert != "" || o.Key != "" || o.ClientCA != ""):
 		return fault.Field("tls", "is missing beside --cert, --key and --client-ca")
-	case !o.Anonymous && len(o.Users) == 0:
-		return fault.Field("user", "nobody could come in; give --user, --passwords or --anonymous")
+	case o.Anonymous && (len(o.Users) > 0 || o.UsersFile != ""):
+		return fault.Field("anonymous", "lets everybody do everything; leave it out beside --user and --users")
+	case !o.Anonymous && len(o.Users) == 0 && o.UsersFile == "":
+		return fault.Field("user", "nobody could come in; give --user, --users or --anonymous")
 	}
 	return nil
 }
 
 // user takes NAME:PASSWORD; what is wrong is told without the password.
-func (o *BrokerOptions) user(flag, s string) error {
+func (o *BrokerOptions) user(s string) error {
 	name, password, found := strings.Cut(s, ":")
 	if !found || name == "" || password == "" {
-		return fault.Field(flag, "must be NAME:PASSWORD, both not empty")
+		return fault.Field("user", "must be NAME:PASSWORD, both not empty")
 	}
 	o.Users = append(o.Users, User{name, password})
 	return nil

@@ -34,7 +34,7 @@ func wilco() {
 	defer stop()
 	os.Exit(cli.Main(ctx, os.Args[1:], cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ()}, cli.Runner{
 		Broker: func(_ context.Context, o cli.BrokerOptions, s cli.IO) error {
-			_, err := io.WriteString(s.Out, "broker "+o.TCP+" "+strconv.Itoa(len(o.Users))+" users\n")
+			_, err := io.WriteString(s.Out, "broker "+o.TCP+" "+strconv.Itoa(len(o.Users))+" users "+o.UsersFile+"\n")
 			return err
 		},
 	}))
