@@ -165,8 +165,8 @@ func acknowledge(nc net.Conn, n int) error {
 	return nil
 }
 
-// TestIdleConnection holds an idle connection to its budget of memory and
-// goroutines.
+// TestIdleConnection holds an idle connection with a subscription to its budget
+// of memory and goroutines.
 func TestIdleConnection(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector has its own costs")
@@ -187,9 +187,12 @@ func TestIdleConnection(t *testing.T) {
 	memory, routines := grown()
 	for i := range n {
 		hello, _ := (&mqtt.Connect{Version: mqtt.V5, ClientID: fmt.Sprint(i), KeepAlive: 60}).Append(nil, 0)
+		hello, _ = (&mqtt.Subscribe{PacketID: 1, Subscriptions: []mqtt.Subscription{{Filter: fmt.Sprint("some/topic/", i)}}}).Append(hello, mqtt.V5)
 		bare(t, b.Addr("tcp").(*net.TCPAddr).Port, hello)
 	}
-	eventually(t, func() bool { return b.Stats().Connections == n+8 && runtime.NumGoroutine() <= routines+n })
+	eventually(t, func() bool {
+		return b.Stats().Connections == n+8 && b.Stats().Subscriptions == n && runtime.NumGoroutine() <= routines+n
+	})
 	after, _ := grown()
 	each := (after - memory) / n
 	t.Logf("%d bytes an idle connection", each)

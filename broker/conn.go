@@ -29,6 +29,7 @@ type conn struct {
 	identity Identity
 	in       inbox
 	small    [256]byte // what in reads into while little comes
+	deep     bool      // the turn that was taken needed much stack: of the reader
 	timer    *time.Timer
 	seen     atomic.Int64 // when something came last, as time since broker.epoch
 	alive    time.Duration
@@ -78,9 +79,18 @@ func (c *conn) drain() {
 }
 
 // read takes turns until the connection ends. What is on the stack while it
-// waits for bytes is what an idle connection costs, so it is kept short.
+// waits for bytes is what an idle connection costs, so it is kept short; and
+// after a turn that needed more, the wait goes to a fresh goroutine.
 func (c *conn) read() {
-	for c.turn() && c.fill() {
+	for c.turn() {
+		if c.deep {
+			c.deep = false
+			go c.read()
+			return
+		}
+		if !c.fill() {
+			break
+		}
 	}
 	c.in.drop()
 	code, err := c.why()
@@ -254,6 +264,7 @@ func (t *turn) take(h mqtt.Header, body []byte, now time.Time) error {
 	case session.Route:
 		t.published(now)
 	case session.Subscribe:
+		t.conn.deep = true
 		t.ops = append(t.ops, op{kind: request, subscribe: p.(*mqtt.Subscribe)})
 	case session.Unsubscribe:
 		t.ops = append(t.ops, op{kind: request, unsubscribe: p.(*mqtt.Unsubscribe)})
