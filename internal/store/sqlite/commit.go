@@ -239,10 +239,13 @@ func (t *tx) insert(r *commandRow) error {
 	if isCode(err, codes.SQLITE_CONSTRAINT) && !t.careful {
 		return errSurprise
 	}
-	if err == nil && !r.open {
+	if err != nil {
+		return err
+	}
+	if !r.open {
 		t.count(r.group, r.state, 1)
 	}
-	return err
+	return t.list(r)
 }
 
 // count notes that n commands of a group have ended in state s.

@@ -31,9 +31,12 @@
 //   - commands: one row a command, by tid, which rises with time. Only what is
 //     selected by is a column; the whole command, timeline included, is the JSON
 //     in doc. Indexes: the open ones by tid, which holds nothing that changes
-//     while a command is open, so that a step of its life leaves it alone; by
-//     device; and by idempotency key where there is one, the key first, because
-//     keys that rise with time then fill one page after the other.
+//     while a command is open, so that a step of its life leaves it alone; and
+//     by idempotency key where there is one, the key first, because keys that
+//     rise with time then fill one page after the other.
+//   - listed: the commands by device. It is filled late, some thousand commands
+//     at a time and in its own order, so that a page of it is written once for
+//     many commands; the youngest ones are found in memory (file listed.go).
 //   - ended: how many commands of a group ended how, so that counting does not
 //     read the commands.
 //   - events: one row for up to 256 events of one transaction. The writer numbers

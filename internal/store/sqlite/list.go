@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql/driver"
@@ -43,50 +44,128 @@ func (s *Store) List(ctx context.Context, q store.Query) (page []command.Command
 	if q.Cursor != "" && len(after) != len(command.TID{}) {
 		return nil, "", errCursor()
 	}
-	sql, args := listSQL(&q, after, limit)
-	var docs [][]byte
-	var last []byte
-	err = s.read(ctx, func(c *conn) error {
-		return c.query(ctx, func(v []driver.Value) error {
-			if len(docs) == limit {
-				next = cursor(mark, last)
-				return nil
-			}
-			last = v[0].([]byte)
-			docs = append(docs, v[1].([]byte))
-			return nil
-		}, sql, args...)
-	})
-	if err != nil {
+	p := reading{q: &q, after: after, limit: limit}
+	if q.Device != "" {
+		p.unlisted = s.backlog.of(q.Group + "/" + q.Device)
+	}
+	if err := s.read(ctx, func(c *conn) error { return p.read(ctx, c) }); err != nil {
 		return nil, "", err
+	}
+	docs := make([][]byte, 0, limit)
+	for i, r := range p.rows {
+		if i == limit {
+			next = cursor(mark, p.rows[i-1].tid)
+			break
+		}
+		docs = append(docs, r.doc)
 	}
 	page, err = parseCommands(docs)
 	return page, next, err
+}
+
+// reading is one page being read: its rows and one more, if there are more.
+type reading struct {
+	q        *store.Query
+	after    []byte // the page follows this TID; nil: it is the first
+	limit    int
+	unlisted []command.TID // those of q's device that may not be listed
+	rows     []pageRow
+}
+
+type pageRow struct{ tid, doc []byte }
+
+func (p *reading) add(v []driver.Value) error {
+	p.rows = append(p.rows, pageRow{v[0].([]byte), v[1].([]byte)})
+	return nil
+}
+
+// read reads the page: the commands of a device out of the list and beside it,
+// in one snapshot.
+func (p *reading) read(ctx context.Context, c *conn) (err error) {
+	if len(p.unlisted) == 0 {
+		return p.table(ctx, c)
+	}
+	if _, err := c.exec("BEGIN"); err != nil {
+		return err
+	}
+	defer func() {
+		if _, end := c.exec("ROLLBACK"); err == nil { // nothing was written
+			err = end
+		}
+	}()
+	if err := p.table(ctx, c); err != nil {
+		return err
+	}
+	if err := p.beside(ctx, c); err != nil {
+		return err
+	}
+	slices.SortFunc(p.rows, func(a, b pageRow) int { return p.compare(a.tid, b.tid) })
+	// One may have been listed after it was found not to be.
+	p.rows = slices.CompactFunc(p.rows, func(a, b pageRow) bool { return bytes.Equal(a.tid, b.tid) })
+	p.rows = p.rows[:min(len(p.rows), p.limit+1)]
+	return nil
+}
+
+func (p *reading) compare(a, b []byte) int {
+	if p.q.OldestFirst {
+		return bytes.Compare(a, b)
+	}
+	return bytes.Compare(b, a)
+}
+
+// table reads the page out of the table or index that suits the query.
+func (p *reading) table(ctx context.Context, c *conn) error {
+	where, args := p.conditions()
+	table := "commands NOT INDEXED"
+	switch {
+	case p.q.Device != "":
+		table = "listed CROSS JOIN commands USING (tid)" // in this order
+		where += " AND listed.device = ?"
+		args = append(args, p.q.Group+"/"+p.q.Device)
+	case onlyOpen(p.q.States):
+		table = "commands INDEXED BY commands_open"
+		where += " AND open = 1"
+	}
+	order := " DESC"
+	if p.q.OldestFirst {
+		order = " ASC"
+	}
+	return c.query(ctx, p.add, "SELECT tid, doc FROM "+table+" WHERE "+where+" ORDER BY tid"+order+" LIMIT ?",
+		append(args, int64(p.limit)+1)...)
+}
+
+// beside reads those of the commands that are not listed that would fit into
+// the page.
+func (p *reading) beside(ctx context.Context, c *conn) error {
+	where, args := p.conditions()
+	slices.SortFunc(p.unlisted, func(a, b command.TID) int { return p.compare(a[:], b[:]) })
+	enough := len(p.rows) + p.limit + 1
+	for _, tid := range p.unlisted {
+		if len(p.rows) == enough {
+			return nil
+		}
+		if p.after != nil && p.compare(tid[:], p.after) <= 0 {
+			continue
+		}
+		_, err := c.one(ctx, p.add, "SELECT tid, doc FROM commands WHERE "+where+" AND tid = ?", append(slices.Clip(args), tid[:])...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clockSlack is how far the time of a TID and that of its command's creation
 // may be apart: the TID bounds what is read, the creation decides.
 const clockSlack = time.Minute
 
-// listSQL selects tid and doc of one page and one row more.
-func listSQL(q *store.Query, after []byte, limit int) (string, []driver.Value) {
-	var where []string
-	var args []driver.Value
+// conditions are those of the query but for its device, and of the cursor.
+func (p *reading) conditions() (where string, args []driver.Value) {
+	q := p.q
+	where = "true"
 	and := func(condition string, a ...driver.Value) {
-		where = append(where, condition)
+		where += " AND " + condition
 		args = append(args, a...)
-	}
-	table, order, beyond := "commands NOT INDEXED", "DESC", "tid < ?"
-	if q.OldestFirst {
-		order, beyond = "ASC", "tid > ?"
-	}
-	switch {
-	case q.Device != "":
-		table = "commands INDEXED BY commands_device"
-		and("device = ?", q.Group+"/"+q.Device)
-	case onlyOpen(q.States):
-		table = "commands INDEXED BY commands_open"
-		and("open = 1")
 	}
 	if q.Device == "" && q.Group != "" {
 		from, to := groupRange(q.Group)
@@ -113,15 +192,14 @@ func listSQL(q *store.Query, after []byte, limit int) (string, []driver.Value) {
 		high := tidAt(q.Before.Add(clockSlack))
 		and("tid < ? AND created < ?", high[:], q.Before.UnixMilli())
 	}
-	if after != nil {
-		and(beyond, after)
+	switch {
+	case p.after == nil:
+	case q.OldestFirst:
+		and("tid > ?", p.after)
+	default:
+		and("tid < ?", p.after)
 	}
-	sql := "SELECT tid, doc FROM " + table
-	if len(where) > 0 {
-		sql += " WHERE " + strings.Join(where, " AND ")
-	}
-	sql += " ORDER BY tid " + order + " LIMIT ?"
-	return sql, append(args, int64(limit)+1)
+	return where, args
 }
 
 // onlyOpen says whether all commands in these states are open. Those that timed

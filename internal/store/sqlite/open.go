@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ type Options struct {
 	// Readers is the number of connections that read. 0 means 4.
 	Readers int
 
-	pragmas []string // more settings of the writer, for tests
+	pragmas   []string // more settings of the writer, for tests
+	listEvery int      // in place of the constant, for tests
 }
 
 // Store is a store in one SQLite file. All methods are safe for concurrent use.
@@ -43,6 +45,7 @@ type Store struct {
 	closeErr  error
 	lastEvent atomic.Int64
 	counters  counters
+	backlog   backlog
 }
 
 const (
@@ -140,6 +143,10 @@ func (s *Store) connect(o Options) (_ *conn, err error) {
 		return nil, err
 	}
 	s.lastEvent.Store(last)
+	s.backlog.every = cmp.Or(o.listEvery, listEvery)
+	if err := s.backlog.load(w); err != nil {
+		return nil, err
+	}
 	n := o.Readers
 	if n == 0 {
 		n = 4

@@ -45,15 +45,16 @@ func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, er
 // was made before t, and little that is older has not gone already.
 func (t *tx) purgeCommands(before time.Time, limit int) (int, error) {
 	type victim struct {
-		tid   []byte
-		group string
-		state command.State
+		tid    []byte
+		device string
+		group  string
+		state  command.State
 	}
 	var victims []victim
 	high := tidAt(before.Add(clockSlack))
 	err := t.query(context.Background(), func(v []driver.Value) error {
 		a, err := wire.ParseAddress(v[1].(string))
-		victims = append(victims, victim{v[0].([]byte), a.Group, command.State(v[2].(string))})
+		victims = append(victims, victim{v[0].([]byte), a.String(), a.Group, command.State(v[2].(string))})
 		return err
 	}, "SELECT tid, device, state FROM commands NOT INDEXED WHERE tid < ? AND open = 0 AND ended < ? ORDER BY tid LIMIT ?",
 		high[:], before.UnixMilli(), int64(limit))
@@ -62,6 +63,9 @@ func (t *tx) purgeCommands(before time.Time, limit int) (int, error) {
 	}
 	for _, v := range victims {
 		if _, err := t.exec("DELETE FROM commands WHERE tid = ?", v.tid); err != nil {
+			return 0, err
+		}
+		if err := t.unlist(v.device, v.tid); err != nil {
 			return 0, err
 		}
 		t.count(v.group, v.state, -1)

@@ -92,6 +92,16 @@ var migrations = []func(*conn) error{
 			PRIMARY KEY (kind, key)
 		) STRICT, WITHOUT ROWID`,
 	),
+	statements(
+		`CREATE TABLE listed (
+			device TEXT NOT NULL,        -- group/device
+			tid BLOB NOT NULL,
+			PRIMARY KEY (device, tid)
+		) STRICT, WITHOUT ROWID`,
+		`INSERT INTO listed SELECT device, tid FROM commands INDEXED BY commands_device ORDER BY device, tid`,
+		`INSERT INTO meta SELECT '`+listedKey+`', coalesce(max(tid), zeroblob(16)) FROM commands`,
+		`DROP INDEX commands_device`,
+	),
 }
 
 func statements(sql ...string) func(*conn) error {

@@ -45,6 +45,8 @@ type tx struct {
 	events  []eventBlock
 	next    int64 // ID of the next event
 	ended   map[endKey]int64
+	backlog *backlog
+	listed  listed
 }
 
 // submit queues t and waits for its answer. When ctx ends first t may still be
@@ -113,7 +115,7 @@ func (s *Store) take() (jobs []*job, closed bool) {
 // transact writes the jobs in one transaction and answers all of them.
 func (s *Store) transact(w *conn, jobs []*job) {
 	start := time.Now()
-	t := &tx{conn: w}
+	t := &tx{conn: w, backlog: &s.backlog}
 	err := s.attempt(t, jobs)
 	if errors.Is(err, errSurprise) {
 		s.counters.repeats.Add(1)
@@ -133,6 +135,9 @@ func (s *Store) transact(w *conn, jobs []*job) {
 		}
 	}
 	s.counters.wrote(len(jobs), rows, conflicts, err != nil, time.Since(start))
+	if err == nil {
+		s.backlog.settle(&t.listed)
+	}
 	if err == nil && len(t.events) > 0 {
 		s.announce(t.next - 1)
 	}
@@ -154,7 +159,7 @@ func (s *Store) announce(last int64) {
 // attempt tries to write the jobs in one transaction. When it fails nothing of
 // them is there, and every job may be tried again.
 func (s *Store) attempt(t *tx, jobs []*job) (err error) {
-	t.events, t.next, t.ended = t.events[:0], s.lastEvent.Load()+1, nil
+	t.events, t.next, t.ended, t.listed = t.events[:0], s.lastEvent.Load()+1, nil, listed{}
 	if _, err := t.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -175,6 +180,9 @@ func (s *Store) attempt(t *tx, jobs []*job) (err error) {
 			return err
 		}
 		j.last = t.next - 1
+	}
+	if err := t.moveListed(); err != nil {
+		return err
 	}
 	if err := t.writeEnded(); err != nil {
 		return err

@@ -255,6 +255,16 @@ func (m *run) compare(t *rapid.T) {
 	if next != "" || text(got) != text(append([]command.Command{}, want...)) {
 		t.Fatalf("commands\ngot  %s\nwant %s", text(got), text(want))
 	}
+	byDevice := map[wire.Address][]command.Command{}
+	for _, c := range want {
+		byDevice[c.Device] = append(byDevice[c.Device], c)
+	}
+	for _, a := range modelDevices {
+		got := s.listed(store.Query{Group: a.Group, Device: a.Device, OldestFirst: true, Limit: 3})
+		if text(got) != text(byDevice[a]) {
+			t.Fatalf("commands of %s\ngot  %s\nwant %s", a, text(got), text(byDevice[a]))
+		}
+	}
 	var open, wantOpen []store.Open
 	wantCounts := map[command.State]int64{}
 	for o, err := range s.OpenCommands(s.ctx) {
