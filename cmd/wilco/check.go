@@ -11,7 +11,8 @@ import (
 )
 
 func checkBroker(ctx context.Context, o cli.CheckBrokerOptions, streams cli.IO) error {
-	opt := check.Options{URL: o.URL, Cases: o.Cases, Seed: o.Seed, Start: o.Start, Strict: o.Strict, Version: mqtt.V5}
+	opt := check.Options{URL: o.URL, Cases: o.Cases, Seed: o.Seed, Start: o.Start, Data: o.Data,
+		Bridge: o.Bridge, For: o.For, Full: o.Full, Strict: o.Strict, Version: mqtt.V5}
 	if o.Version == "3.1.1" {
 		opt.Version = mqtt.V311
 	}

@@ -3,6 +3,8 @@ package check
 import (
 	"context"
 	"flag"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +20,13 @@ import (
 // TestMain lets more tests run at once than there are processors: they wait,
 // for what should not come, more than they compute.
 func TestMain(m *testing.M) {
+	if address, dir, ok := strings.Cut(os.Getenv(asBroker), " "); ok {
+		if err := beBroker(address, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "12"); err != nil {
 		panic(err)

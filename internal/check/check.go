@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,18 @@ type Options struct {
 	// where a case asks for that, and kills it at the end. Default: the broker
 	// runs already, and such cases are skipped.
 	Start []string
+	// Data is the directory in which the broker of Start keeps its data, for the
+	// cases that fill it up and damage it. It is put back as it was. Default:
+	// these cases are skipped.
+	Data string
+	// Bridge is the URL of another broker that a bridge connects with this one.
+	// Default: that case is skipped.
+	Bridge string
+	// For is how long cases are drawn at random, after the others, each with a
+	// seed of its own. Default: not at all.
+	For time.Duration
+	// Full does as much as the list of cases says, where that takes minutes.
+	Full bool
 	// Strict demands what wilco's broker promises beyond the standard too.
 	Strict bool
 	// Patience is how long the broker may take for what it owes at once, such as
@@ -119,6 +132,7 @@ func chosen(ids []string) ([]Result, error) {
 type run struct {
 	o       Options
 	url     *url.URL
+	bridge  *url.URL // nil: none
 	version mqtt.Version
 	prefix  string // of topics and client identifiers; new in each run
 	process *process
@@ -138,6 +152,15 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	var bridge *url.URL
+	if o.Bridge != "" {
+		if bridge, err = parseURL(o.Bridge); err != nil {
+			return Report{}, err
+		}
+	}
+	if info, err := os.Stat(o.Data); o.Data != "" && (err != nil || !info.IsDir()) {
+		return Report{}, fault.Field("data", "%q is not a directory", o.Data)
+	}
 	if o.Version == 0 {
 		o.Version = mqtt.V5
 	}
@@ -148,7 +171,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		o.Patience = 5 * time.Second
 	}
 	began := time.Now()
-	r := &run{o: o, url: u, version: o.Version, seen: map[Strength]bool{},
+	r := &run{o: o, url: u, bridge: bridge, version: o.Version, seen: map[Strength]bool{},
 		prefix: fmt.Sprintf("wc%08x", uint32(began.UnixNano()>>8))}
 	if len(o.Start) > 0 {
 		r.process = &process{command: o.Start}
@@ -171,7 +194,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	for i, c := range cases {
 		r.tell(Event{ID: c.ID, Title: c.Title, Done: i, Total: len(cases)})
-		c = r.one(ctx, c)
+		c = r.one(ctx, c, o.Seed)
 		if err := ctx.Err(); err != nil {
 			return Report{}, err
 		}
@@ -203,7 +226,7 @@ func (r *run) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
-		err := r.wipe(ctx, r.prefix+"-ready")
+		err := r.wipe(ctx, r.url, r.prefix+"-ready")
 		if err == nil {
 			return nil
 		}
@@ -222,21 +245,27 @@ func (r *run) ready(ctx context.Context) error {
 }
 
 // one runs one case.
-func (r *run) one(ctx context.Context, c Result) Result {
+func (r *run) one(ctx context.Context, c Result, seed uint64) Result {
 	s := scripts[c.ID]
 	c.Skipped = r.why(s)
 	if c.Skipped != "" {
 		return c
 	}
+	if c.ID == soakID {
+		return r.soak(ctx, c)
+	}
 	limit := s.limit
 	if limit == 0 {
 		limit = 20 * time.Second
+	}
+	if r.o.Full {
+		limit *= 30
 	}
 	began := time.Now()
 	caseCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	t := &trial{run: r, ctx: caseCtx, cancel: cancel, id: c.ID, counts: map[string]int{},
-		rng: rand.New(rand.NewPCG(r.o.Seed, uint64(len(c.ID))<<32|uint64(c.ID[1])<<8|uint64(c.ID[2])))}
+		rng: rand.New(rand.NewPCG(seed, uint64(len(c.ID))<<32|uint64(c.ID[1])<<8|uint64(c.ID[2])))}
 	s.run(t)
 	if caseCtx.Err() != nil && ctx.Err() == nil {
 		t.find(Stall, "the case was not done within %s", limit)
@@ -250,12 +279,16 @@ func (r *run) one(ctx context.Context, c Result) Result {
 // why tells the reason not to run a case.
 func (r *run) why(s script) string {
 	switch {
-	case s.run == nil:
+	case s.skip != "":
 		return s.skip
 	case s.only5 && r.version != mqtt.V5:
 		return "needs MQTT 5"
 	case s.kills && r.process == nil:
-		return "needs a command that starts the broker, to kill it"
+		return "needs --start with the command that starts the broker"
+	case s.disk && r.o.Data == "":
+		return "needs --data with the directory of the broker that --start starts"
+	case s.needs != nil:
+		return s.needs(r)
 	}
 	return ""
 }

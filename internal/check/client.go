@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"sync"
 	"time"
 
@@ -19,10 +20,12 @@ import (
 // What both touch is guarded by mu. The fields above mu are set before connect.
 type client struct {
 	t         *trial
-	id        string // client identifier
-	name      string // as a publisher, in stamps
-	clean     bool   // start anew, keep nothing
-	window    uint16 // receive maximum; 0: not told
+	id        string        // client identifier
+	name      string        // as a publisher, in stamps
+	clean     bool          // start anew, keep nothing
+	url       *url.URL      // nil: the broker that is tested
+	expiry    time.Duration // of the session; 0: 5 minutes
+	window    uint16        // receive maximum; 0: not told
 	maxPacket uint32
 	will      *mqtt.Will
 	reply     func(p *mqtt.Publish) // makes answers to requests; called with mu held
@@ -92,7 +95,7 @@ func (c *client) connect() bool {
 	}
 	ctx, cancel := context.WithTimeout(c.t.ctx, c.t.patience())
 	defer cancel()
-	nc, err := dial(ctx, c.t.url)
+	nc, err := dial(ctx, c.where())
 	if err != nil {
 		return c.t.stop(fmt.Errorf("connect %s: %w", c.name, err))
 	}
@@ -128,17 +131,27 @@ func (c *client) connect() bool {
 	return true
 }
 
+func (c *client) where() *url.URL {
+	if c.url != nil {
+		return c.url
+	}
+	return c.t.url
+}
+
 func (c *client) packet() *mqtt.Connect {
 	p := &mqtt.Connect{Version: c.t.version, ClientID: c.id, CleanStart: c.clean, KeepAlive: 60, Will: c.will,
 		ReceiveMaximum: c.window, MaximumPacketSize: c.maxPacket}
 	if c.t.version == mqtt.V5 {
 		if !c.clean {
 			p.SessionExpirySeconds = 300
+			if c.expiry > 0 {
+				p.SessionExpirySeconds = uint32(c.expiry / time.Second)
+			}
 		}
 	} else {
 		p.ReceiveMaximum, p.MaximumPacketSize = 0, 0
 	}
-	if u := c.t.url.User; u != nil {
+	if u := c.where().User; u != nil {
 		p.HasUsername, p.Username = true, u.Username()
 		password, has := u.Password()
 		p.HasPassword, p.Password = has, []byte(password)

@@ -9,7 +9,7 @@ import (
 // killed kills the broker right after an acknowledgement, and starts it again:
 // what it acknowledged must be there for a persistent session.
 func killed(t *trial) {
-	for round := range 5 {
+	for round := range t.size(5, 1000) {
 		if t.over() {
 			return
 		}
@@ -21,15 +21,7 @@ func killed(t *trial) {
 		pub.send(20+t.rng.IntN(60), message{topic: topic, qos: qos})
 		t.process.kill()
 		pub.cut()
-		if err := t.process.start(); err != nil {
-			t.stop(err)
-			return
-		}
-		if err := t.ready(t.ctx); err != nil {
-			t.stop(err)
-			return
-		}
-		if !sub.connect() {
+		if !t.restart() || !sub.connect() {
 			return
 		}
 		if !sub.connack.SessionPresent {
@@ -39,5 +31,6 @@ func killed(t *trial) {
 			return
 		}
 		t.check(Rule{}, sub, pub)
+		sub.leave()
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +34,8 @@ func TestRunRefusesWhatIsWrong(t *testing.T) {
 		"no such case":    {Options{URL: nobody, Cases: []string{"O99"}}, fault.Invalid},
 		"no broker":       {Options{URL: nobody}, fault.Unavailable},
 		"no such command": {Options{URL: nobody, Start: []string{"/nonexistent/broker"}}, fault.Invalid},
+		"no such data":    {Options{URL: nobody, Data: "/nonexistent/data"}, fault.Invalid},
+		"a bad bridge":    {Options{URL: nobody, Bridge: "http://localhost"}, fault.Invalid},
 		"it ends at once": {Options{URL: nobody, Start: []string{"false"}}, fault.Unavailable},
 	} {
 		if _, err := Run(t.Context(), x.o); fault.CodeOf(err) != x.code {
@@ -75,5 +80,50 @@ func TestReport(t *testing.T) {
 	}
 	if len(events) != 4 || events[3].Done != 2 || events[3].Result == nil {
 		t.Errorf("%+v", events)
+	}
+}
+
+func mustURL(t *testing.T, s string) *url.URL {
+	t.Helper()
+	u, err := parseURL(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// TestBridge has one broker at both ends, which is as good as a bridge can be.
+func TestBridge(t *testing.T) {
+	t.Parallel()
+	for lie, want := range map[string]Verdict{"": Strict, "lose": LossAcked, "swap": ReorderFirst} {
+		url := startLiar(t, lie)
+		r := mustRun(t, Options{URL: url, Bridge: url, Cases: []string{"O34"}, Patience: time.Second})
+		if c := r.Cases[0]; !slices.Contains(c.Verdicts, want) {
+			t.Errorf("%q: %s: %s", lie, c.Line(), c.Detail)
+		}
+	}
+	r := mustRun(t, Options{URL: startLiar(t, ""), Bridge: startLiar(t, ""), Cases: []string{"O34"}, Patience: time.Second})
+	if c := r.Cases[0]; !strings.Contains(c.Skipped, "comes through the bridge") {
+		t.Errorf("without a bridge: %s", c.Line())
+	}
+}
+
+// TestSoak draws cases until one of them finds the lie; its line is enough to
+// find it again.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	o := Options{URL: startLiar(t, "twice"), Cases: []string{"O38"}, For: 2 * time.Second, Patience: time.Second, Seed: 3}
+	c := mustRun(t, o).Cases[0]
+	if !c.Violated || c.Counts["cases"] < 2 {
+		t.Fatalf("%s: %v, %s", c.Line(), c.Counts, c.Detail)
+	}
+	var again Options
+	var id string
+	if _, err := fmt.Sscanf(c.Detail, "--case %s --seed %d", &id, &again.Seed); err != nil {
+		t.Fatalf("%v: %s", err, c.Detail)
+	}
+	again.URL, again.Cases, again.Patience = o.URL, []string{id}, time.Second
+	if x := mustRun(t, again).Cases[0]; !x.Violated {
+		t.Errorf("%s", x.Line())
 	}
 }

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -12,7 +13,7 @@ func (r Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "%s, MQTT %s, seed %d, %.1f s\n\n", r.Broker, r.Version, r.Seed, r.Seconds)
 	for _, c := range r.Cases {
 		fmt.Fprintln(w, c.Line())
-		if c.Detail != "" && c.Violated {
+		if c.Detail != "" && (c.Violated || slices.ContainsFunc(c.Verdicts, Verdict.open)) {
 			for part := range strings.SplitSeq(c.Detail, "; ") {
 				fmt.Fprintf(w, "       %s\n", part)
 			}

@@ -172,14 +172,14 @@ func takeover(t *trial) {
 	topic := t.topic("t")
 	sub := t.subscriber(topic, 1, 10)
 	pub := t.publisher("p")
+	times := t.size(20, 100)
 	done := make(chan struct{})
 	var load sync.WaitGroup
 	load.Go(func() {
 		defer close(done)
-		pub.send(1000, message{topic: topic, qos: 1})
+		pub.send(50*times, message{topic: topic, qos: 1})
 	})
 	told := 0
-	const times = 20
 	for i := range times {
 		n := 25 * (i + 1)
 		sub.wait(t.patience(), func() bool { return len(sub.have) >= n || sub.ended[sub.conn] != nil })

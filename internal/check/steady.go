@@ -137,16 +137,29 @@ func slowReader(t *trial) {
 	}
 }
 
-// overflowing is how many messages overflow sends to an absent subscriber: more
-// than the usual limit of 1,000.
-const overflowing = 1500
+// usualLimit is how many messages most brokers keep for an absent subscriber.
+const usualLimit = 1000
 
-// overflow asks what becomes of more than a queue holds.
+// overflow asks what becomes of more than a queue holds: one and a half times
+// the usual limit, or 1 above it, 100 above it and ten times as much.
 func overflow(t *trial) {
-	topic := t.topic("t")
+	if !t.o.Full {
+		overflowBy(t, usualLimit*3/2)
+		return
+	}
+	for _, n := range []int{usualLimit + 1, usualLimit + 100, 10 * usualLimit} {
+		overflowBy(t, n)
+	}
+}
+
+func overflowBy(t *trial, overflowing int) {
+	if t.over() {
+		return
+	}
+	topic := t.topic(fmt.Sprintf("n%d", overflowing))
 	sub := t.subscriber(topic, 1, 100)
 	sub.leave()
-	pub := t.publisher("p")
+	pub := t.publisher(fmt.Sprintf("p%d", overflowing))
 	pub.send(overflowing, message{topic: topic, qos: 1, pad: 32})
 	if !sub.connect() {
 		return

@@ -36,6 +36,15 @@ type trial struct {
 	skipped  string
 }
 
+// size is how much a case does: as much as shows something in a short time, or
+// with Options.Full as much as its line in cases.csv says.
+func (t *trial) size(quick, full int) int {
+	if t.o.Full {
+		return full
+	}
+	return quick
+}
+
 func (t *trial) patience() time.Duration { return t.o.Patience }
 
 // over tells whether there is no point in going on.
@@ -255,7 +264,7 @@ func (t *trial) finish(c *Result) {
 	vs = slices.DeleteFunc(vs, func(v Verdict) bool {
 		return (v == Strict || v == Spec || v == RM1) && c.Violated || v == Strict && slices.Contains(vs, Spec)
 	})
-	if t.o.Strict && (len(t.weak) > 0 || slices.Contains(vs, GapSilent)) {
+	if t.o.Strict && (len(t.weak) > 0 || slices.Contains(vs, GapSilent) || slices.Contains(vs, UnsyncedAck)) {
 		c.Violated = true
 	}
 	c.Verdicts, c.Counts = append(c.Verdicts, vs...), t.counts
@@ -277,7 +286,7 @@ func (t *trial) clean(ctx context.Context) {
 		if i == 0 {
 			clear = t.retain
 		}
-		if err := t.wipe(ctx, c.id, clear...); err != nil {
+		if err := t.wipe(ctx, c.where(), c.id, clear...); err != nil {
 			return
 		}
 	}

@@ -24,6 +24,12 @@ const (
 	GapSilent Verdict = "GAP-SILENT" // dropped by a limit, and nobody was told
 )
 
+// What lies on the disk is not the standard's subject.
+const (
+	UnsyncedAck Verdict = "UNSYNCED-ACK" // acknowledged before a sync: a power cut may lose it
+	NoStart     Verdict = "NO-START"     // does not start over damaged data
+)
+
 // What is wrong.
 const (
 	ReorderFirst     Verdict = "REORDER-FIRST"     // a first copy behind one that was sent later
@@ -47,6 +53,9 @@ func (v Verdict) Wrong() bool {
 	}
 	return false
 }
+
+// open tells whether v is bad, though the standard says nothing about it.
+func (v Verdict) open() bool { return v == GapSilent || v == UnsyncedAck || v == NoStart }
 
 // Strength is a property that the standard does not ask for. Stored; never change.
 type Strength string
@@ -104,7 +113,7 @@ type Rule struct {
 }
 
 // verdicts in the order in which they are told.
-var verdicts = []Verdict{Strict, Spec, RM1, GapTold, GapSilent, ReorderFirst, ReorderLast, LossAcked, DupQoS2, DupLive,
+var verdicts = []Verdict{Strict, Spec, RM1, GapTold, GapSilent, UnsyncedAck, NoStart, ReorderFirst, ReorderLast, LossAcked, DupQoS2, DupLive,
 	ExpiredDelivered, Phantom, Corrupt, Stall, Split, LimitExceeded}
 
 // sortVerdicts orders them as they are told, each once.

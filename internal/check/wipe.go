@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
@@ -15,8 +16,8 @@ func (r *refusal) Error() string { return "connection refused: " + r.code.String
 
 // wipe connects with a clean start and leaves no session behind; meanwhile it
 // clears the retained messages of topics.
-func (r *run) wipe(ctx context.Context, id string, topics ...string) error {
-	nc, err := dial(ctx, r.url)
+func (r *run) wipe(ctx context.Context, at *url.URL, id string, topics ...string) error {
+	nc, err := dial(ctx, at)
 	if err != nil {
 		return err
 	}
@@ -26,7 +27,7 @@ func (r *run) wipe(ctx context.Context, id string, topics ...string) error {
 	} else {
 		_ = nc.SetDeadline(time.Now().Add(r.o.Patience))
 	}
-	c := &client{t: &trial{run: r}, id: id, clean: true}
+	c := &client{t: &trial{run: r}, id: id, url: at, clean: true}
 	b, err := c.packet().Append(nil, r.version)
 	if err != nil {
 		return err
