@@ -33,6 +33,8 @@ var layers = []layer{
 		{"mqtt/client", public, "the ordered client"},
 		{"broker/store", public, "the broker's queue"},
 		{"internal/store", 0, "what is stored"},
+		{"internal/catalog", 0, "command types"},
+		{"sparkplug", public, "edge node and host"},
 	}},
 	{"parts: each stands alone", []unit{
 		{"mqtt/client/filestore", public, "the client's session on disk"},
