@@ -69,6 +69,6 @@ func (c *client) subscription(filter string) *store.Subscription {
 func (c *client) record(at time.Time) *store.Record {
 	return &store.Record{
 		ClientID: c.id, Owner: c.owner, ExpirySeconds: c.core.ExpirySeconds(),
-		Will: c.core.Will(), DetachedAt: at,
+		Overflow: c.core.Overflow(), Will: c.core.Will(), DetachedAt: at,
 	}
 }

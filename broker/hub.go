@@ -57,22 +57,26 @@ type op struct {
 // turn is the work that one read, or one event such as a will, brings. Turns
 // are pooled: see newTurn.
 type turn struct {
-	b       *Broker
-	from    *client // nil for the broker's own
-	conn    *conn
-	ops     []op
-	acts    session.Actions
-	batch   store.Batch
-	targets []store.Target
-	offer   session.Delivery
-	wake    []*conn  // writers to start after the turn
-	stored  []queued // deliveries that wait for the store
-	drops   []Drop   // to be told after the turn
-	over    []string // sessions that ended, to be told after the turn
-	joined  *conn    // accepted by this turn, to be told after it
-	present bool     // with a session that was there before
-	held    int      // how often conn.hold was raised
-	refused bool     // the rest of the turn is not taken
+	b        *Broker
+	from     *client // nil for the broker's own
+	conn     *conn
+	ops      []op
+	acts     session.Actions
+	batch    store.Batch
+	targets  []store.Target
+	offer    session.Delivery
+	shed     session.Actions // of the client that offer went to
+	gone     []lostLoan      // of those, what a share has to be told
+	unread   *client         // of which the store has to be asked what may be dropped
+	wake     []*conn         // writers to start after the turn
+	stored   []queued        // deliveries that wait for the store
+	drops    []Drop          // to be told after the turn
+	over     []string        // sessions that ended, to be told after the turn
+	joined   *conn           // accepted by this turn, to be told after it
+	present  bool            // with a session that was there before
+	received []uint16        // inbound QoS 2 ids answered by this turn
+	held     int             // how often conn.hold was raised
+	refused  bool            // the rest of the turn is not taken
 
 	packet  mqtt.Publish
 	ack     mqtt.Ack
@@ -91,6 +95,7 @@ type queued struct {
 	size int
 
 	shared *entry // of a share; without to, it is in the share's queue only
+	moved  bool   // its message has been in the store before
 }
 
 var turns = sync.Pool{New: func() any { return &turn{topics: make(map[string]string)} }}
@@ -115,9 +120,11 @@ func (t *turn) free() {
 	clear(t.targets)
 	t.batch.Reset()
 	t.acts.Reset()
-	t.over, t.joined = nil, nil
+	t.shed.Reset()
+	t.over, t.joined, t.unread = nil, nil, nil
 	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
 	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
+	t.received = t.received[:0]
 	t.held, t.publish, t.most, t.scanned, t.last, t.refused = 0, 0, 0, 0, 0, false
 	if len(t.topics) == maxTopics {
 		clear(t.topics) // others may be in use by now
@@ -155,9 +162,11 @@ func (t *turn) run() {
 		t.returned(t.from, t.acts.Ended, t.acts.Store)
 	}
 	for i := range t.ops {
-		if o := &t.ops[i]; !over && !t.refused {
-			t.do(o)
-		} else if o.message != nil {
+		o := &t.ops[i]
+		for !over && !t.refused && !t.do(o) {
+			over = t.scout()
+		}
+		if o.message != nil {
 			o.message.Release()
 		}
 	}
@@ -170,12 +179,14 @@ func (t *turn) run() {
 	}
 }
 
-func (t *turn) do(o *op) {
+// do does one op. It says false when that has to be tried again after scout.
+func (t *turn) do(o *op) bool {
 	switch o.kind {
 	case session.Route:
-		if m := o.message; m != nil {
-			o.code = t.route(m)
-			m.Release()
+		if o.message != nil {
+			if o.code = t.route(o.message); t.unread != nil {
+				return false
+			}
 		}
 		if o.qos > 0 {
 			t.answer(o)
@@ -185,6 +196,7 @@ func (t *turn) do(o *op) {
 	case session.Unsubscribe:
 		t.unsubscribe(o.unsubscribe)
 	}
+	return true
 }
 
 // answer acknowledges a PUBLISH. MQTT 3.1.1 has no word for a failure: what
@@ -203,17 +215,22 @@ func (t *turn) answer(o *op) {
 		}
 		code = mqtt.Success
 	}
+	if o.qos == mqtt.ExactlyOnce && !code.Failed() {
+		t.received = append(t.received, o.id)
+	}
 	t.from.mu.Lock()
 	t.from.core.Answer(o.qos, o.id, code, &t.acts)
 	t.from.mu.Unlock()
 }
 
 // route gives a message its number and puts it in the queues of all who are to
-// get it. It returns the code for the publisher. The hub's mutex is held.
+// get it. It returns the code for the publisher, and nothing is done yet when
+// t.unread is set. A message without a publisher to be told goes to those who
+// have room. The hub's mutex is held.
 func (t *turn) route(m *session.Message) mqtt.ReasonCode {
 	h := &t.b.hub
 	h.index.match(m.Topic, m.Publisher) // [MQTT-4.5.0-1] [MQTT-3.3.2-3]
-	if m.QoS > mqtt.AtMostOnce && !t.room(m) {
+	if m.QoS > mqtt.AtMostOnce && t.conn != nil && !t.room(m) {
 		return mqtt.QuotaExceeded
 	}
 	if m.Retain && !t.retain(m) { // [MQTT-3.3.1-8]
@@ -241,36 +258,11 @@ func (t *turn) route(m *session.Message) mqtt.ReasonCode {
 	for _, g := range h.index.groups {
 		t.lendFresh(g)
 	}
+	t.settleLoans()
 	if hits == 0 && m.QoS > 0 && t.conn != nil && t.conn.info.Version == mqtt.V5 {
 		return mqtt.NoMatchingSubscribers
 	}
 	return mqtt.Success
-}
-
-// room tells whether everybody who is to get m can take it. A message goes to
-// all or to none, so that its publisher can simply send it again.
-func (t *turn) room(m *session.Message) bool {
-	h := &t.b.hub
-	for i := range h.index.hits {
-		x := &h.index.hits[i]
-		if min(m.QoS, x.qos) == mqtt.AtMostOnce {
-			continue
-		}
-		x.client.mu.Lock()
-		ok := x.client.core.Room(m.Size())
-		x.client.mu.Unlock()
-		if !ok {
-			t.note(session.DropQueueFull, x.client.id, m)
-			return false
-		}
-	}
-	for _, g := range h.index.groups {
-		if g.qos > mqtt.AtMostOnce && !g.room(m, &t.b.limits) && g.wants(m) {
-			t.note(session.DropQueueFull, g.String(), m)
-			return false
-		}
-	}
-	return true
 }
 
 // enqueue puts t.offer into the client's queues.
@@ -278,17 +270,17 @@ func (t *turn) enqueue(c *client) {
 	d := &t.offer
 	c.mu.Lock()
 	d.Stored = d.QoS > mqtt.AtMostOnce && c.core.Stored() && !d.Lent
-	reason, ok := c.core.Enqueue(*d)
+	ok := c.core.Enqueue(*d, &t.shed)
 	if ok && !d.Stored {
 		if w := c.wake(); w != nil {
 			t.wake = append(t.wake, w)
 		}
 	}
 	c.mu.Unlock()
-	switch {
-	case !ok:
-		t.note(reason, c.id, d.Message)
-	case d.Stored:
+	if len(t.shed.Drops) > 0 {
+		t.lost(c)
+	}
+	if ok && d.Stored {
 		t.stored = append(t.stored, queued{to: c, seq: d.Seq, size: d.Message.Size()})
 		t.targets = append(t.targets, store.Target{
 			Client: c.id, QoS: d.QoS, Retain: d.Retain, SubscriptionIDs: d.SubscriptionIDs,
@@ -305,6 +297,14 @@ func (t *turn) append(m *session.Message, from int) {
 	}
 }
 
+// appendMoved is append for the delivery that was queued last, when its message
+// has been in the store before, and so needs no more room there.
+func (t *turn) appendMoved(m *session.Message, from int) {
+	t.append(m, from)
+	t.batch.Ops[len(t.batch.Ops)-1].Moved = true
+	t.stored[len(t.stored)-1].moved = true
+}
+
 func (t *turn) note(r session.DropReason, client string, m *session.Message) {
 	t.drops = append(t.drops, Drop{Reason: r, ClientID: client, Topic: m.Topic, QoS: m.QoS, Count: 1})
 }
@@ -318,6 +318,10 @@ func (t *turn) retain(m *session.Message) bool {
 			t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: m.Topic})
 		}
 		return true
+	}
+	if t.b.full() {
+		t.note(session.DropStoreFull, m.Publisher, m)
+		return false
 	}
 	if !r.room(m, &t.b.options.Limits) {
 		for _, topic := range r.expired(time.Now()) {
@@ -362,13 +366,10 @@ func (t *turn) commit() {
 func (t *turn) promise() *promise {
 	p := &promise{
 		b: t.b, conn: t.conn, last: t.last, held: t.held,
-		answers: slices.Clone(t.acts.Send), stored: slices.Clone(t.stored),
+		answers: slices.Clone(t.acts.Send), stored: slices.Clone(t.stored), received: slices.Clone(t.received),
 	}
 	for _, c := range t.acts.Store {
-		switch c.Kind {
-		case session.Received:
-			p.received = append(p.received, c.ID)
-		case session.Reserved:
+		if c.Kind == session.Reserved {
 			p.reserved = c.Seq
 		}
 	}

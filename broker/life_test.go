@@ -222,7 +222,7 @@ func TestMessageExpiry(t *testing.T) {
 		sub.connect(lasting("sub"))
 		a, c := pub("t", "a", 1, 1), pub("t", "c", 1, 2)
 		a.HasExpiry, a.ExpirySeconds, c.HasExpiry, c.ExpirySeconds = true, 3, true, 93
-		sub.expect(a, c)
+		sub.expect(a, told(c, "1 expired"))
 		other := join(t, b, clean("other"))
 		other.subscribe(1, "#") // the retained one is over as well
 		other.quiet()

@@ -43,15 +43,17 @@ type Limits struct {
 	// Default 30 min.
 	KeepAlive time.Duration
 	// QueueMessages and QueueBytes bound the QoS 1 and 2 messages waiting for
-	// one session, connected or not. A message that one of its subscribers has
-	// no room for is refused to all: MQTT 5 publishers get 0x97, the
-	// connection of a 3.1.1 publisher is closed without acknowledgement, so
-	// that it sends again. Defaults 100,000 and 64 MiB.
+	// one session, connected or not. What happens beyond them is its Overflow
+	// policy. By default a message that one of its subscribers has no room for
+	// is refused to all: MQTT 5 publishers get 0x97, the connection of a 3.1.1
+	// publisher is closed without acknowledgement, so that it sends again.
+	// Defaults 100,000 and 64 MiB.
 	QueueMessages int
 	QueueBytes    int
 	// QoS0Messages and QoS0Bytes bound the QoS 0 messages waiting for one
-	// connection; what does not fit is dropped and counted. They are apart
-	// from the above, so QoS 0 never takes the room of the others. Defaults
+	// connection; what does not fit is dropped and counted. Their bytes count
+	// against QueueBytes as well, but never stand in the way of the others: when
+	// a QoS 1 or 2 message needs the room, QoS 0 is dropped for it. Defaults
 	// 100,000 and 16 MiB.
 	QoS0Messages int
 	QoS0Bytes    int

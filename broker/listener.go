@@ -27,6 +27,9 @@ type Listener struct {
 	// Origins are patterns of hosts, as in path.Match, that browsers may come
 	// from over WebSocket beside the host that they connect to.
 	Origins []string
+	// Overflow is the policy for the sessions of who connects here, unless the
+	// Identity has one of its own; see Overflowing.
+	Overflow Overflow
 }
 
 func (l *Listener) check() error {
@@ -41,6 +44,9 @@ func (l *Listener) check() error {
 		}
 	default:
 		return fmt.Errorf("broker: listener %q: network %q is none of tcp, tls, ws, wss", l.Name, l.Network)
+	}
+	if l.Overflow > DropOldest {
+		return fmt.Errorf("broker: listener %q: no overflow policy has the number %d", l.Name, l.Overflow)
 	}
 	return nil
 }

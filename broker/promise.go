@@ -1,6 +1,11 @@
 package broker
 
-import "github.com/wilco-iot/wilco/mqtt"
+import (
+	"errors"
+
+	"github.com/wilco-iot/wilco/broker/store"
+	"github.com/wilco-iot/wilco/mqtt"
+)
 
 // promise is what a turn owes once the store has it: its answers, and the
 // messages it queued.
@@ -17,7 +22,10 @@ type promise struct {
 
 // done is called by the store, in the order of the commits.
 func (p *promise) done(err error) {
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrFull):
+		p.withhold(err)
+	case err != nil:
 		p.fail(err)
 		return
 	}
@@ -79,23 +87,7 @@ func (c *conn) answer(answers []byte, held int) {
 // and its answers never leave.
 func (p *promise) fail(err error) {
 	p.b.storeFailed(err)
-	for _, q := range p.stored {
-		if q.to == nil {
-			q.shared.failed.Store(true)
-			continue
-		}
-		q.to.mu.Lock()
-		if q.shared != nil {
-			q.to.core.Lose(q.seq)
-		} else {
-			q.to.core.Discard(q.seq, q.size)
-		}
-		w := q.to.wake()
-		q.to.mu.Unlock()
-		if w != nil {
-			w.startWriter()
-		}
-	}
+	p.undo(false)
 	if p.conn == nil {
 		return
 	}
@@ -117,4 +109,29 @@ func (p *promise) fail(err error) {
 		cl.conn.endLocked(mqtt.UnspecifiedError, err)
 	}
 	cl.mu.Unlock()
+}
+
+// undo takes what the turn has stored out of the queues in memory, but for what
+// was only moved when that is to stay.
+func (p *promise) undo(stays bool) {
+	for _, q := range p.stored {
+		if stays && q.moved {
+			continue
+		}
+		if q.to == nil {
+			q.shared.failed.Store(true)
+			continue
+		}
+		q.to.mu.Lock()
+		if q.shared != nil {
+			q.to.core.Lose(q.seq)
+		} else {
+			q.to.core.Discard(q.seq, q.size)
+		}
+		w := q.to.wake()
+		q.to.mu.Unlock()
+		if w != nil {
+			w.startWriter()
+		}
+	}
 }

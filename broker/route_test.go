@@ -206,7 +206,7 @@ func TestRights(t *testing.T) {
 	// The broad filter does not help against the narrow right: live, retained.
 	all.publish(retainedPub("secret", "x", 1, 1))
 	all.publish(pub("ok/1", "y", 1, 1))
-	r.expect(pub("ok/1", "y", 1, 1))
+	r.expect(told(pub("ok/1", "y", 1, 1), "1 denied"))
 	r.send(ack(mqtt.TypePuback, 1))
 	r.subscribe(1, "secret")
 	r.quiet()
@@ -219,7 +219,7 @@ func TestRights(t *testing.T) {
 	r.quiet()
 	revoked.Store(false)
 	all.publish(pub("ok/3", "z", 1, 1))
-	r.expect(pub("ok/3", "z", 1, 2))
+	r.expect(told(pub("ok/3", "z", 1, 2), "2 denied"))
 	if n := b.Stats().Dropped[session.DropDenied]; n != 3 {
 		t.Errorf("%d denied", n)
 	}
@@ -252,7 +252,7 @@ func TestQueueFull(t *testing.T) {
 	live.quiet()
 	sub = open(t, b)
 	sub.connect(lasting("sub"))
-	sub.expect(pub("t", "0", 1, 1), pub("t", "1", 1, 2), pub("t", "2", 1, 3))
+	sub.expect(told(pub("t", "0", 1, 1), "1 offline"), pub("t", "1", 1, 2), pub("t", "2", 1, 3))
 	sub.send(ack(mqtt.TypePuback, 1))
 	sub.quiet()
 	from.publish(pub("t", "again", 1, 1))
@@ -276,10 +276,21 @@ func TestSlowConsumer(t *testing.T) {
 	if dropped < n/2 {
 		t.Errorf("%d dropped: where are the others?", dropped)
 	}
+	missing := 0
 	for range n - dropped {
-		slow.expect(pub("t", payload, 0, 0))
+		got := slow.must().(*mqtt.Publish)
+		for _, u := range got.User {
+			var count int
+			if _, err := fmt.Sscanf(string(u.Value), "%d qos0_full", &count); err != nil || string(u.Key) != GapProperty {
+				t.Fatal(show(got))
+			}
+			missing += count
+		}
 	}
 	slow.quiet()
+	if missing != dropped {
+		t.Errorf("%d were told to be missing, %d are", missing, dropped)
+	}
 }
 
 // Shows [MQTT-3.3.4-7].

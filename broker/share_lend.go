@@ -23,6 +23,9 @@ func (t *turn) share(g *group, m *session.Message) bool {
 	}
 	e := &entry{m: m, order: t.b.hub.seq, zero: zero}
 	switch {
+	case !zero && !g.room(m, &t.b.limits): // a will, which cannot be refused
+		t.note(session.DropQueueFull, g.String(), m)
+		return true
 	case !zero:
 		g.count++
 		g.bytes += m.Size()
@@ -115,7 +118,7 @@ func (t *turn) lend(e *entry, to *holder) {
 	d := &t.offer
 	*d = session.Delivery{
 		Message: e.m, Seq: h.seq, QoS: min(e.m.QoS, to.qos), // [MQTT-4.8.2-3]
-		Retain: e.m.Retain && to.asIs, SubscriptionIDs: to.ids,
+		Retain: e.m.Retain && to.asIs, SubscriptionIDs: to.ids, Forced: true,
 	}
 	if d.QoS == mqtt.AtMostOnce {
 		t.enqueue(cl)
@@ -159,7 +162,7 @@ func (t *turn) copyOver(e *entry, cl *client) {
 		e.seq = e.lent
 		t.targets = append(t.targets, store.Target{Client: e.lane.g.id(), QoS: e.m.QoS, Retain: e.m.Retain})
 	}
-	t.append(e.m, from)
+	t.appendMoved(e.m, from)
 	if old != 0 {
 		t.step(e.lane.g, session.Change{Kind: session.Removed, Seq: old})
 		t.mark(e, true)
@@ -272,7 +275,7 @@ func (t *turn) restamp(l *lane) {
 		t.last = h.seq
 		from, old := len(t.targets), e.seq
 		t.store(l.g, e)
-		t.append(e.m, from)
+		t.appendMoved(e.m, from)
 		t.step(l.g, session.Change{Kind: session.Removed, Seq: old})
 	}
 }

@@ -125,8 +125,10 @@ func (t *turn) roomFor(cl *client, d *session.Delivery) bool {
 	switch {
 	case d.QoS == mqtt.AtMostOnce && !cl.core.RoomQoS0(d.Message.Size()):
 		t.note(session.DropQoS0Full, cl.id, d.Message)
+		cl.core.Missed(session.DropQoS0Full)
 	case d.QoS > mqtt.AtMostOnce && !cl.core.Room(d.Message.Size()):
 		t.note(session.DropQueueFull, cl.id, d.Message)
+		cl.core.Missed(session.DropQueueFull)
 	default:
 		return true
 	}

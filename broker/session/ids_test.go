@@ -18,7 +18,7 @@ func TestIDsWrapAroundHeldOnes(t *testing.T) {
 	held := map[uint16]bool{}
 	m := session.NewMessage(&mqtt.Publish{QoS: 1}, "t", "", "", time.Time{})
 	for i := range 150_000 {
-		st.s.Enqueue(session.Delivery{Message: m, Seq: uint64(i + 1), QoS: 1})
+		st.s.Enqueue(session.Delivery{Message: m, Seq: uint64(i + 1), QoS: 1}, new(session.Actions))
 		var acts session.Actions
 		b, _ := st.s.Next(nil, 1, st.now, 0, st, &acts)
 		list, err := decode(b, mqtt.V5)
@@ -52,7 +52,7 @@ func TestIDsWrapAroundHeldOnes(t *testing.T) {
 func TestReservationDenied(t *testing.T) {
 	st := newStage()
 	st.attach(args{"expiry": "60"})
-	st.message([]string{"t", "x"}, args{"qos": "2"})
+	st.message([]string{"t", "x"}, args{"qos": "2"}, new(session.Actions))
 	for range 2 {
 		var acts session.Actions
 		if b, _ := st.s.Next(nil, 1000, st.now, st.durable, st, &acts); len(b) != 0 || len(acts.Store) != 1 || acts.Store[0].Kind != session.Reserved {

@@ -15,6 +15,9 @@ func (s *Session) Recall(dst []uint64, sent bool, want func(seq uint64) bool) []
 			continue
 		}
 		dst = append(dst, f.Seq)
+		if f.note != nil {
+			s.untell(f)
+		}
 		delete(s.ids, f.ID)
 		s.land(f)
 	}

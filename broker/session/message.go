@@ -154,6 +154,7 @@ type frame struct {
 	bare    bool   // alias is known to the client: the topic is left out
 	subs    []uint32
 	expiry  uint32 // remaining seconds, when the message has one
+	note    *Losses
 }
 
 // sizes returns the length of the property block and of the whole body.
@@ -177,6 +178,9 @@ func (f *frame) sizes() (props, body int) {
 	}
 	for _, id := range f.subs {
 		props += 1 + varLen(int(id))
+	}
+	if f.note != nil {
+		props += f.note.size()
 	}
 	return props, body + varLen(props) + props
 }
@@ -212,7 +216,11 @@ func (f *frame) appendHead(b []byte, props, body int) []byte {
 	for _, id := range f.subs {
 		b = appendVar(append(b, propSubscriptionID), int(id))
 	}
-	return append(b, f.m.Properties...)
+	b = append(b, f.m.Properties...)
+	if f.note != nil {
+		b = f.note.append(b)
+	}
+	return b
 }
 
 // varLen is the length of the variable byte integer n.

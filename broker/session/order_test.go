@@ -97,7 +97,7 @@ func (w *world) publish(qos mqtt.QoS) {
 	m := session.NewMessage(&mqtt.Publish{Payload: fmt.Append(nil, w.seq), QoS: qos}, "t", "p", "o", w.now)
 	defer m.Release()
 	d := session.Delivery{Message: m, Seq: w.seq, QoS: qos, Stored: qos > 0}
-	w.s.Enqueue(d)
+	w.s.Enqueue(d, new(session.Actions))
 	if qos == 0 {
 		return
 	}

@@ -13,45 +13,51 @@ const inline = 4 << 10
 // delivered.
 type Gate interface{ MayReceive(topic string) bool }
 
-// Room tells whether the queue takes a QoS 1 or 2 message of that size.
-func (s *Session) Room(size int) bool {
-	return s.count < s.lim.QueueMessages && s.bytes+size <= s.lim.QueueBytes
-}
-
-// RoomQoS0 tells whether the queue takes a QoS 0 message of that size.
+// RoomQoS0 tells whether the queue takes a QoS 0 message of that size. The bytes
+// of the queue are for both; what QoS 0 has of them it gives to the others when
+// they need it.
 func (s *Session) RoomQoS0(size int) bool {
-	return s.zero.n < s.lim.QoS0Messages && s.zeroMem+size <= s.lim.QoS0Bytes
+	return s.zero.n < s.lim.QoS0Messages && s.zeroMem+size <= s.lim.QoS0Bytes &&
+		s.bytes+s.zeroMem+size <= s.lim.QueueBytes
 }
 
-// Enqueue takes a message for the client. It holds its own reference. QoS 0
-// may be refused, with the reason; for the others Room says beforehand whether
-// there is place. A stored delivery must be in the store, or be put there in
-// the same turn.
-func (s *Session) Enqueue(d Delivery) (DropReason, bool) {
+// Enqueue takes a message for the client, of which it holds its own reference,
+// and tells whether it did. What is dropped, this message or others that make
+// room for it, is in out. Whoever can tell the publisher asks Offer before: what
+// does not fit is dropped here, whatever the policy. A stored delivery must be
+// in the store, or be put there in the same turn, after what out.Store says.
+func (s *Session) Enqueue(d Delivery, out *Actions) bool {
 	size := d.Message.Size()
 	if d.QoS == mqtt.AtMostOnce {
 		switch {
 		case !s.attached:
-			return DropOffline, false
+			s.drop(DropOffline, &d, out)
+			return false
 		case !s.RoomQoS0(size):
-			return DropQoS0Full, false
+			s.drop(DropQoS0Full, &d, out)
+			return false
 		}
 		d.Message.Hold()
 		s.zero.push(d) // [MQTT-4.3.1-1]
 		s.zeroMem += size
-		return 0, true
+		return true
+	}
+	if !d.Forced && !s.Room(size) && (s.overflow != DropOldest || !s.makeRoom(size, out)) {
+		s.drop(DropQueueFull, &d, out)
+		return false
 	}
 	s.count++
 	s.bytes += size
+	s.shedZero(out)
 	if d.Stored {
 		s.last = d.Seq
 		if s.behind || !s.attached || s.queue.n >= s.lim.Window || s.queueMem > s.lim.InflightBytes {
 			s.behind = true
-			return 0, true
+			return true
 		}
 	}
 	s.push(d)
-	return 0, true
+	return true
 }
 
 func (s *Session) push(d Delivery) {
@@ -81,10 +87,15 @@ func (s *Session) Feed(list []Delivery, durable uint64) bool {
 	}
 	from := s.cursor
 	for _, d := range list {
-		if d.Seq > s.cursor {
+		switch {
+		case d.Seq <= s.cursor:
+		case d.Seq <= s.oldest.gone && waits(&d): // dropped since it was read
+			s.cursor = d.Seq
+		default:
 			s.push(d)
 		}
 	}
+	s.passFront()
 	if s.cursor >= s.last || len(list) == 0 && durable >= s.last {
 		s.behind = false
 	}
@@ -92,8 +103,11 @@ func (s *Session) Feed(list []Delivery, durable uint64) bool {
 }
 
 // Discard forgets the stored message seq of that size, which the store could
-// not keep.
+// not keep. It has not been sent, since it was never durable.
 func (s *Session) Discard(seq uint64, size int) {
+	if seq <= s.oldest.gone { // it has made room for another meanwhile
+		return
+	}
 	s.count--
 	s.bytes -= size
 	for p := s.queue.base; p < s.queue.end(); p++ {
@@ -269,8 +283,8 @@ func (s *Session) admit(now time.Time, gate Gate, out *Actions) {
 	}
 	if reason, ok := s.verdict(&d, now, gate); !ok && (d.ID == 0 || d.QoS != mqtt.ExactlyOnce) {
 		// Dropped is as good as delivered [MQTT-3.1.2-25].
-		out.drop(reason, &d)
 		s.over(&d, out)
+		s.drop(reason, &d, out)
 		s.count--
 		s.bytes -= d.Message.Size()
 		s.popQueue()
@@ -308,7 +322,7 @@ func (s *Session) over(d *Delivery, out *Actions) {
 // land takes f out of fly; its id is dealt with by the caller.
 func (s *Session) land(f *flight) {
 	f.Message.Release()
-	f.gone, f.Message = true, nil
+	f.gone, f.Message, f.note = true, nil, nil
 	s.live--
 	s.flyBytes -= f.bytes
 	s.count--
@@ -334,6 +348,7 @@ func (s *Session) sendFlight(dst []byte, now time.Time, gate Gate, out *Actions)
 	}
 	s.quota--
 	fr := s.frame(&f.Delivery, now)
+	s.tellFlight(f, &fr)
 	fr.id, fr.dup = f.ID, f.dup // [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
 	f.dup = true
 	out.Published++
@@ -343,7 +358,10 @@ func (s *Session) sendFlight(dst []byte, now time.Time, gate Gate, out *Actions)
 // giveUp drops a message that may have been sent on another connection. QoS 2
 // goes on to PUBREL, so that the client forgets the id as well [MQTT-4.3.3-6].
 func (s *Session) giveUp(f *flight, reason DropReason, out *Actions) {
-	out.drop(reason, &f.Delivery)
+	if f.note != nil {
+		s.untell(f)
+	}
+	s.drop(reason, &f.Delivery, out)
 	if f.QoS == mqtt.ExactlyOnce {
 		s.change(out, Change{Kind: Released, ID: f.ID, Seq: f.Seq})
 		s.ids[f.ID] = place{pos: s.rel.end(), rel: true}
@@ -360,10 +378,11 @@ func (s *Session) sendZero(dst []byte, now time.Time, gate Gate, out *Actions) (
 	d := s.zero.head()
 	defer s.popZero()
 	if reason, ok := s.verdict(d, now, gate); !ok {
-		out.drop(reason, d)
+		s.drop(reason, d, out)
 		return dst, nil
 	}
 	fr := s.frame(d, now)
+	s.tellZero(&fr, out)
 	out.Published++
 	return s.append(dst, &fr)
 }

@@ -160,7 +160,12 @@ func (s *Session) Answer(qos mqtt.QoS, id uint16, code mqtt.ReasonCode, out *Act
 
 // Unanswer forgets a QoS 2 message that was answered but could not be stored:
 // the answer did not leave, and the client will send it again.
-func (s *Session) Unanswer(id uint16) { delete(s.received, id) }
+func (s *Session) Unanswer(id uint16) {
+	if s.received[id] == counted {
+		s.unanswered--
+	}
+	delete(s.received, id)
+}
 
 func (s *Session) pubrel(p *mqtt.Ack, out *Actions) {
 	state, ok := s.received[p.PacketID] // [MQTT-4.3.3-13]
@@ -213,6 +218,7 @@ func (s *Session) acknowledged(f *flight, p *mqtt.Ack, out *Actions) {
 		out.drop(DropRefused, &f.Delivery) // [MQTT-4.8.2-6]
 	}
 	s.over(&f.Delivery, out)
+	s.got(f, out)
 	if s.ids[f.ID].pos < s.sent { // else it was sent on another connection
 		s.regain()
 	}
@@ -249,6 +255,7 @@ func (s *Session) pubrec(p *mqtt.Ack, out *Actions) {
 // unless older ones are still to be sent again [MQTT-4.6.0-4].
 func (s *Session) release(f *flight, out *Actions) {
 	s.change(out, Change{Kind: Released, ID: f.ID, Seq: f.Seq}) // [MQTT-4.3.3-3]
+	s.got(f, out)
 	r := release{id: f.ID, seq: f.Seq, lent: f.Lent}
 	if s.ids[f.ID].pos < s.sent {
 		r.link = s.links

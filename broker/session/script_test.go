@@ -161,7 +161,9 @@ func (st *stage) step(t *testing.T, words []string) {
 	case "feed":
 		st.feed()
 	case "message":
-		st.message(plain, a)
+		st.message(plain, a, &acts)
+	case "scout":
+		st.scout()
 	case "next":
 		st.next(a, &acts)
 	case "answer":
@@ -191,6 +193,10 @@ func (st *stage) attach(a args) {
 		Version: st.version, ReceiveMaximum: uint16(a.num("receive")), MaximumPacketSize: uint32(a.num("size")),
 		TopicAliasMaximum: uint16(a.num("alias")), ExpirySeconds: uint32(a.num("expiry")),
 	}
+	var err error
+	if l.Overflow, err = session.ParseOverflow(a["overflow"]); err != nil {
+		panic(err)
+	}
 	if a["will"] != "" {
 		l.Will = &mqtt.Will{Topic: a["will"], DelaySeconds: uint32(a.num("delay"))}
 	}
@@ -216,19 +222,39 @@ func (st *stage) feed() {
 		st.say("nothing missing")
 		return
 	}
+	list := st.after(after, limit)
+	st.say("feed %d after %d: %v", len(list), after, st.s.Feed(list, st.durable))
+}
+
+// scout reads what the session does not know of its queue.
+func (st *stage) scout() {
+	after, limit, ok := st.s.Unread()
+	if !ok {
+		st.say("nothing unread")
+		return
+	}
+	list := st.after(after, limit)
+	st.say("scout %d after %d", len(list), after)
+	st.s.Scout(after, list)
+}
+
+func (st *stage) after(after uint64, limit int) []session.Delivery {
 	var list []session.Delivery
 	for _, d := range st.queue {
 		if d.Seq > after && len(list) < limit {
 			list = append(list, d)
 		}
 	}
-	st.say("feed %d after %d: %v", len(list), after, st.s.Feed(list, st.durable))
+	return list
 }
 
-func (st *stage) message(plain []string, a args) {
+func (st *stage) message(plain []string, a args, acts *session.Actions) {
 	p := mqtt.Publish{Payload: []byte(plain[1]), QoS: mqtt.QoS(a.num("qos"))}
 	if a["expiry"] != "" {
 		p.HasExpiry, p.ExpirySeconds = true, uint32(a.num("expiry"))
+	}
+	if a["user"] != "" {
+		p.User = []mqtt.BorrowedProperty{{Key: []byte("user"), Value: []byte(a["user"])}}
 	}
 	if a["pad"] != "" {
 		p.Payload = bytes.Repeat(p.Payload, a.num("pad"))
@@ -239,12 +265,18 @@ func (st *stage) message(plain []string, a args) {
 	if id := a.num("sub"); id != 0 {
 		d.SubscriptionIDs = []uint32{uint32(id)}
 	}
-	if d.QoS > 0 && !st.s.Room(m.Size()) {
-		st.say("no room")
-		return
+	if d.QoS > 0 {
+		switch st.s.Offer(m.Size()) {
+		case session.NoRoom:
+			st.say("no room")
+			return
+		case session.Unknown:
+			st.say("unknown what makes room")
+			return
+		}
 	}
-	if reason, ok := st.s.Enqueue(d); !ok {
-		st.say("refused %s", reason)
+	if !st.s.Enqueue(d, acts) {
+		st.say("not taken")
 		return
 	}
 	if d.Stored {
@@ -270,7 +302,7 @@ func (st *stage) next(a args, acts *session.Actions) {
 
 func (st *stage) report(acts *session.Actions) {
 	for _, c := range acts.Store {
-		st.say("store %s id=%d seq=%d", [...]string{"received", "forgotten", "reserved", "released", "removed"}[c.Kind], c.ID, c.Seq)
+		st.say("store %s id=%d seq=%d", [...]string{"received", "forgotten", "reserved", "released", "removed", "lost"}[c.Kind], c.ID, c.Seq)
 		if c.Kind == session.Removed || c.Kind == session.Released {
 			st.queue = slices.DeleteFunc(st.queue, func(d session.Delivery) bool { return d.Seq == c.Seq })
 		}
@@ -331,6 +363,9 @@ func show(p mqtt.Packet) string {
 		}
 		if len(p.SubscriptionIDs) > 0 {
 			s += fmt.Sprintf(" sub=%v", p.SubscriptionIDs)
+		}
+		for _, u := range p.User {
+			s += fmt.Sprintf(" %s=%q", u.Key, u.Value)
 		}
 		return s
 	case *mqtt.Ack:

@@ -26,6 +26,7 @@ type Link struct {
 	MaximumPacketSize uint32 // the client's; 0: none
 	TopicAliasMaximum uint16 // the client's; 0: no aliases towards it
 	ExpirySeconds     uint32 // session expiry interval, as granted
+	Overflow          Overflow
 	Will              *mqtt.Will
 }
 
@@ -50,6 +51,9 @@ type Delivery struct {
 	// After is durable. A message that is Lent is not Stored.
 	Lent  bool
 	After uint64
+	// Forced means that the message is taken whether there is room or not: it
+	// was counted elsewhere, where it waited.
+	Forced bool
 }
 
 // DropReason says why a message was not delivered. Stored and shown by number
@@ -68,12 +72,13 @@ const (
 	DropSessionEnded                    // waiting when the session ended
 	DropRefused                         // the client answered PUBACK or PUBREC >= 0x80
 	DropRetainRefused                   // not retained: not allowed there, or no room
+	DropStoreFull                       // the store has no room; its publisher was told
 	DropReasons
 )
 
 var dropNames = [DropReasons]string{
 	"expired", "too_large", "denied", "denied_publish", "qos0_full",
-	"queue_full", "offline", "session_ended", "refused", "retain_refused",
+	"queue_full", "offline", "session_ended", "refused", "retain_refused", "store_full",
 }
 
 // String is the reason's name, made for metric labels.
@@ -87,7 +92,7 @@ func (r DropReason) String() string {
 // Drop is one message that this session will not deliver.
 type Drop struct {
 	Reason DropReason
-	Topic  string // empty when Count is above 1
+	Topic  string // empty when Count is above 1, or when the message was only in the store
 	QoS    mqtt.QoS
 	Count  int
 }
@@ -103,6 +108,7 @@ const (
 	Reserved                    // ID is the packet id of the QoS 2 message Seq from now on
 	Released                    // PUBREC came: Seq's content may go, ID awaits PUBCOMP
 	Removed                     // Seq is done
+	Lost                        // Seq messages were lost for DropReason ID and not told: replaces the last count
 )
 
 // Change is one change to the stored part of a session. Only sessions that
@@ -148,6 +154,7 @@ type Session struct {
 	links    uint // counts the connections
 	closing  bool // a DISCONNECT or an error ended the connection's traffic
 	stored   bool // outlives its connection, so changes are stored
+	overflow Overflow
 	link     Link
 	will     *mqtt.Will
 	willAt   time.Time // when detached with a will
@@ -182,6 +189,8 @@ type Session struct {
 	cursor   uint64 // Seq of the newest that queue has or had
 	admitted uint64 // Seq of the newest that left queue
 	last     uint64 // Seq of the newest stored
+	oldest   oldest
+	losses   *ledger // nil: nothing was ever lost
 }
 
 // inbound is the state of a QoS 2 id of the client between PUBLISH and PUBREL.
@@ -206,6 +215,7 @@ type flight struct {
 	wait  bool // its id is not durable yet
 	gone  bool
 	bytes int
+	note  *note // what it tells of losses, or nil
 }
 
 // release is a QoS 2 handshake between PUBREC and PUBCOMP.
@@ -230,6 +240,8 @@ type Saved struct {
 	Released      []Handshake
 	Count, Bytes  int    // of the queue
 	Last          uint64 // newest Seq of the queue
+	Overflow      Overflow
+	Lost          Losses // not told yet
 }
 
 // Handshake is an outbound QoS 2 handshake that awaits PUBCOMP.
@@ -257,6 +269,10 @@ func Restore(lim *Limits, v Saved) *Session {
 	}
 	s.count, s.bytes, s.last = v.Count, v.Bytes, v.Last
 	s.behind = v.Count > 0
+	s.overflow = v.Overflow
+	if v.Lost != (Losses{}) {
+		s.losses = &ledger{untold: note{lost: v.Lost, kept: v.Lost, any: true}, kept: v.Lost}
+	}
 	s.schedule(v.DetachedAt)
 	return s
 }
@@ -277,6 +293,9 @@ func (s *Session) Queued() (messages, bytes int) { return s.count, s.bytes }
 // it connected last.
 func (s *Session) Window() int { return min(int(s.link.ReceiveMaximum), s.lim.Inflight) }
 
+// Overflow is the policy in force: that of the last connection.
+func (s *Session) Overflow() Overflow { return s.overflow }
+
 // ExpirySeconds is the session expiry interval in force.
 func (s *Session) ExpirySeconds() uint32 { return s.link.ExpirySeconds }
 
@@ -288,6 +307,7 @@ func (s *Session) Attach(l Link) {
 	if l.ReceiveMaximum == 0 {
 		l.ReceiveMaximum = 65535
 	}
+	s.overflow = l.Overflow
 	s.link, s.will = l, l.Will // a will that waited is cancelled [MQTT-3.1.3-9] [MQTT-3.1.2-7]
 	s.willAt, s.endsAt = time.Time{}, time.Time{}
 	s.attached, s.closing = true, false
@@ -316,6 +336,7 @@ func (s *Session) Detach(now time.Time, out *Actions) {
 	s.aliasIn, s.aliasOut = nil, nil // [MQTT-3.3.2-7]
 	if s.zero.n > 0 {
 		out.Drops = append(out.Drops, Drop{Reason: DropOffline, Count: s.zero.n})
+		s.lose(DropOffline, s.zero.n, false, out)
 	}
 	for s.zero.n > 0 {
 		s.popZero()
@@ -326,6 +347,7 @@ func (s *Session) Detach(now time.Time, out *Actions) {
 			s.popQueue()
 		}
 		s.cursor = s.admitted
+		s.forgetFront()
 	}
 	s.schedule(now)
 }

@@ -26,6 +26,7 @@ type memorySession struct {
 	released      []session.Handshake
 	queue         []entry
 	count, bytes  int
+	lost          session.Losses
 }
 
 type entry struct {
@@ -140,6 +141,8 @@ func (s *memorySession) step(c session.Change) {
 		if c.ID != 0 {
 			s.released = slices.DeleteFunc(s.released, func(h session.Handshake) bool { return h.ID == c.ID })
 		}
+	case session.Lost:
+		s.lost[c.ID] = c.Seq
 	}
 }
 
@@ -209,7 +212,7 @@ func (s *memorySession) saved() Session {
 	v.Saved = session.Saved{
 		ExpirySeconds: s.ExpirySeconds, Will: s.Will, DetachedAt: s.DetachedAt,
 		Received: slices.Clone(s.received), Released: slices.Clone(s.released),
-		Count: s.count, Bytes: s.bytes,
+		Count: s.count, Bytes: s.bytes, Overflow: s.Overflow, Lost: s.lost,
 	}
 	for _, e := range s.queue {
 		if e.message == nil {

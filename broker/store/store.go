@@ -13,12 +13,24 @@
 package store
 
 import (
+	"errors"
 	"iter"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/mqtt"
 )
+
+// ErrFull says that the store had no room for the messages of a batch: what
+// Append, PutRetained and a Received step would have kept is not kept, all else
+// in the batch is, since that is what makes room. It ends when there is room,
+// without a restart.
+var ErrFull = errors.New("the store has no room for messages")
+
+// Limited is what a Store may implement besides: it tells beforehand whether
+// Commit would answer ErrFull, so that a message can be refused before anybody
+// gets it. It is quick, and safe for concurrent use. Commit has the last word.
+type Limited interface{ Full() bool }
 
 // Store keeps the state of one broker. It is safe for concurrent use; the
 // order of concurrent calls is theirs to settle.
@@ -32,7 +44,7 @@ type Store interface {
 
 // Committer takes changes.
 type Committer interface {
-	// Commit applies b, all of it or, with an error, nothing. Reads that begin
+	// Commit applies b, all of it or, with an error other than ErrFull, nothing. Reads that begin
 	// after Commit returned see the changes. done is called once, when b is
 	// durable or has failed: in the order of the Commit calls, from any
 	// goroutine, perhaps before Commit returns. done is nil when nobody waits.
@@ -70,6 +82,7 @@ type Record struct {
 	ClientID      string
 	Owner         string // name of the identity that it belongs to
 	ExpirySeconds uint32
+	Overflow      session.Overflow
 	Will          *mqtt.Will // not published yet; read only
 	// DetachedAt is when its connection ended; zero while it has one, and so
 	// after a crash.
@@ -99,7 +112,7 @@ const (
 	DeleteSession                  // Client: with queue and subscriptions
 	PutSubscription                // Client, Subscription; replaces one of the same filter
 	DeleteSubscription             // Client, Subscription.Filter
-	Append                         // Seq, Message, Targets; Seq above all before
+	Append                         // Seq, Message, Targets, Moved; Seq above all before
 	Step                           // Client, Change
 	PutRetained                    // Message, under its topic
 	DeleteRetained                 // Topic
@@ -113,6 +126,7 @@ type Op struct {
 	Seq          uint64
 	Message      *session.Message
 	Targets      []Target
+	Moved        bool // the message takes the place of another entry, and is never refused with ErrFull
 	Change       session.Change
 	Record       *Record
 	Subscription *Subscription

@@ -141,6 +141,12 @@ func (s *Store) step(q *queue, c session.Change) {
 			s.key = packetKey(s.key, keyReleased, q.sid, c.ID)
 			s.keep(b.Delete(s.key, nil))
 		}
+	case session.Lost:
+		if q.lost == nil {
+			q.lost = new(session.Losses)
+		}
+		q.lost[c.ID] = c.Seq
+		s.touch(q)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/broker/store"
 )
 
@@ -34,8 +35,8 @@ func (s *Store) newGroup(n uint64) *group {
 
 func (g *group) empty() bool { return len(g.waiting) == 0 && len(g.late) == 0 && g.batch.Empty() }
 
-// Commit applies b; see store.Committer. A batch with messages is refused with
-// ErrFull when the disk is short of space; all others are taken.
+// Commit applies b; see store.Committer. When the disk is short of space, done is
+// given ErrFull for a batch with messages, and all but those is taken.
 func (s *Store) Commit(b *store.Batch, done func(error)) {
 	s.mu.Lock()
 	g := s.open
@@ -48,6 +49,11 @@ func (s *Store) Commit(b *store.Batch, done func(error)) {
 	case s.crowded(b):
 		w.err = ErrFull
 		s.refused.Add(1)
+		for i := range b.Ops {
+			if op := &b.Ops[i]; !fills(op) && (op.Kind != store.Step || op.Change.Kind != session.Received) {
+				s.apply(op)
+			}
+		}
 	default:
 		for i := range b.Ops {
 			s.apply(&b.Ops[i])
@@ -75,14 +81,27 @@ func (s *Store) crowded(b *store.Batch) bool {
 		return false
 	}
 	for i := range b.Ops {
-		op := &b.Ops[i]
-		if op.Kind == store.Append && len(op.Targets) > 0 || op.Kind == store.PutRetained {
-			full := s.short(s.open.batch.Len())
-			s.full.Store(full)
-			return full
+		if fills(&b.Ops[i]) {
+			return s.recheck(s.open.batch.Len())
 		}
 	}
 	return false
+}
+
+// fills tells whether a change brings a message.
+func fills(op *store.Op) bool {
+	return op.Kind == store.Append && len(op.Targets) > 0 && !op.Moved || op.Kind == store.PutRetained
+}
+
+// Full tells whether messages are refused with ErrFull; see store.Limited.
+func (s *Store) Full() bool { return s.full.Load() && s.recheck(0) }
+
+// recheck asks the system whether the disk is short of space, with more bytes that
+// are about to be written.
+func (s *Store) recheck(more int) bool {
+	full := s.short(more)
+	s.full.Store(full)
+	return full
 }
 
 // commitLoop is the committer.

@@ -27,6 +27,7 @@ const (
 	flagNoLocal   = 0x04 // of subscriptions
 	flagPublished = 0x08 // of subscriptions: Retain As Published
 	handlingShift = 4    // of subscriptions
+	overflowShift = 4    // of records, two bits
 )
 
 // errMalformed says that a value is not what was written: a checksum that
@@ -258,6 +259,7 @@ func appendRecord(b []byte, sid uint64, r *store.Record) []byte {
 	if !r.DetachedAt.IsZero() {
 		flags |= flagDetached
 	}
+	flags |= byte(r.Overflow&3) << overflowShift
 	b = binary.AppendUvarint(append(b, version1, flags), sid)
 	b = binary.AppendUvarint(b, uint64(r.ExpirySeconds))
 	if !r.DetachedAt.IsZero() {
@@ -274,7 +276,7 @@ func decodeRecord(client string, b []byte) (sid uint64, r store.Record, err erro
 	d := newDecoder(b)
 	flags := d.byte()
 	sid = d.uint()
-	r = store.Record{ClientID: client, ExpirySeconds: uint32(d.uint())}
+	r = store.Record{ClientID: client, ExpirySeconds: uint32(d.uint()), Overflow: session.Overflow(flags >> overflowShift & 3)}
 	if flags&flagDetached != 0 {
 		r.DetachedAt = d.time()
 	}
@@ -358,12 +360,22 @@ func decodeSubscription(filter string, b []byte) (store.Subscription, error) {
 type totals struct {
 	low, last            uint64
 	count, bytes, shared int
+	// lost is what the session has lost and not told, nil for nothing. It follows
+	// the rest as pairs of reason and count; what older versions wrote has none.
+	lost *session.Losses
 }
 
 func (t *totals) append(b []byte) []byte {
 	b = append(b, version1)
 	for _, v := range [...]uint64{t.low, t.last, uint64(t.count), uint64(t.bytes), uint64(t.shared)} {
 		b = binary.AppendUvarint(b, v)
+	}
+	if t.lost != nil {
+		for r, n := range t.lost {
+			if n > 0 {
+				b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(r)), n)
+			}
+		}
 	}
 	return b
 }
@@ -372,5 +384,13 @@ func decodeTotals(b []byte) (totals, error) {
 	d := newDecoder(b)
 	t := totals{low: d.uint(), last: d.uint()}
 	t.count, t.bytes, t.shared = int(d.uint()), int(d.uint()), int(d.uint())
+	for len(d.b) > 0 {
+		if t.lost == nil {
+			t.lost = new(session.Losses)
+		}
+		if r, n := d.uint(), d.uint(); r < uint64(len(t.lost)) { // else of a later version
+			t.lost[r] = n
+		}
+	}
 	return t, d.err()
 }

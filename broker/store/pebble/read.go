@@ -140,6 +140,9 @@ func (s *Store) Sessions() iter.Seq2[store.Session, error] {
 	for client, q := range s.sessions {
 		v := store.Session{Record: store.Record{ClientID: client}}
 		v.Saved.Count, v.Saved.Bytes = q.count, q.bytes
+		if q.lost != nil {
+			v.Saved.Lost = *q.lost
+		}
 		if q.count > 0 {
 			v.Saved.Last = q.last
 		}
@@ -196,6 +199,7 @@ func (s *Store) readSessions(list []store.Session, at map[uint64]int) error {
 				x := &list[i]
 				x.Record = r
 				x.Saved.ExpirySeconds, x.Saved.Will, x.Saved.DetachedAt = r.ExpirySeconds, r.Will, r.DetachedAt
+				x.Saved.Overflow = r.Overflow
 			}
 			return err
 		}),

@@ -69,8 +69,8 @@ const defaultReserve = 64 << 20
 // Errors that done and Queue are given.
 var (
 	// ErrFull says that there is too little space left on the disk to take
-	// messages. It ends when there is more, without a restart.
-	ErrFull = errors.New("too little space left on the disk")
+	// messages. It wraps store.ErrFull.
+	ErrFull = fmt.Errorf("too little space left on the disk: %w", store.ErrFull)
 	// ErrFailed says that a write to the disk failed. Whether the changes that
 	// were under way are on it shows only when the store is opened anew, so
 	// nothing more is taken.
