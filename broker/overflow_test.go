@@ -256,13 +256,19 @@ func TestQoS0ShedFirst(t *testing.T) {
 	slow, from := join(t, b, clean("slow")), join(t, b, clean("from"))
 	slow.subscribe(1, "t")
 	payload := string(make([]byte, 8<<10))
-	for range 50 { // more than the socket and the queue take
-		from.send(pub("t", payload, 0, 0))
-	}
-	from.quiet()
-	before := b.Stats().Dropped[session.DropQoS0Full]
+	dropped := func() uint64 { return b.Stats().Dropped[session.DropQoS0Full] }
+	eventually(t, func() bool { // the socket and the queue are full
+		const n = 10
+		before := dropped()
+		for range n {
+			from.send(pub("t", payload, 0, 0))
+		}
+		from.quiet()
+		return dropped() == before+n
+	})
+	before := dropped()
 	from.publish(pub("t", payload, 1, 1)) // is taken
-	if after := b.Stats().Dropped[session.DropQoS0Full]; before == 0 || after <= before {
+	if after := dropped(); after != before+1 {
 		t.Errorf("QoS 0 dropped: %d, then %d", before, after)
 	}
 }
