@@ -34,7 +34,6 @@ var layers = []layer{
 		{"broker/store", public, "the broker's queue"},
 		{"internal/store", 0, "what is stored"},
 		{"internal/catalog", 0, "command types"},
-		{"sparkplug", public, "edge node and host"},
 	}},
 	{"parts: each stands alone", []unit{
 		{"mqtt/client/filestore", public, "the client's session on disk"},
