@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
@@ -182,6 +183,7 @@ func TestB09_TakeoverFight(t *testing.T) {
 			refused(t, b, lasting("x"), mqtt.ConnectionRateExceeded)
 		}
 		p.quiet() // the one that is there stays
+		synctest.Wait()
 		if n := alarms.Load(); n != 100 {
 			t.Errorf("%d were told of", n)
 		}

@@ -97,6 +97,7 @@ func startWorld(dir string, o options) (*world, error) {
 		return nil, err
 	}
 	w.Engine.LinkUp()
+	w.Engine.Admit()
 	go w.devices()
 	w.Service = service.New(service.Options{Engine: w.Engine, Store: w.Store, Fleet: w.Fleet, Version: "test", Logger: o.Logger,
 		Parts: []service.Part{{Name: "broker", Check: w.broker}}})

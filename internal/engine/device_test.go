@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -91,15 +92,17 @@ func TestANewWindowHoldsFromTheNextTurnOn(t *testing.T) {
 }
 
 // After a restart of the broker nobody is connected: the store must not go on
-// saying of a device that never comes back that it is there.
+// saying of a device that never comes back that it is there, whatever the broker
+// has kept of what devices said before.
 func TestNobodyIsOnlineAfterARestartOfTheBroker(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.online(valve, "b1")
 		c := r.send(valve, "open", command.Policy{})
 		r.link.take()
 		r.stop()
-		r.nobody = true
+		r.nobody, r.closed = true, true
 		r.restart()
+		r.online(valve, "b1") // retained, or queued before the restart
 		d, err := r.store.Device(t.Context(), valve)
 		if err != nil {
 			t.Fatal(err)
@@ -110,6 +113,7 @@ func TestNobodyIsOnlineAfterARestartOfTheBroker(t *testing.T) {
 		if docs := r.link.take(); len(docs) != 0 {
 			t.Errorf("published %+v", docs)
 		}
+		r.e.Admit()
 		r.online(valve, "b1")
 		if docs := r.link.take(); len(docs) != 1 || docs[0].TID != c.TID.String() {
 			t.Errorf("published %+v", docs)
@@ -169,5 +173,24 @@ func TestNoSleepIsSoLongThatAClockPutForwardIsMissed(t *testing.T) {
 			t.Error(p)
 		}
 		synctest.Wait()
+	})
+}
+
+// A commit that fails must not let what was said before a restart pass for what
+// was said after it.
+func TestAFailedCommitDoesNotAdmit(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.stop()
+		r.nobody, r.closed = true, true
+		r.restart()
+		r.store.failWith(errors.New("disk full"))
+		r.e.Receive(Message{Topic: "wilco/plant/valve-1/status", Payload: []byte(`{"online":true,"boot":"b1"}`), Ack: func() {}})
+		r.e.Admit()
+		r.pass(time.Second)
+		r.store.failWith(nil)
+		r.pass(10 * time.Second)
+		if p := r.e.Presence(valve); !p.Known || p.Online {
+			t.Errorf("%+v", p)
+		}
 	})
 }

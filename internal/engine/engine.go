@@ -88,8 +88,10 @@ type Options struct {
 	Shards int
 	// Cache is how many commands are kept in memory; default 32,768.
 	Cache int
-	// NobodyConnected says that the broker has just started and knows nobody:
-	// what the directory remembers of presence is out of date, and is put right.
+	// NobodyConnected says that the broker has just started and no device can be
+	// connected until Admit: what the directory remembers of presence is out of
+	// date, and is put right. What a status says before Admit was said to the
+	// broker's earlier run, and makes nobody online.
 	NobodyConnected bool
 	Logger          *slog.Logger // default slog.Default
 }
@@ -325,6 +327,14 @@ func (e *Engine) LinkUp() { e.setLink(true) }
 
 // LinkDown is the opposite of LinkUp.
 func (e *Engine) LinkDown() { e.setLink(false) }
+
+// Admit tells an engine with NobodyConnected that devices may connect from now
+// on. What was given to Receive before is still taken as said earlier.
+func (e *Engine) Admit() {
+	for _, s := range e.shards {
+		s.add(&admitJob{})
+	}
+}
 
 func (e *Engine) setLink(up bool) {
 	for _, s := range e.shards {

@@ -227,6 +227,15 @@ func (j *reconcileJob) run(t *turn) {
 
 func (j *reconcileJob) failed(error) bool { return true }
 
+// admitJob: devices may connect from now on.
+type admitJob struct{}
+
+func (j *admitJob) needs(func(command.TID)) {}
+
+func (j *admitJob) run(t *turn) { t.s.empty = false }
+
+func (j *admitJob) failed(error) bool { return true }
+
 // goneJob: a device may not be there any more, whatever its last status said.
 type goneJob struct{ device wire.Address }
 

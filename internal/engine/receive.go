@@ -212,6 +212,7 @@ func (t *turn) anomaly(j *upJob, kind, tid, detail string) {
 // is late or replayed: the Will of the connection before, or a copy.
 func (t *turn) status(d *device, j *upJob) {
 	st, was := j.up.Status, d.presence
+	st.Online = st.Online && !t.s.empty
 	switch {
 	case !st.Online && was.Online && st.Boot != was.Boot && st.Boot != "",
 		st.Online && st.Boot != was.Boot && slices.Contains(d.oldBoots, st.Boot):

@@ -38,6 +38,7 @@ type rig struct {
 	epoch int64
 	// nobody: the broker starts with the engine.
 	nobody bool
+	closed bool                            // to devices: no Admit at start
 	log    slog.Handler                    // default: discards
 	seen   func(Publication, wire.Command) // told of each publication, if set
 }
@@ -208,6 +209,9 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.e.LinkUp()
+	if !r.closed {
+		r.e.Admit()
+	}
 	synctest.Wait()
 }
 

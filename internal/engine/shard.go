@@ -46,13 +46,14 @@ type shard struct {
 	barred    map[*device]struct{} // those of these that have open commands
 	checked   time.Time            // when they were last looked at
 	linked    bool
+	empty     bool  // no device can be connected yet, see Options.NobodyConnected
 	pending   []job // of a turn that failed, to be run first in the next one
 	failing   int   // turns failed in a row
 	conflicts int   // and of these, because somebody else had written
 }
 
 func newShard(e *Engine) *shard {
-	return &shard{e: e, wake: make(chan struct{}, 1),
+	return &shard{e: e, empty: e.opt.NobodyConnected, wake: make(chan struct{}, 1),
 		seen:    make(map[wire.Address]store.Presence),
 		devices: make(map[wire.Address]*device),
 		cache:   make(map[command.TID]command.Command),

@@ -20,6 +20,7 @@ type turn struct {
 	batch   store.Batch
 	sends   []send
 	linked  bool // before the turn
+	empty   bool // before the turn
 	look    bool // somebody else has written: keys are looked up in the store
 	touched map[*device]devicePast
 	after   []func() // once committed, in order; the acknowledgements among them
@@ -48,7 +49,7 @@ type send struct {
 // turn runs the jobs, lets every device that was touched send what it may,
 // commits, and acts.
 func (s *shard) turn(jobs []job) {
-	t := &turn{s: s, now: time.Now(), linked: s.linked, look: s.conflicts > 0, dirty: make(map[command.TID]*change),
+	t := &turn{s: s, now: time.Now(), linked: s.linked, empty: s.empty, look: s.conflicts > 0, dirty: make(map[command.TID]*change),
 		keys: make(map[keyOf]command.TID), touched: make(map[*device]devicePast)}
 	t.load(jobs)
 	for _, j := range jobs {
@@ -239,7 +240,7 @@ func (t *turn) act() {
 // undo takes the turn back and decides which jobs are kept.
 func (t *turn) undo(jobs []job, err error) {
 	s := t.s
-	s.linked = t.linked
+	s.linked, s.empty = t.linked, t.empty
 	for d, past := range t.touched {
 		d.presence, d.oldBoots = past.presence, past.oldBoots
 	}
