@@ -27,6 +27,21 @@ func (b *Broker) Disconnect(identity string, code mqtt.ReasonCode) int {
 	return n
 }
 
+// Queued is how many QoS 1 and 2 messages a session has not acknowledged yet, 0
+// when there is no such session.
+func (b *Broker) Queued(clientID string) int {
+	b.hub.mu.Lock()
+	cl := b.hub.clients[clientID]
+	b.hub.mu.Unlock()
+	if cl == nil {
+		return 0
+	}
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	messages, _ := cl.core.Queued()
+	return messages
+}
+
 // Forget ends everything of the identity of that name: its connections, its
 // sessions with their queues, and its retained messages. Wills are not
 // published. It returns how many sessions there were.

@@ -67,8 +67,8 @@ func runBroker(ctx context.Context, o cli.BrokerOptions, streams cli.IO) error {
 		users[u.Name] = u.Password
 	}
 	return app.RunBroker(ctx, app.BrokerOptions{TCP: o.TCP, WS: o.WS, TLS: o.TLS, Data: o.Data,
-		Files:     app.TLSFiles{Cert: o.Cert, Key: o.Key, ClientCA: o.ClientCA},
-		Anonymous: o.Anonymous, Users: users, UsersFile: o.UsersFile}, reload(), streams.Out, logger(streams.Err, "warn", "text"))
+		Files:      app.TLSFiles{Cert: o.Cert, Key: o.Key, ClientCA: o.ClientCA},
+		Durability: o.Durability, Anonymous: o.Anonymous, Users: users, UsersFile: o.UsersFile}, reload(), streams.Out, logger(streams.Err, "warn", "text"))
 }
 
 func runDemo(ctx context.Context, o cli.DemoOptions, streams cli.IO) error {

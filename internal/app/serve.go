@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/wilco-iot/wilco/broker"
-	pebblestore "github.com/wilco-iot/wilco/broker/store/pebble"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/mqtt"
@@ -65,7 +64,7 @@ func Serve(ctx context.Context, c config.Config, version string, reload <-chan o
 // options translates the settings.
 func options(c config.Config) (o Options, files []*watched, err error) {
 	o = Options{Data: c.Data, HTTP: c.HTTP.Address, Profile: c.Profile, Root: c.Root, Policy: c.Policy.Command(),
-		Retention: c.Retention.D(), Broker: c.Broker.URL}
+		Retention: c.Retention.D(), Broker: c.Broker.URL, Durability: c.MQTT.Durability}
 	if c.Broker.Version == "3.1.1" {
 		o.BrokerVersion = mqtt.V311
 	}
@@ -104,12 +103,11 @@ func listeners(tcp, ws, secure string, pem TLSFiles) (ls []broker.Listener, file
 type BrokerOptions struct {
 	TCP, WS, TLS string // addresses; "" means no such listener
 	Files        TLSFiles
-	// Data is the directory of sessions, queues and retained messages; "" keeps
-	// them in memory.
-	Data      string
-	Anonymous bool              // everybody may do everything
-	Users     map[string]string // name to password; each may do everything
-	UsersFile string            // "" for none; see readUsers
+	Data         string            // directory of sessions, queues and retained messages; "" keeps them in memory
+	Durability   string            // of Data: fsync or os; "" means fsync
+	Anonymous    bool              // everybody may do everything
+	Users        map[string]string // name to password; each may do everything
+	UsersFile    string            // "" for none; see readUsers
 }
 
 // RunBroker runs a broker until ctx ends, and stops it in good order. It writes
@@ -133,16 +131,15 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 		}
 		authority, files = known, append(files, w)
 	}
-	options := broker.Options{Listeners: ls, Authority: authority, Logger: log}
-	if o.Data != "" {
-		queues, err := pebblestore.Open(o.Data, pebblestore.Options{Logger: log})
-		if err != nil {
-			return fault.Wrap(err, fault.Unavailable, "%v", err)
-		}
-		options.Store = queues
-		defer func() { failed = errors.Join(failed, queues.Close()) }() // after the broker has stopped
+	if o.Data == "" {
+		o.Durability = inMemory
 	}
-	b, err := broker.New(options)
+	queues, err := openQueues(o.Data, o.Durability, log)
+	if err != nil {
+		return err
+	}
+	defer func() { failed = errors.Join(failed, queues.Close()) }() // after the broker has stopped
+	b, err := broker.New(broker.Options{Listeners: ls, Authority: authority, Store: queues, Logger: log})
 	if err != nil {
 		return err
 	}

@@ -133,8 +133,10 @@ func TestStopUndoesWhatStartDidInReverse(t *testing.T) {
 	if !slices.Equal(order, want) {
 		t.Errorf("stopped %v, want %v", order, want)
 	}
-	// What was committed must find its way out, and be durable before it does.
-	for _, pair := range [][2]string{{"http", "engine"}, {"purge", "engine"}, {"engine", "broker link"}, {"broker link", "broker"}, {"broker", "store"}} {
+	// What was acknowledged must find its way in; what was committed must find its
+	// way out, and be durable before it does.
+	for _, pair := range [][2]string{{"http", "listeners"}, {"listeners", "engine"}, {"purge", "engine"},
+		{"engine", "broker link"}, {"broker link", "broker"}, {"broker", "queues"}, {"queues", "store"}} {
 		if a, b := slices.Index(order, pair[0]), slices.Index(order, pair[1]); a < 0 || b < 0 || a > b {
 			t.Errorf("%s is not stopped before %s: %v", pair[0], pair[1], order)
 		}

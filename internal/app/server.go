@@ -30,7 +30,6 @@ import (
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
-	"github.com/wilco-iot/wilco/internal/fleet/authority"
 	"github.com/wilco-iot/wilco/internal/link"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store/sqlite"
@@ -44,8 +43,10 @@ type Options struct {
 	Data string // directory of everything that is kept
 	HTTP string // address of the API; "" means 127.0.0.1:8080
 
-	// Listeners of the embedded broker. Not used with Broker.
-	Listeners []broker.Listener
+	// Listeners of the embedded broker, and the Durability of its queues, as in
+	// the setting mqtt.durability; "" means fsync. Not used with Broker.
+	Listeners  []broker.Listener
+	Durability string
 	// Broker is the URL of an external broker, user and password in it; "" means
 	// the embedded one.
 	Broker        string
@@ -179,35 +180,21 @@ func (s *Server) start(ctx context.Context) error {
 	if err := l.Start(s.Engine); err != nil {
 		return err
 	}
+	if err := s.letIn(ctx, l); err != nil {
+		return err
+	}
 	s.startPurge()
 	return s.startHTTP(l)
 }
 
-func (s *Server) startBroker(profiles []wire.Profile) error {
-	if s.opt.Broker != "" {
-		return nil
-	}
-	var never []string
-	for _, p := range profiles {
-		never = append(never, p.Topic(wire.Address{Group: "+", Device: "+"}))
-	}
-	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: authority.New(s.Fleet),
-		RefuseRetained: never, Logger: s.log})
-	if err != nil {
-		return err
-	}
-	if err := b.Start(); err != nil {
-		return err
-	}
-	s.Broker = b
-	s.push("broker", b.Stop)
-	return nil
-}
+// forEver is the session expiry interval that never ends (MQTT 5.0, 3.1.2.11.2).
+const forEver = (1<<32 - 1) * time.Second
 
 func (s *Server) newLink(ctx context.Context, profiles []wire.Profile) (*link.Link, error) {
 	o := client.Options{Version: s.opt.BrokerVersion, TLS: s.opt.BrokerTLS}
 	if s.Broker != nil {
-		o.ClientID, o.Dial = "wilco-server", s.Broker.Dial
+		// The queue of this server must outlast it, however long it is stopped.
+		o.ClientID, o.Dial, o.SessionExpiry = ownClient, s.Broker.Dial, forEver
 	} else {
 		id, err := instance(ctx, s.Store)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ type BrokerOptions struct {
 	Cert, Key    string // PEM files of the TLS listener
 	ClientCA     string // PEM file; "" asks clients for no certificate
 	Data         string // directory of its queues; "" keeps them in memory
+	Durability   string // fsync or os with Data, memory without
 	Anonymous    bool   // everybody may come in and do everything
 	Users        []User
 	UsersFile    string // "" for none
@@ -44,7 +46,8 @@ func (a *app) brokerCommand() *cobra.Command {
 	f.StringVar(&o.Cert, "cert", "", "PEM file with the certificate chain of --tls")
 	f.StringVar(&o.Key, "key", "", "PEM file with the private key of --tls")
 	f.StringVar(&o.ClientCA, "client-ca", "", "PEM file: clients of --tls must show a certificate that one of these has signed")
-	f.StringVar(&o.Data, "data", "", "directory of its queues (default: in memory)")
+	f.StringVar(&o.Data, "data", "", "directory of its sessions, queues and retained messages (default: in memory, and gone when it ends)")
+	f.StringVar(&o.Durability, "durability", "", "what acknowledgements survive: fsync (any crash), os (a crash of the program; one of the machine costs the last seconds) or memory (none, nothing is written); default fsync with --data, memory without")
 	f.BoolVar(&o.Anonymous, "anonymous", false, "let everybody in, to do everything")
 	f.StringArrayVar(&users, "user", nil, "somebody who may come in and do everything, NAME:PASSWORD (repeatable; others on this machine can see it)")
 	f.StringVar(&o.UsersFile, "users", "", "YAML file of users with their rights; read anew when it changes, and at SIGHUP")
@@ -80,6 +83,12 @@ func (o *BrokerOptions) complete(users []string) error {
 			return err
 		}
 	}
+	if o.Durability == "" {
+		o.Durability = "fsync"
+		if o.Data == "" {
+			o.Durability = "memory"
+		}
+	}
 	switch {
 	case o.TCP == "" && o.WS == "" && o.TLS == "":
 		return fault.Field("tcp", "no listener at all; give one of --tcp, --ws, --tls")
@@ -89,6 +98,12 @@ func (o *BrokerOptions) complete(users []string) error {
 		return fault.Field("key", "is missing beside --tls")
 	case o.TLS == "" && (o.Cert != "" || o.Key != "" || o.ClientCA != ""):
 		return fault.Field("tls", "is missing beside --cert, --key and --client-ca")
+	case o.Durability == "memory" && o.Data != "":
+		return fault.Field("durability", "memory keeps nothing in --data; leave one of them out")
+	case o.Durability != "memory" && o.Data == "":
+		return fault.Field("data", "is missing beside --durability %s", o.Durability)
+	case !slices.Contains([]string{"fsync", "os", "memory"}, o.Durability):
+		return fault.Field("durability", "%q is not one of fsync, os, memory", o.Durability)
 	case o.Anonymous && (len(o.Users) > 0 || o.UsersFile != ""):
 		return fault.Field("anonymous", "lets everybody do everything; leave it out beside --user and --users")
 	case !o.Anonymous && len(o.Users) == 0 && o.UsersFile == "":

@@ -35,6 +35,7 @@ type Config struct {
 			// ClientCA is the trust in devices' certificates.
 			ClientCA string `key:"clientCA" doc:"PEM file with the authorities of devices' certificates: a client of the TLS listener must show one; empty: none is asked for"`
 		} `key:"tls"`
+		Durability string `key:"durability" default:"fsync" oneof:"fsync,os,memory" doc:"what the acknowledgements of the built-in broker survive. fsync: any crash; os: a crash of wilco, but one of the machine costs the last seconds; memory: none, a crash of wilco costs all that is queued and retained"`
 	} `key:"mqtt"`
 	Broker struct {
 		URL     string `key:"url" secret:"url" doc:"use this broker in place of the built-in one: mqtt://, mqtts://, ws:// or wss://, with user:password@ when it wants them"`
@@ -74,6 +75,10 @@ func (p Policy) Command() command.Policy {
 // TokenFile is where wilco serve leaves the token of the first admin, readable
 // by its own user only, so that the command line on the same machine just works.
 const TokenFile = "admin.token"
+
+// BrokerDir is where, in the data directory, the built-in broker keeps its
+// sessions, queues and retained messages.
+const BrokerDir = "broker"
 
 // Default is the settings when nobody says anything.
 func Default() Config {

@@ -222,7 +222,7 @@ func (s *Store) put(b *pebble.Batch) (err error) {
 			panic(r)
 		}
 	}()
-	return s.db.Apply(b, s.write)
+	return s.db.Apply(b, pebble.Sync)
 }
 
 // settled takes note of how a group went.

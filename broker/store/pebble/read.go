@@ -56,7 +56,7 @@ func (s *Store) load() (unswept []*ended, err error) {
 	v, closer, err := s.db.Get([]byte{keyFormat})
 	switch {
 	case err == pebble.ErrNotFound:
-		if err := s.db.Set([]byte{keyFormat}, []byte(format), s.write); err != nil {
+		if err := s.db.Set([]byte{keyFormat}, []byte(format), pebble.Sync); err != nil {
 			return nil, err
 		}
 		// The first log of a new directory is of Pebble's oldest format, without

@@ -21,10 +21,11 @@ type Durability uint8
 const (
 	// Fsync: the crash of the machine. The default.
 	Fsync Durability = iota
-	// OS: the crash or kill of the process, not of the machine.
+	// OS: the crash or kill of the process, not of the machine. When the power
+	// goes, the changes of the last seconds go with it, and queues, handshakes and
+	// retained messages are as they were then: what had been acknowledged since is
+	// lost, what had been delivered comes again. The store opens all the same.
 	OS
-	// Memory: nothing but Close. The newest changes go with the process.
-	Memory
 )
 
 // String is the name of d in settings.
@@ -34,20 +35,18 @@ func (d Durability) String() string {
 		return "fsync"
 	case OS:
 		return "os"
-	case Memory:
-		return "memory"
 	}
 	return "unknown"
 }
 
 // ParseDurability reads a name that String gives; "" is Fsync.
 func ParseDurability(s string) (Durability, error) {
-	for d := Fsync; d <= Memory; d++ {
+	for d := Fsync; d <= OS; d++ {
 		if s == d.String() || s == "" && d == Fsync {
 			return d, nil
 		}
 	}
-	return 0, fmt.Errorf("durability %q is not one of fsync, os, memory", s)
+	return 0, fmt.Errorf("durability %q is neither fsync nor os", s)
 }
 
 // Options configure a Store. The zero value is good.
@@ -97,7 +96,6 @@ type Store struct {
 	options Options
 	log     *slog.Logger
 	db      *pebble.DB
-	write   *pebble.WriteOptions
 
 	mu       sync.Mutex
 	turned   sync.Cond // applied went up, or failed or closing was set
@@ -141,15 +139,12 @@ func Open(dir string, o Options) (*Store, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{
-		dir: dir, options: o, log: o.Logger, write: pebble.Sync,
+		dir: dir, options: o, log: o.Logger,
 		sessions: make(map[string]*queue), nextSID: 1, key: make([]byte, 0, 64),
 		kick: make(chan struct{}, 1), written: make(chan *group, 16), stop: make(chan struct{}),
 		endings: make(chan *ended, 1024),
 	}
 	s.turned.L = &s.mu
-	if o.Durability == Memory {
-		s.write = pebble.NoSync
-	}
 	if err := s.openDB(); err != nil {
 		return nil, err
 	}

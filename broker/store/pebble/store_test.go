@@ -8,7 +8,7 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	for _, d := range []Durability{Fsync, OS, Memory} {
+	for _, d := range []Durability{Fsync, OS} {
 		t.Run(d.String(), func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) (store.Store, func() store.Store) {
 				dir := t.TempDir()
