@@ -1,11 +1,14 @@
 package pebblestore
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,26 +32,73 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // would silently lose what comes after a damaged one; Pebble itself sees that
 // only when it is not in the last block. The difference is whether a later chunk
 // says that the log was synced up to beyond that place.
-func checkLogs(fs vfs.FS, dir string) error {
-	names, err := fs.List(dir)
+//
+// Of logs that were never synced that says nothing: a machine that dies leaves
+// any part of them. With lazy, all that comes after the first hole is taken away,
+// so that what is left is how things once were.
+func (s *Store) checkLogs(fs vfs.FS, lazy bool) error {
+	logs, err := logsOf(fs, s.dir)
 	if err != nil {
 		return nil // there is none: the store is to be made
 	}
-	for _, name := range names {
-		digits, ok := strings.CutSuffix(name, ".log")
-		number, err := strconv.ParseUint(digits, 10, 32)
-		if !ok || err != nil {
-			continue
-		}
-		path := filepath.Join(dir, name)
-		b, err := readAll(fs, path)
+	for i, l := range logs {
+		b, err := readAll(fs, l.path)
 		if err != nil {
 			return fmt.Errorf("open broker store: %w", err)
 		}
-		if at, damaged := checkLog(b, uint32(number)); damaged {
-			return fmt.Errorf("%w: %s at byte %d; move this file away to go on without the newest changes, which are in it, or restore %s from a backup",
-				ErrDamaged, path, at, dir)
+		if len(b) > 6 && b[6] > 0 && b[6] < chunkFirst {
+			continue // the very first one, see load
 		}
+		at, clean, damaged := checkLog(b, l.number)
+		switch {
+		case damaged && !lazy:
+			return fmt.Errorf("%w: %s at byte %d; move this file away to go on without the newest changes, which are in it, or restore %s from a backup",
+				ErrDamaged, l.path, at, s.dir)
+		case damaged, lazy && !clean && i < len(logs)-1:
+			s.log.Warn("broker store: the machine died, and took the newest changes with it", "file", l.path, "from", at, "of", len(b))
+			return cutLogs(fs, logs[i:], b[:at])
+		}
+	}
+	return nil
+}
+
+// logFile is one log in the store's directory.
+type logFile struct {
+	path   string
+	number uint32
+}
+
+// logsOf lists the logs in dir, oldest first.
+func logsOf(fs vfs.FS, dir string) (logs []logFile, err error) {
+	names, err := fs.List(dir)
+	for _, name := range names {
+		digits, ok := strings.CutSuffix(name, ".log")
+		if number, err := strconv.ParseUint(digits, 10, 32); ok && err == nil {
+			logs = append(logs, logFile{filepath.Join(dir, name), uint32(number)})
+		}
+	}
+	slices.SortFunc(logs, func(a, b logFile) int { return cmp.Compare(a.number, b.number) })
+	return logs, err
+}
+
+// cutLogs leaves of the first log only what is given, and of the others nothing.
+func cutLogs(fs vfs.FS, logs []logFile, whole []byte) error {
+	for _, l := range slices.Backward(logs[1:]) {
+		if err := fs.Remove(l.path); err != nil {
+			return fmt.Errorf("open broker store: %w", err)
+		}
+	}
+	short := logs[0].path + ".short" // so that a crash leaves the one or the other
+	f, err := fs.Create(short, vfs.WriteCategoryUnspecified)
+	if err == nil {
+		_, err = f.Write(whole)
+		err = errors.Join(err, f.Sync(), f.Close())
+	}
+	if err == nil {
+		err = fs.Rename(short, logs[0].path)
+	}
+	if err != nil {
+		return fmt.Errorf("open broker store: %w", err)
 	}
 	return nil
 }
@@ -65,15 +115,16 @@ func readAll(fs vfs.FS, path string) (b []byte, err error) {
 	return b, err
 }
 
-// checkLog returns where a log that was synced is not valid.
-func checkLog(b []byte, number uint32) (at int, damaged bool) {
+// checkLog returns how far a log is whole, whether it was brought to a clean end
+// there, and if not, whether what follows says that it was synced once.
+func checkLog(b []byte, number uint32) (at int, clean, damaged bool) {
 	for at+headerSize <= len(b) {
 		if left := blockSize - at%blockSize; left < headerSize {
 			at += left
 			continue
 		}
 		if binary.LittleEndian.Uint32(b[at+7:]) == number+1 {
-			return 0, false // the mark of a clean end
+			return at, true, false
 		}
 		n, _, ok := chunk(b, at, number)
 		if !ok {
@@ -81,12 +132,13 @@ func checkLog(b []byte, number uint32) (at int, damaged bool) {
 		}
 		at += n
 	}
+	at = min(at, len(b))
 	for later := at + 1; later+headerSize <= len(b); later++ {
 		if _, synced, ok := chunk(b, later, number); ok && synced > uint64(at) {
-			return at, true
+			return at, false, true
 		}
 	}
-	return 0, false
+	return at, false, false
 }
 
 // chunk reads the chunk at a place: its length, and what it says is synced.

@@ -175,7 +175,7 @@ func (s *Store) openDB() error {
 			return fmt.Errorf("open broker store: %w", err)
 		}
 	}
-	if err := checkLogs(fs, s.dir); err != nil {
+	if err := s.checkLogs(fs, fs.lazy); err != nil {
 		return err
 	}
 	db, err := pebble.Open(s.dir, s.pebbleOptions(fs))
