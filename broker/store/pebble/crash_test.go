@@ -14,8 +14,11 @@ import (
 )
 
 // childDir tells the test binary that it is a child that is to be killed, and
-// which store to write to.
-const childDir = "WILCO_TEST_STORE"
+// which store to write to; childDurability, how.
+const (
+	childDir        = "WILCO_TEST_STORE"
+	childDurability = "WILCO_TEST_STORE_DURABILITY"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
@@ -32,7 +35,11 @@ func TestMain(m *testing.M) {
 //	r N	message N is about to be removed
 //	R N	its removal is durable
 func work(dir string) {
-	s, err := Open(dir, Options{})
+	d, err := ParseDurability(os.Getenv(childDurability))
+	if err != nil {
+		panic(err)
+	}
+	s, err := Open(dir, Options{Durability: d})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -72,6 +79,12 @@ func work(dir string) {
 // TestKill kills a process that writes, again and again over one store, and
 // looks that what it said is so.
 func TestKill(t *testing.T) {
+	for _, d := range []Durability{Fsync, OS} {
+		t.Run(d.String(), func(t *testing.T) { testKill(t, d) })
+	}
+}
+
+func testKill(t *testing.T, d Durability) {
 	rounds := 30
 	if testing.Short() {
 		rounds = 5
@@ -81,7 +94,7 @@ func TestKill(t *testing.T) {
 	var groups int
 	for round := range rounds {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
+		cmd.Env = append(os.Environ(), childDir+"="+dir, childDurability+"="+d.String())
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -113,16 +126,16 @@ func TestKill(t *testing.T) {
 		if err := cmd.Wait(); err == nil {
 			t.Fatal("the child ended by itself")
 		}
-		verify(t, dir, state, round)
+		verify(t, dir, d, state, round)
 	}
 	t.Logf("%d statements held over %d kills", groups, rounds)
 }
 
 // verify compares the queue of "c" with what was said. Later statements about a
 // number replace earlier ones.
-func verify(t *testing.T, dir string, state map[uint64]byte, round int) {
+func verify(t *testing.T, dir string, d Durability, state map[uint64]byte, round int) {
 	t.Helper()
-	s := mustOpen(t, dir, Options{})
+	s := mustOpen(t, dir, Options{Durability: d})
 	defer func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,7 +22,8 @@ import (
 const (
 	blockSize  = 32 << 10
 	headerSize = 19
-	chunkFirst = 9 // kinds
+	endSize    = 11 // of the mark of a clean end: checksum, length, kind, number of the log and one
+	chunkFirst = 9  // kinds
 	chunkLast  = 12
 )
 
@@ -32,11 +34,30 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // would silently lose what comes after a damaged one; Pebble itself sees that
 // only when it is not in the last block. The difference is whether a later chunk
 // says that the log was synced up to beyond that place.
-//
-// Of logs that were never synced that says nothing: a machine that dies leaves
-// any part of them. With lazy, all that comes after the first hole is taken away,
-// so that what is left is how things once were.
-func (s *Store) checkLogs(fs vfs.FS, lazy bool) error {
+func (s *Store) checkLogs(fs vfs.FS) error {
+	logs, err := logsOf(fs, s.dir)
+	if err != nil {
+		return nil // there is none: the store is to be made
+	}
+	for _, l := range logs {
+		b, err := readAll(fs, l.path)
+		if err != nil {
+			return fmt.Errorf("open broker store: %w", err)
+		}
+		if at, _, damaged := checkLog(b, l.number); damaged {
+			return fmt.Errorf("%w: %s at byte %d; move this file away to go on without the newest changes, which are in it, or restore %s from a backup",
+				ErrDamaged, l.path, at, s.dir)
+		}
+	}
+	return nil
+}
+
+// mendLogs is for logs that were never synced, of which a machine that dies
+// leaves any part. It takes away all that comes after the first hole, so that
+// what is left is how things once were. A log that has a younger one was brought
+// to a clean end, or it is from before dropLogs: then the younger one has
+// nothing that was said to be done.
+func (s *Store) mendLogs(fs vfs.FS) error {
 	logs, err := logsOf(fs, s.dir)
 	if err != nil {
 		return nil // there is none: the store is to be made
@@ -49,12 +70,7 @@ func (s *Store) checkLogs(fs vfs.FS, lazy bool) error {
 		if len(b) > 6 && b[6] > 0 && b[6] < chunkFirst {
 			continue // the very first one, see load
 		}
-		at, clean, damaged := checkLog(b, l.number)
-		switch {
-		case damaged && !lazy:
-			return fmt.Errorf("%w: %s at byte %d; move this file away to go on without the newest changes, which are in it, or restore %s from a backup",
-				ErrDamaged, l.path, at, s.dir)
-		case damaged, lazy && !clean && i < len(logs)-1:
+		if at, clean, damaged := checkLog(b, l.number); damaged || !clean && i < len(logs)-1 {
 			s.log.Warn("broker store: the machine died, and took the newest changes with it", "file", l.path, "from", at, "of", len(b))
 			return cutLogs(fs, logs[i:], b[:at])
 		}
@@ -79,6 +95,21 @@ func logsOf(fs vfs.FS, dir string) (logs []logFile, err error) {
 	}
 	slices.SortFunc(logs, func(a, b logFile) int { return cmp.Compare(a.number, b.number) })
 	return logs, err
+}
+
+// dropLogs removes the logs that Pebble has just read: what was in them is in
+// tables by now. It would do so itself, at some later time.
+func (s *Store) dropLogs(fs vfs.FS) error {
+	logs, err := logsOf(fs, s.dir)
+	if err != nil {
+		return err
+	}
+	for _, l := range logs[:max(len(logs)-1, 0)] {
+		if err := fs.Remove(l.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // cutLogs leaves of the first log only what is given, and of the others nothing.
@@ -118,13 +149,16 @@ func readAll(fs vfs.FS, path string) (b []byte, err error) {
 // checkLog returns how far a log is whole, whether it was brought to a clean end
 // there, and if not, whether what follows says that it was synced once.
 func checkLog(b []byte, number uint32) (at int, clean, damaged bool) {
-	for at+headerSize <= len(b) {
+	for at+endSize <= len(b) {
 		if left := blockSize - at%blockSize; left < headerSize {
 			at += left
 			continue
 		}
 		if binary.LittleEndian.Uint32(b[at+7:]) == number+1 {
 			return at, true, false
+		}
+		if at+headerSize > len(b) {
+			break
 		}
 		n, _, ok := chunk(b, at, number)
 		if !ok {

@@ -175,13 +175,22 @@ func (s *Store) openDB() error {
 			return fmt.Errorf("open broker store: %w", err)
 		}
 	}
-	if err := s.checkLogs(fs, fs.lazy); err != nil {
+	look := s.checkLogs
+	if fs.lazy {
+		look = s.mendLogs
+	}
+	if err := look(fs); err != nil {
 		return err
 	}
 	db, err := pebble.Open(s.dir, s.pebbleOptions(fs))
 	switch {
 	case err == nil:
 		s.db = db
+		if fs.lazy {
+			if err := s.dropLogs(fs); err != nil {
+				return errors.Join(fmt.Errorf("open broker store: %w", err), db.Close())
+			}
+		}
 		return nil
 	case isDamage(err):
 		return fmt.Errorf("open broker store: %w", s.explain(err))
