@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/wilco-iot/wilco/broker/session"
@@ -248,6 +249,77 @@ func TestGapNoteAndPacketSize(t *testing.T) {
 	sub.expect(told(want, "1 too_large")) // after those of the publisher [MQTT-3.3.2-18]
 	from.publish(pub("t", "y", 1, 1))
 	sub.expect(pub("t", "y", 1, 3))
+}
+
+// tight is a store that may be full, and does not say so beforehand.
+type tight struct {
+	*store.Memory
+	full atomic.Bool
+}
+
+func (s *tight) Commit(b *store.Batch, done func(error)) {
+	var rest store.Batch
+	for _, op := range b.Ops {
+		message := op.Kind == store.Append && !op.Moved || op.Kind == store.PutRetained
+		if !s.full.Load() || !message && (op.Kind != store.Step || op.Change.Kind != session.Received) {
+			rest.Add(op)
+		}
+	}
+	if len(rest.Ops) == len(b.Ops) {
+		s.Memory.Commit(b, done)
+		return
+	}
+	s.Memory.Commit(&rest, nil)
+	done(store.ErrFull)
+}
+
+// When the store finds only at the commit that it is full, the publisher is told
+// all the same, whatever else its turn had, and keeps its connection.
+func TestStoreFullAtCommit(t *testing.T) {
+	s := &tight{Memory: store.NewMemory()}
+	b := start(t, Options{Store: s})
+	sub, from := join(t, b, lasting("sub")), join(t, b, lasting("from"))
+	sub.subscribe(2, "t")
+	sub.drop(b, "sub")
+	from.subscribe(1, "mine")
+	from.publish(pub("mine", "x", 1, 1))
+	from.expect(pub("mine", "x", 1, 1))
+	s.full.Store(true)
+	from.send(ack(mqtt.TypePuback, 1), pub("t", "no", 1, 1), pub("t", "no", 2, 2), pub("nobody", "x", 1, 3), &mqtt.Pingreq{})
+	from.expect(&mqtt.Pingresp{}, ack(mqtt.TypePuback, 1, mqtt.QuotaExceeded), ack(mqtt.TypePubrec, 2, mqtt.QuotaExceeded),
+		ack(mqtt.TypePuback, 3, mqtt.NoMatchingSubscribers))
+	if list, _ := s.Queue(nil, "from", 0, 9); len(list) != 0 {
+		t.Error("what the client acknowledged is still there")
+	}
+	old := open(t, b)
+	old.connect(mqtt.Connect{Version: mqtt.V311, ClientID: "old"})
+	old.send(pub("t", "no", 1, 1))
+	old.closed()
+	s.full.Store(false)
+	from.send(pub("t", "2", 2, 2)) // the same packet id
+	from.expect(ack(mqtt.TypePubrec, 2))
+	sub = open(t, b)
+	sub.connect(lasting("sub"))
+	sub.expect(pub("t", "2", 2, 1))
+	if n := b.Stats().Dropped[session.DropStoreFull]; n != 3 {
+		t.Errorf("%d counted", n)
+	}
+}
+
+// A will that the store has no room for is lost, and its subscriber is told.
+func TestWillOnFullStore(t *testing.T) {
+	s := &tight{Memory: store.NewMemory()}
+	b := start(t, Options{Store: s})
+	sub := join(t, b, lasting("sub"))
+	sub.subscribe(1, "t", "other")
+	c := clean("dying")
+	c.Will = &mqtt.Will{Topic: "t", QoS: 1}
+	dying := join(t, b, c)
+	s.full.Store(true)
+	dying.drop(b, "dying")
+	s.full.Store(false)
+	join(t, b, clean("from")).publish(pub("other", "x", 1, 1))
+	sub.expect(told(pub("other", "x", 1, 1), "1 store_full"))
 }
 
 // QoS 0 gives way when QoS 1 needs the bytes.

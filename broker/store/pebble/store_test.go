@@ -1,8 +1,10 @@
 package pebblestore
 
 import (
+	"bytes"
 	"testing"
 
+	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/broker/store/storetest"
 )
@@ -22,6 +24,26 @@ func TestStore(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestOldValues reads what was written before sessions had an overflow policy and
+// losses; what has none is written the same today.
+func TestOldValues(t *testing.T) {
+	totals, err := decodeTotals([]byte{1, 3, 9, 2, 30, 1})
+	if err != nil || totals.lost != nil || totals.count != 2 || totals.shared != 1 {
+		t.Error(totals, err)
+	}
+	if b := totals.append(nil); !bytes.Equal(b, []byte{1, 3, 9, 2, 30, 1}) {
+		t.Error(b)
+	}
+	old := []byte{1, 0, 5, 60, 1, 'o'}
+	sid, r, err := decodeRecord("c", old)
+	if err != nil || sid != 5 || r.Owner != "o" || r.ExpirySeconds != 60 || r.Overflow != session.Refuse {
+		t.Error(sid, r, err)
+	}
+	if b := appendRecord(nil, sid, &r); !bytes.Equal(b, old) {
+		t.Error(b)
 	}
 }
 

@@ -34,6 +34,7 @@ func Run(t *testing.T, open Opener) {
 		{"UnknownSession", (*suite).unknownSession},
 		{"Messages", (*suite).messages},
 		{"OutOfOrderRemoval", (*suite).outOfOrder},
+		{"Losses", (*suite).losses},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -314,6 +315,31 @@ func (x *suite) messages() {
 		x.Errorf("expires %v off", off)
 	}
 	x.want("size", got.Size(), m.Size())
+}
+
+// losses: the policy of a session, and what it has lost, last count first.
+func (x *suite) losses() {
+	lost := func(r session.DropReason, n uint64) store.Op {
+		return step("a", session.Change{Kind: session.Lost, ID: uint16(r), Seq: n})
+	}
+	for _, policy := range []session.Overflow{session.DropOldest, session.DropNewest} {
+		x.do(store.Op{Kind: store.PutSession, Record: &store.Record{ClientID: "a", ExpirySeconds: 60, Overflow: policy}})
+		x.again()
+		s := x.all()["a"]
+		x.want("policy", fmt.Sprint(s.Overflow, s.Saved.Overflow), fmt.Sprint(policy, policy))
+	}
+	x.do(lost(session.DropQueueFull, 1), lost(session.DropQueueFull, 2), lost(session.DropExpired, 7))
+	x.do(appendTo(1, message("t", "1", 1), "a"), lost(session.DropExpired, 300))
+	x.again()
+	x.want("lost", x.all()["a"].Saved.Lost, session.Losses{session.DropQueueFull: 2, session.DropExpired: 300})
+	x.want("count", x.all()["a"].Saved.Count, 1)
+	x.do(lost(session.DropQueueFull, 0), put("a"), put("b"))
+	x.again()
+	x.want("lost", x.all()["a"].Saved.Lost, session.Losses{session.DropExpired: 300})
+	x.want("lost of b", x.all()["b"].Saved.Lost, session.Losses{})
+	x.do(store.Op{Kind: store.DeleteSession, Client: "a"}, put("a"))
+	x.again()
+	x.want("lost anew", x.all()["a"].Saved.Lost, session.Losses{})
 }
 
 // outOfOrder removes behind a message that stays.
