@@ -356,16 +356,14 @@ func (b *Broker) restore() error {
 	}
 	now := time.Now()
 	t := b.newTurn(nil)
-	var restored []*client
-	var shares []string
-	released := make(map[*client][]session.Handshake)
+	found := restored{released: make(map[*client][]session.Handshake), groups: make(map[*group]bool)}
 	for s, err := range b.store.Sessions() {
 		if err != nil {
 			h.mu.Unlock()
 			return fmt.Errorf("read sessions: %w", err)
 		}
 		if isShareID(s.ClientID) {
-			shares = append(shares, s.ClientID)
+			found.shares = append(found.shares, s.ClientID)
 			continue
 		}
 		cl := &client{id: s.ClientID, owner: s.Owner, kept: true, detachedAt: s.DetachedAt}
@@ -377,21 +375,21 @@ func (b *Broker) restore() error {
 		cl.core = session.Restore(&b.limits, s.Saved)
 		cl.subscriptions = s.Subscriptions
 		for _, sub := range s.Subscriptions {
-			h.index.add(cl, sub)
+			if g := h.index.add(cl, sub); g != nil {
+				found.groups[g] = true
+			}
 		}
 		h.add(cl)
-		restored = append(restored, cl)
+		found.list = append(found.list, cl)
 		if len(s.Saved.Released) > 0 {
-			released[cl] = s.Saved.Released
+			found.released[cl] = s.Saved.Released
 		}
 	}
-	for _, id := range shares {
-		if err := t.restoreShare(id, released); err != nil {
-			h.mu.Unlock()
-			return fmt.Errorf("read the queue of a share: %w", err)
-		}
+	if err := t.restoreShares(&found); err != nil {
+		h.mu.Unlock()
+		return err
 	}
-	for _, cl := range restored { // when all are there to get their wills
+	for _, cl := range found.list { // when all are there to get their wills
 		t.passed(cl, now)
 	}
 	t.commit()

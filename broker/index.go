@@ -231,11 +231,19 @@ func (ix *index) remove(c *client, filter string) (g *group) {
 			ix.size--
 		}
 		if len(g.members.list) == 0 {
-			h.groups = slices.DeleteFunc(h.groups, func(x *group) bool { return x == g })
+			ix.forget(g)
 		}
 	}
 	n.prune()
 	return g
+}
+
+// forget takes a share without members out.
+func (ix *index) forget(g *group) {
+	if n, h := ix.find(g.filter, false); n != nil {
+		h.groups = slices.DeleteFunc(h.groups, func(x *group) bool { return x == g })
+		n.prune()
+	}
 }
 
 func (h *holders) index(c *client) int {

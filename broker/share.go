@@ -125,6 +125,7 @@ type lane struct {
 	key        string
 	head, tail *entry
 	given      int     // messages that are lent
+	loans      int     // of those, the ones that are not in the member's stored queue
 	holder     *client // who has them, when the share keeps an order
 	waits      *client // in whose ready list it is
 }

@@ -94,15 +94,18 @@ func (t *turn) deal(l *lane) {
 		if to == nil || g.ordered() && l.given > 0 && l.holder != to.client {
 			break
 		}
+		copied := t.copies(e, to)
+		if g.ordered() && (copied && l.loans > 0 || !copied && l.given > l.loans) {
+			// The member may have what is copied in its stored queue, and a crash
+			// takes back only what is lent: neither may overtake the other.
+			break
+		}
 		if !e.zero && to.client.credit() <= 0 && to.qos > mqtt.AtMostOnce {
-			if l.waits != to.client {
-				l.waits = to.client
-				to.client.ready = append(to.client.ready, l)
-			}
+			l.await(to.client)
 			break
 		}
 		l.pop()
-		t.lend(e, to)
+		t.lend(e, to, copied)
 	}
 	if l.head == nil && l.given == 0 {
 		l.waits = nil
@@ -110,9 +113,19 @@ func (t *turn) deal(l *lane) {
 	}
 }
 
+// copies tells whether e, lent to a member, is copied into its stored queue.
+func (t *turn) copies(e *entry, to *holder) bool {
+	if min(e.m.QoS, to.qos) < mqtt.ExactlyOnce {
+		return false
+	}
+	to.client.mu.Lock()
+	defer to.client.mu.Unlock()
+	return to.client.core.Stored()
+}
+
 // lend gives e to a member.
-func (t *turn) lend(e *entry, to *holder) {
-	h, l, cl := &t.b.hub, e.lane, to.client
+func (t *turn) lend(e *entry, to *holder, copied bool) {
+	h, cl := &t.b.hub, to.client
 	h.seq++ // a session's numbers rise
 	t.last = h.seq
 	d := &t.offer
@@ -125,17 +138,8 @@ func (t *turn) lend(e *entry, to *holder) {
 		t.end(e)
 		return
 	}
-	cl.mu.Lock()
-	stored := cl.core.Stored()
-	cl.mu.Unlock()
-	l.given++
-	l.holder = cl
-	e.to, e.lent, e.copied = cl, h.seq, stored && d.QoS == mqtt.ExactlyOnce
-	if cl.lent == nil {
-		cl.lent = make(map[uint64]*entry)
-	}
-	cl.lent[e.lent] = e
-	if e.copied {
+	e.lend(cl, h.seq, copied)
+	if copied {
 		t.copyOver(e, cl)
 		return
 	}
@@ -149,6 +153,28 @@ func (t *turn) lend(e *entry, to *holder) {
 	t.enqueue(cl)
 	if d.After > h.durable.Load() {
 		t.stored = append(t.stored, queued{to: cl, seq: e.lent, shared: e})
+	}
+}
+
+// lend notes that cl has e, as the number seq.
+func (e *entry) lend(cl *client, seq uint64, copied bool) {
+	e.to, e.lent, e.copied = cl, seq, copied
+	e.lane.given++
+	e.lane.holder = cl
+	if !copied {
+		e.lane.loans++
+	}
+	if cl.lent == nil {
+		cl.lent = make(map[uint64]*entry)
+	}
+	cl.lent[seq] = e
+}
+
+// await puts l at the end of the lanes that wait for the client's window.
+func (l *lane) await(cl *client) {
+	if l.waits != cl {
+		l.waits = cl
+		cl.ready = append(cl.ready, l)
 	}
 }
 
@@ -219,19 +245,25 @@ func (t *turn) returned(cl *client, ended []uint64, changes []session.Change) {
 
 func (t *turn) returnOne(cl *client, seq uint64) {
 	if e := cl.lent[seq]; e != nil {
-		l := t.unlend(e)
+		l := e.unlend()
 		t.end(e)
-		if l.given == 0 || !l.g.ordered() {
-			t.deal(l)
+		if l.head != nil && l.g.ordered() {
+			if to := l.g.pick(l.head.m); to != nil && to.client == cl {
+				l.await(cl) // after the lanes that have waited longer
+				return
+			}
 		}
+		t.deal(l)
 	}
 }
 
 // unlend takes e from its member, and returns its lane.
-func (t *turn) unlend(e *entry) *lane {
+func (e *entry) unlend() *lane {
 	delete(e.to.lent, e.lent)
+	if e.lane.given--; !e.copied {
+		e.lane.loans--
+	}
 	e.to, e.lent, e.copied, e.sent = nil, 0, false, false
-	e.lane.given--
 	return e.lane
 }
 
@@ -254,7 +286,7 @@ func (t *turn) refillMember(cl *client) {
 func (t *turn) takeBack(cl *client, seqs []uint64) {
 	for _, seq := range slices.Backward(seqs) { // each goes to the front
 		if e := cl.lent[seq]; e != nil {
-			l := t.unlend(e)
+			l := e.unlend()
 			if e.marked {
 				t.mark(e, false)
 			}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -165,7 +166,7 @@ func (t *turn) giveBack(cl *client) (saved int) {
 	slices.Sort(back)
 	t.takeBack(cl, back)
 	for _, e := range cl.lent { // of QoS 2, and sent, or acknowledged a moment ago
-		t.unlend(e)
+		e.unlend()
 		t.end(e)
 	}
 	for l := range copied {
@@ -199,9 +200,29 @@ func (t *turn) endShare(g *group) {
 	g.gone, g.kept = true, false
 }
 
-// restoreShare brings back the queue of a share. released are the handshakes
-// that sessions had begun.
-func (t *turn) restoreShare(id string, released map[*client][]session.Handshake) error {
+// restored is what a start finds in the store.
+type restored struct {
+	list     []*client
+	released map[*client][]session.Handshake // QoS 2 that awaits PUBCOMP
+	groups   map[*group]bool                 // with members
+	shares   []string                        // names of stored queues
+}
+
+// restoreShares brings back the queues of the shares, when their members are
+// there.
+func (t *turn) restoreShares(r *restored) error {
+	for _, id := range r.shares {
+		if err := t.restoreShare(id, r); err != nil {
+			return fmt.Errorf("read the queue of a share: %w", err)
+		}
+	}
+	for g := range r.groups {
+		t.changed(g)
+	}
+	return nil
+}
+
+func (t *turn) restoreShare(id string, r *restored) error {
 	h := &t.b.hub
 	tenant, name, filter, ok := parseShareID(id)
 	if !ok {
@@ -209,7 +230,7 @@ func (t *turn) restoreShare(id string, released map[*client][]session.Handshake)
 	}
 	_, at := h.index.find(filter, true)
 	g := at.group(tenant, name, filter, h.index.strategy(name))
-	g.kept, g.stored, g.qos = true, true, mqtt.ExactlyOnce
+	g.kept = true
 	for after := uint64(0); ; {
 		list, err := t.b.store.Queue(nil, id, after, t.b.limits.Window)
 		if err != nil {
@@ -224,46 +245,61 @@ func (t *turn) restoreShare(id string, released map[*client][]session.Handshake)
 			e.lane = g.laneOf(g.keyOf(d.Message), true)
 			g.count++
 			g.bytes += d.Message.Size()
-			if err := t.restoreEntry(e, released); err != nil {
+			if err := t.restoreEntry(e, r); err != nil {
 				return err
 			}
 		}
+	}
+	if _, ok := t.b.options.Authority.(Directory); ok && len(g.members.list) == 0 {
+		// Its last lasting member had left, and the others ended with the crash.
+		// Without a Directory nobody can say whose tenant a session is of before
+		// its client is back, so there it may have members yet.
+		h.index.forget(g)
+		t.endShare(g)
 	}
 	return nil
 }
 
-// restoreEntry puts e into its lane, or with the member that has it.
-func (t *turn) restoreEntry(e *entry, released map[*client][]session.Handshake) error {
+// restoreEntry puts e into its lane, or with the session that has it.
+func (t *turn) restoreEntry(e *entry, sessions *restored) error {
 	if !e.marked {
 		e.lane.push(e)
 		return nil
 	}
-	for i := range e.lane.g.members.list {
-		cl := e.lane.g.members.list[i].client
-		has := slices.ContainsFunc(released[cl], func(h session.Handshake) bool { return h.Seq == e.seq })
-		sent := has
-		if !has {
-			list, err := t.b.store.Queue(nil, cl.id, e.seq-1, 1)
-			if err != nil {
-				return err
-			}
-			for _, d := range list {
-				has, sent = d.Seq == e.seq, d.ID != 0
-				d.Message.Release()
-			}
+	members := e.lane.g.members.list
+	for i := range len(members) + len(sessions.list) { // one that has unsubscribed may have it still
+		cl := sessions.list[max(0, i-len(members))]
+		if i < len(members) {
+			cl = members[i].client
+		}
+		has, sent, err := t.has(cl, e.seq, sessions.released[cl])
+		if err != nil {
+			return err
 		}
 		if has {
-			e.to, e.lent, e.copied, e.sent = cl, e.seq, true, sent
-			e.lane.given++
-			e.lane.holder = cl
-			if cl.lent == nil {
-				cl.lent = make(map[uint64]*entry)
-			}
-			cl.lent[e.lent] = e
+			e.lend(cl, e.seq, true)
+			e.sent = sent
 			return nil
 		}
 	}
 	t.note(session.DropSessionEnded, e.lane.g.String(), e.m)
 	t.end(e)
 	return nil
+}
+
+// has tells whether a session that was restored has the QoS 2 message seq, and
+// whether its client may have it already.
+func (t *turn) has(cl *client, seq uint64, released []session.Handshake) (has, sent bool, err error) {
+	if slices.ContainsFunc(released, func(h session.Handshake) bool { return h.Seq == seq }) {
+		return true, true, nil
+	}
+	if n, _ := cl.core.Queued(); n == 0 {
+		return false, false, nil
+	}
+	list, err := t.b.store.Queue(nil, cl.id, seq-1, 1)
+	for _, d := range list {
+		has, sent = d.Seq == seq, d.Seq == seq && d.ID != 0
+		d.Message.Release()
+	}
+	return has, sent, err
 }
