@@ -134,8 +134,8 @@ func TestBrokerOnFullDisk(t *testing.T) {
 	}
 	sub.want("PUBLISH 1")
 	five.publish("zero", 0)
-	sub.send(&mqtt.Ack{Kind: mqtt.TypePuback, PacketID: 1})
 	sub.want("PUBLISH zero") // passes while the window is closed
+	sub.send(&mqtt.Ack{Kind: mqtt.TypePuback, PacketID: 1})
 	sub.want("PUBLISH 2")
 	if got := queueOf(t, s, "sub", 0, 9); len(got) != 1 || !strings.Contains(got[0], "t=2") {
 		t.Errorf("queue: %v", got)
