@@ -67,7 +67,7 @@ func (z *Inflater) inflate(p *Payload, limits Limits) ([]byte, error) {
 	defer z.body.Reset(nil)
 	from, err := z.reader(p)
 	if err != nil {
-		return nil, &Error{BadCompression, "the body is not what the algorithm makes"}
+		return nil, badBody(err)
 	}
 	if from == nil {
 		return nil, &Error{BadCompression, "unknown algorithm"}
@@ -81,12 +81,18 @@ func (z *Inflater) inflate(p *Payload, limits Limits) ([]byte, error) {
 	switch {
 	case n > limit:
 		return nil, &Error{TooLarge, "compressed payload: above the limit of bytes or ratio"}
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, &Error{Truncated, "compressed body ends early"}
 	case err != nil:
-		return nil, &Error{BadCompression, "the body is not what the algorithm makes"}
+		return nil, badBody(err)
 	}
 	return z.buffer.Bytes(), nil
+}
+
+// badBody says in our words what the decompressor says.
+func badBody(err error) *Error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return &Error{Truncated, "compressed body ends early"}
+	}
+	return &Error{BadCompression, "the body is not what the algorithm makes"}
 }
 
 // reader opens the body of p; nil without an error for an unknown algorithm.

@@ -137,8 +137,8 @@ func (v Value) In(f Form, d Datatype) Value {
 		return v
 	case d.trait().kind == kindInt:
 		x, err := v.Int(d)
-		// Above 31 bits int_value would be read as another number.
-		if err != nil || f == FormInt && int64(int32(x)) != x {
+		// An Int64 that int_value does not hold beyond doubt stays where it is.
+		if err != nil || f == FormInt && d == TypeInt64 && (x < 0 || x > math.MaxInt32) {
 			return v
 		}
 		return integer(f, uint64(x))
