@@ -9,7 +9,21 @@ import (
 	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/mqtt"
+	"github.com/wilco-iot/wilco/order"
 )
+
+// The reader of gap notes knows what the broker writes.
+func TestGapNoteIsRead(t *testing.T) {
+	if order.PropertyGap != GapProperty {
+		t.Fatal(order.PropertyGap)
+	}
+	for r := range session.DropReasons {
+		n, err := order.ParseGap([]mqtt.UserProperty{{Key: GapProperty, Value: "2 " + r.String()}})
+		if err != nil || n.Len() != 2 {
+			t.Error(r, n, err)
+		}
+	}
+}
 
 // told is p with gap notes.
 func told(p *mqtt.Publish, notes ...string) *mqtt.Publish {

@@ -6,6 +6,7 @@
 //	publisher                        broker                     subscriber
 //	Stamper.Next ─▶ user properties ─▶ ? ─▶ ParseProperties ─▶ Tracker.Observe   what is missing?
 //	              or payload prefix                           ─▶ Reorder.Push      in order again
+//	                                                          ─▶ ParseGap, Explain why is it missing?
 //	                                                          ─▶ Lanes.Submit      in parallel, per key in order
 //	                                                               └▶ Ack, in submit order
 //	                                            a tester      ─▶ Judge             what does this broker promise?

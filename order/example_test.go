@@ -49,6 +49,48 @@ func ExampleTracker() {
 	// missing 4 (expired)
 }
 
+// A wilco broker tells what it had to drop; the tracker learns why its numbers are
+// missing.
+func ExampleParseGap() {
+	property := func(key, value string) mqtt.UserProperty { return mqtt.UserProperty{Key: key, Value: value} }
+	stamped := func(seq string, more ...mqtt.UserProperty) []mqtt.UserProperty {
+		return append([]mqtt.UserProperty{property(order.PropertyStream, "press-7"),
+			property(order.PropertyEpoch, "1"), property(order.PropertySeq, seq)}, more...)
+	}
+	tracker := order.NewTracker("press-7", order.TrackerOptions{})
+	var notes order.Notes // one for the whole session
+	for _, user := range [][]mqtt.UserProperty{
+		stamped("1"),
+		stamped("2", property(order.PropertyGap, "3 queue_full")), // the queue was full behind 2
+		stamped("6"),
+		stamped("8"), // nobody has told of 7
+	} {
+		stamp, err := order.ParseProperties(user)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		seen := tracker.Observe(stamp)
+		if seen.Kind.New() { // a repeat repeats what it told
+			told, err := order.ParseGap(user)
+			if err != nil {
+				fmt.Println(err)
+				return
+			}
+			notes.Add(told)
+		}
+		if seen.Kind == order.Ahead {
+			tracker.Explain(seen.Gap.From, seen.Gap.To, notes.Take(seen.Gap))
+		}
+	}
+	for gap := range tracker.Gaps() {
+		fmt.Println("missing", gap)
+	}
+	// Output:
+	// missing 3-5 (overflow)
+	// missing 7
+}
+
 // MQTT 3.1.1 has no user properties: the stamp goes in front of the payload.
 func ExampleCutPrefix() {
 	payload, err := order.AppendPrefix(nil, order.Stamp{Stream: "press-7", Epoch: 1, Seq: 42})
