@@ -68,6 +68,9 @@ func options(c config.Config) (o Options, files []*watched, err error) {
 	if c.Broker.Version == "3.1.1" {
 		o.BrokerVersion = mqtt.V311
 	}
+	if o.Shares, err = parseShares(strings.Split(c.MQTT.Shares, ","), "mqtt.shares"); err != nil {
+		return o, nil, err
+	}
 	if o.Broker != "" {
 		if _, err := url.Parse(o.Broker); err != nil {
 			return o, nil, fault.Field("broker.url", "is not a URL like mqtt://user:password@host:1883")
@@ -99,6 +102,33 @@ func listeners(tcp, ws, secure string, pem TLSFiles) (ls []broker.Listener, file
 	return ls, files, nil
 }
 
+// parseShares reads how shared subscriptions choose: words of broker.Share, each
+// for all shares or, as NAME=WORD, for those of a name. field is what they are
+// called where somebody wrote them.
+func parseShares(words []string, field string) (map[string]broker.Share, error) {
+	shares := make(map[string]broker.Share)
+	for _, w := range words {
+		w = strings.TrimSpace(w)
+		if w == "" {
+			continue
+		}
+		i := strings.LastIndexByte(w, '=') // a name may have one
+		name, word := w[:max(i, 0)], w[i+1:]
+		how, err := broker.ParseShare(word)
+		_, twice := shares[name]
+		switch {
+		case err != nil:
+			return nil, fault.Field(field, "%v", err)
+		case i == 0 || strings.ContainsAny(name, "/+#"):
+			return nil, fault.Field(field, "%q cannot be the name of a share", name)
+		case twice:
+			return nil, fault.Field(field, "says twice what holds for %q", name)
+		}
+		shares[name] = how
+	}
+	return shares, nil
+}
+
 // BrokerOptions configure a broker that runs alone.
 type BrokerOptions struct {
 	TCP, WS, TLS string // addresses; "" means no such listener
@@ -108,6 +138,7 @@ type BrokerOptions struct {
 	Anonymous    bool              // everybody may do everything
 	Users        map[string]string // name to password; each may do everything
 	UsersFile    string            // "" for none; see readUsers
+	Shares       []string          // as parseShares reads them
 }
 
 // RunBroker runs a broker until ctx ends, and stops it in good order. It writes
@@ -131,6 +162,10 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 		}
 		authority, files = known, append(files, w)
 	}
+	shares, err := parseShares(o.Shares, "share")
+	if err != nil {
+		return err
+	}
 	if o.Data == "" {
 		o.Durability = inMemory
 	}
@@ -139,7 +174,7 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 		return err
 	}
 	defer func() { failed = errors.Join(failed, queues.Close()) }() // after the broker has stopped
-	b, err := broker.New(broker.Options{Listeners: ls, Authority: authority, Store: queues, Logger: log})
+	b, err := broker.New(broker.Options{Listeners: ls, Authority: authority, Store: queues, Shares: shares, Logger: log})
 	if err != nil {
 		return err
 	}

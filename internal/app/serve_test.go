@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"regexp"
@@ -100,6 +101,20 @@ func TestServeNamesTheSettingThatIsWrong(t *testing.T) {
 				t.Errorf("%v does not say %q", err, test.says)
 			}
 		})
+	}
+}
+
+func TestParseShares(t *testing.T) {
+	got, err := parseShares([]string{"key:topic", " orders=sticky", "a=b=key:publisher", ""}, "share")
+	want := map[string]broker.Share{"": broker.ByTopic, "orders": broker.Sticky, "a=b": broker.ByPublisher}
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"key", "orders=", "=sticky", "a/b=sticky", "sticky,sticky", "x=sticky,x=round_robin"} {
+		var f *fault.Error
+		if _, err := parseShares(strings.Split(bad, ","), "share"); !errors.As(err, &f) || f.Field != "share" {
+			t.Errorf("%q: %v", bad, err)
+		}
 	}
 }
 

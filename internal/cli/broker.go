@@ -22,7 +22,8 @@ type BrokerOptions struct {
 	Durability   string // fsync or os with Data, memory without
 	Anonymous    bool   // everybody may come in and do everything
 	Users        []User
-	UsersFile    string // "" for none
+	UsersFile    string   // "" for none
+	Shares       []string // how shared subscriptions choose: WORD, or NAME=WORD
 }
 
 // User is somebody who may come in.
@@ -51,6 +52,7 @@ func (a *app) brokerCommand() *cobra.Command {
 	f.BoolVar(&o.Anonymous, "anonymous", false, "let everybody in, to do everything")
 	f.StringArrayVar(&users, "user", nil, "somebody who may come in and do everything, NAME:PASSWORD (repeatable; others on this machine can see it)")
 	f.StringVar(&o.UsersFile, "users", "", "YAML file of users with their rights; read anew when it changes, and at SIGHUP")
+	f.StringArrayVar(&o.Shares, "share", nil, "who gets a message of a shared subscription: round_robin, sticky, key:topic or key:publisher; NAME=WORD for the shares of that name (repeatable; default round_robin)")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
 		if err := o.complete(users); err != nil {
 			return err

@@ -599,6 +599,8 @@ func (w *shareWorld) finish() {
 
 // judge looks at the whole of it.
 func (w *shareWorld) judge() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.t.Failed() {
 		return
 	}
