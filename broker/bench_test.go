@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -218,5 +219,53 @@ func bare(t *testing.T, port int, hello []byte) {
 	}
 	if _, err := syscall.Read(fd, make([]byte, 64)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// BenchmarkRetainedScan is a subscription over 1,000,000 retained messages,
+// while another client publishes with QoS 1 one message after the other. It
+// reports how long that client waited at most, and how long the subscription
+// took.
+func BenchmarkRetainedScan(b *testing.B) {
+	const messages = 1_000_000
+	for _, filter := range []string{"r/#", "r/+/+/none"} {
+		b.Run(filter, func(b *testing.B) {
+			br := start(b, Options{Listeners: loopback, Limits: Limits{QoS0Messages: 2 * messages, QoS0Bytes: 1 << 30, RetainedMessages: 2 * messages}})
+			br.hub.mu.Lock()
+			for i := range messages {
+				m := session.NewMessage(&mqtt.Publish{Payload: []byte("x"), Retain: true}, fmt.Sprintf("r/%d/%d", i/1000, i%1000), "", "", time.Time{})
+				br.hub.retained.put(m)
+				m.Release()
+			}
+			br.hub.mu.Unlock()
+			other := dial(b, br, "tcp")
+			other.connect(clean("other"))
+			var most, took time.Duration
+			for b.Loop() {
+				p := dial(b, br, "tcp")
+				p.connect(clean("sub"))
+				done := make(chan time.Duration, 1)
+				begun := time.Now()
+				p.send(&mqtt.Subscribe{PacketID: 1, Subscriptions: []mqtt.Subscription{{Filter: filter}}})
+				go func() {
+					p.must()
+					done <- time.Since(begun)
+					_, _ = io.Copy(io.Discard, p.nc)
+				}()
+				for waiting := true; waiting; {
+					at := time.Now()
+					other.publish(pub("elsewhere", "x", 1, 1), mqtt.NoMatchingSubscribers)
+					most = max(most, time.Since(at))
+					select {
+					case d := <-done:
+						took, waiting = took+d, false
+					default:
+					}
+				}
+				_ = p.nc.Close()
+			}
+			b.ReportMetric(float64(most.Microseconds()), "µs-wait-max")
+			b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms-scan")
+		})
 	}
 }
