@@ -3,7 +3,6 @@ package broker
 import (
 	"time"
 
-	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/mqtt"
 )
@@ -66,8 +65,8 @@ func (b *Broker) Forget(identity string) int {
 		t.endSession(cl, now)
 	}
 	var topics []string
-	h.retained.root.all(false, func(m *session.Message) bool {
-		if m != nil && m.Owner == identity {
+	h.retained.root.all(false, func(n *leaf) bool {
+		if m := n.message; m != nil && m.Owner == identity {
 			topics = append(topics, m.Topic)
 		}
 		return true

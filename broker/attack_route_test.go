@@ -597,6 +597,36 @@ func TestF04_RetainedMessagesAreBounded(t *testing.T) {
 	}
 }
 
+// One identity has a tenth of what all may retain, and what it gives back it may
+// use again.
+func TestF04_RetainedMessagesOfOneIdentity(t *testing.T) {
+	b := start(t, Options{
+		Authority: registry{door{"u": trusted("u"), "v": trusted("v")}},
+		Limits:    Limits{RetainedMessages: 50, RetainedBytes: 1 << 20, IdentityRetainedBytes: 50_000},
+	})
+	u, v := join(t, b, as("u", clean("u"))), join(t, b, as("v", clean("v")))
+	none := mqtt.NoMatchingSubscribers
+	for i := range 5 {
+		u.publish(retainedPub(fmt.Sprint("r/", i), "x", 1, 1), none)
+	}
+	u.publish(retainedPub("r/5", "x", 1, 1), mqtt.QuotaExceeded)
+	u.publish(retainedPub("r/4", "y", 1, 1), none) // in the place of its own
+	v.publish(retainedPub("r/5", "x", 1, 1), none)
+	u.publish(retainedPub("r/5", "x", 1, 1), mqtt.QuotaExceeded) // in the place of another's
+	v.publish(retainedPub("r/4", "x", 1, 1), none)
+	u.publish(retainedPub("r/6", "x", 1, 1), none) // v has taken one over
+	u.publish(retainedPub("r/6", "", 1, 1), none)
+	u.publish(retainedPub("r/6", strings.Repeat("x", 51_000), 1, 1), mqtt.QuotaExceeded)
+	u.publish(retainedPub("r/6", "x", 1, 1), none)
+	if s := b.Stats(); s.Retained != 7 {
+		t.Errorf("%d retained", s.Retained)
+	}
+	b.Forget("u")
+	if n := len(b.hub.retained.owners); n != 1 {
+		t.Errorf("%d owners are counted", n)
+	}
+}
+
 func TestF05_HugePayloadsForASlowClient(t *testing.T) {
 	b := start(t, Options{Limits: Limits{QueueBytes: 1 << 20}})
 	sub, from := join(t, b, lasting("sub")), join(t, b, clean("from"))

@@ -228,13 +228,16 @@ func bare(t *testing.T, port int, hello []byte) {
 // took.
 func BenchmarkRetainedScan(b *testing.B) {
 	const messages = 1_000_000
-	for _, filter := range []string{"r/#", "r/+/+/none"} {
-		b.Run(filter, func(b *testing.B) {
-			br := start(b, Options{Listeners: loopback, Limits: Limits{QoS0Messages: 2 * messages, QoS0Bytes: 1 << 30, RetainedMessages: 2 * messages}})
+	for name, c := range map[string]struct {
+		filter string
+		queue  int
+	}{"all": {"r/#", messages}, "until the queue is full": {"r/#", 0}, "none match": {"r/+/+/none", 0}} {
+		b.Run(name, func(b *testing.B) {
+			br := start(b, Options{Listeners: loopback, Limits: Limits{QoS0Messages: c.queue, QoS0Bytes: 1 << 30}})
 			br.hub.mu.Lock()
 			for i := range messages {
 				m := session.NewMessage(&mqtt.Publish{Payload: []byte("x"), Retain: true}, fmt.Sprintf("r/%d/%d", i/1000, i%1000), "", "", time.Time{})
-				br.hub.retained.put(m)
+				br.hub.retained.put(m, 0)
 				m.Release()
 			}
 			br.hub.mu.Unlock()
@@ -246,7 +249,7 @@ func BenchmarkRetainedScan(b *testing.B) {
 				p.connect(clean("sub"))
 				done := make(chan time.Duration, 1)
 				begun := time.Now()
-				p.send(&mqtt.Subscribe{PacketID: 1, Subscriptions: []mqtt.Subscription{{Filter: filter}}})
+				p.send(&mqtt.Subscribe{PacketID: 1, Subscriptions: []mqtt.Subscription{{Filter: c.filter}}})
 				go func() {
 					p.must()
 					done <- time.Since(begun)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -105,6 +106,10 @@ func New(o Options) (*Broker, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if _, open := o.Authority.(anonymous); open {
+		def(&o.Limits.IdentityRetained, math.MaxInt)
+		def(&o.Limits.IdentityRetainedBytes, math.MaxInt)
 	}
 	o.Limits = o.Limits.withDefaults()
 	b := &Broker{
@@ -351,7 +356,7 @@ func (b *Broker) restore() error {
 			h.mu.Unlock()
 			return fmt.Errorf("read retained messages: %w", err)
 		}
-		h.retained.put(m)
+		h.retained.put(m, h.seq)
 		m.Release()
 	}
 	now := time.Now()

@@ -157,26 +157,54 @@ func (t *turn) run() {
 	h := &t.b.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	over := t.from.conn != t.conn
 	if !t.from.ended {
 		t.returned(t.from, t.acts.Ended, t.acts.Store)
 	}
 	for i := range t.ops {
 		o := &t.ops[i]
-		for !over && !t.refused && !t.do(o) {
-			over = t.scout()
+		for t.mine() && !t.refused && !t.do(o) {
+			t.scout()
 		}
 		if o.message != nil {
 			o.message.Release()
 		}
 	}
 	switch {
-	case !over:
+	case t.mine():
 		t.commit()
 	case !t.from.ended:
 		t.conn = nil // what the client acknowledged counts all the same
 		t.commit()
 	}
+}
+
+// mine tells whether the session is still with the connection of the turn. It can
+// change only while the hub's mutex is free.
+func (t *turn) mine() bool { return t.from.conn == t.conn }
+
+// aside lets others at the hub in the middle of the turn, while meanwhile runs.
+// What the turn has done so far is committed before, so that the store sees
+// everything in the order of its numbers.
+func (t *turn) aside(meanwhile func()) {
+	h := &t.b.hub
+	t.commit()
+	t.acts.Send, t.acts.Store = t.acts.Send[:0], t.acts.Store[:0]
+	clear(t.stored)
+	clear(t.targets)
+	t.stored, t.targets, t.received, t.held = t.stored[:0], t.targets[:0], t.received[:0], 0
+	h.mu.Unlock()
+	meanwhile()
+	h.mu.Lock()
+}
+
+// yield lets others have their turn in the middle of a SUBSCRIBE. The hold of the
+// SUBACK that is to come stays. It says false when the session was taken away
+// meanwhile.
+func (t *turn) yield() bool {
+	t.held--
+	t.aside(t.tell)
+	t.held = 1
+	return t.mine()
 }
 
 // do does one op. It says false when that has to be tried again after scout.
@@ -324,7 +352,7 @@ func (t *turn) retain(m *session.Message) bool {
 		return false
 	}
 	if !r.room(m, &t.b.options.Limits) {
-		for _, topic := range r.expired(time.Now()) {
+		for _, topic := range r.sweep(time.Now()) {
 			r.remove(topic)
 			t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
 		}
@@ -333,7 +361,7 @@ func (t *turn) retain(m *session.Message) bool {
 			return false
 		}
 	}
-	r.put(m)
+	r.put(m, t.b.hub.seq+1)
 	t.batch.Add(store.Op{Kind: store.PutRetained, Message: m.Hold()})
 	return true
 }
@@ -387,14 +415,23 @@ func (t *turn) releaseBatch() {
 	t.batch.Reset()
 }
 
-// finish does what has to wait until the hub's mutex is free, and frees t.
-func (t *turn) finish() {
+// tell starts the writers that the turn has woken, and tells of its drops. The
+// hub's mutex is free.
+func (t *turn) tell() {
 	for _, c := range t.wake {
 		c.startWriter()
 	}
 	for _, d := range t.drops {
 		t.b.drop(d)
 	}
+	clear(t.wake)
+	clear(t.drops)
+	t.wake, t.drops = t.wake[:0], t.drops[:0]
+}
+
+// finish does what has to wait until the hub's mutex is free, and frees t.
+func (t *turn) finish() {
+	t.tell()
 	if t.from != nil {
 		t.b.drops(t.from.id, t.acts.Drops)
 	}

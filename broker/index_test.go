@@ -113,15 +113,15 @@ func TestRetainedAgainstMatch(t *testing.T) {
 				continue
 			}
 			m := session.NewMessage(&mqtt.Publish{Payload: []byte("x")}, topic, "", "", time.Time{})
-			r.put(m)
+			r.put(m, 0)
 			m.Release()
 			model[topic] = true
 		}
 		filter := drawFilter(t)
 		var got, want []string
-		r.match(filter, func(m *session.Message) bool {
-			if m != nil {
-				got = append(got, m.Topic)
+		r.match(filter, func(n *leaf) bool {
+			if n.message != nil {
+				got = append(got, n.message.Topic)
 			}
 			return true
 		})

@@ -77,6 +77,11 @@ type Limits struct {
 	// them a new one is refused with 0x97. Defaults 1,000,000 and 256 MiB.
 	RetainedMessages int
 	RetainedBytes    int
+	// IdentityRetained and IdentityRetainedBytes bound those of one identity, so
+	// that none fills what all share. Defaults a tenth of the above, and all of it
+	// without access control, where all clients are one identity.
+	IdentityRetained      int
+	IdentityRetainedBytes int
 	// ConnectRate is how many connections one address may open in a second, and
 	// how many CONNECTs of one identity are accepted in a second, the in-process
 	// ones apart. Twice as many may come at once. What is above it is closed
@@ -119,6 +124,8 @@ func (l Limits) withDefaults() Limits {
 	def(&l.IdentitySessions, l.Sessions)
 	def(&l.RetainedMessages, 1_000_000)
 	def(&l.RetainedBytes, 256<<20)
+	def(&l.IdentityRetained, max(1, l.RetainedMessages/10))
+	def(&l.IdentityRetainedBytes, max(1, l.RetainedBytes/10))
 	def(&l.ConnectRate, 10_000)
 	def(&l.Takeovers, 100)
 	def(&l.WriteStall, time.Minute)
@@ -137,6 +144,7 @@ func (l Limits) check() error {
 		{"QoS0Bytes", l.QoS0Bytes}, {"Window", l.Window}, {"Subscriptions", l.Subscriptions},
 		{"Connections", l.Connections}, {"HalfOpen", l.HalfOpen}, {"Sessions", l.Sessions},
 		{"RetainedMessages", l.RetainedMessages}, {"RetainedBytes", l.RetainedBytes}, {"WriteStall", int(l.WriteStall)},
+		{"IdentityRetained", l.IdentityRetained}, {"IdentityRetainedBytes", l.IdentityRetainedBytes},
 		{"IdentitySessions", l.IdentitySessions}, {"ConnectRate", l.ConnectRate}, {"PublishRate", l.PublishRate}, {"Takeovers", l.Takeovers},
 	} {
 		if f.value < 0 {

@@ -146,21 +146,12 @@ func (t *turn) settleLoans() {
 	t.gone = nil
 }
 
-// scout reads which messages of t.unread's stored queue are the oldest. What the
-// turn has done up to here is committed, and the hub's mutex is free while the
-// store reads: only this publisher waits for that. It tells whether the turn's
-// session was taken over meanwhile.
-func (t *turn) scout() (over bool) {
-	h := &t.b.hub
+// scout reads which messages of t.unread's stored queue are the oldest: only this
+// publisher waits for that.
+func (t *turn) scout() {
 	c := t.unread
-	t.commit()
-	t.acts.Send, t.acts.Store = t.acts.Send[:0], t.acts.Store[:0]
-	clear(t.stored)
-	t.stored, t.received, t.held, t.unread = t.stored[:0], t.received[:0], 0, nil
-	h.mu.Unlock()
-	c.scout(t.b)
-	h.mu.Lock()
-	return t.from.conn != t.conn
+	t.unread = nil
+	t.aside(func() { c.scout(t.b) })
 }
 
 func (c *client) scout(b *Broker) {

@@ -111,6 +111,9 @@ const (
 	scanPrice = 10 * time.Microsecond
 	maxPause  = time.Second // well within any keep alive; a debt remains
 
+	// scanChunk is how many places are looked at while all others wait.
+	scanChunk = 256
+
 	// maxScan is what the filters of one turn may look at together; those after
 	// it are refused with 0x97.
 	maxScan = 1 << 20

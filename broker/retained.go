@@ -10,22 +10,36 @@ import (
 // retained holds the retained messages, in a trie of topic levels. The hub's
 // mutex guards it.
 type retained struct {
-	root         leaf
-	count, bytes int
+	root leaf
+	held
+	owners map[string]*held // by the identity that published them
+	swept  time.Time
 }
+
+// held is how much there is of something.
+type held struct{ count, bytes int }
 
 type leaf struct {
 	children map[string]*leaf
 	message  *session.Message
+	seq      uint64 // of message
 }
 
-// room tells whether m may be retained under the limits.
+// room tells whether m may be retained under the limits: those of all, and those
+// of its publisher's identity.
 func (r *retained) room(m *session.Message, l *Limits) bool {
-	count, bytes := r.count+1, r.bytes+m.Size()
-	if old := r.get(m.Topic); old != nil {
-		count, bytes = count-1, bytes-old.Size()
+	all, own := held{r.count + 1, r.bytes + m.Size()}, held{1, m.Size()}
+	if o := r.owners[m.Owner]; o != nil {
+		own = held{o.count + 1, o.bytes + m.Size()}
 	}
-	return count <= l.RetainedMessages && bytes <= l.RetainedBytes
+	if old := r.get(m.Topic); old != nil {
+		all = held{all.count - 1, all.bytes - old.Size()}
+		if old.Owner == m.Owner {
+			own = held{own.count - 1, own.bytes - old.Size()}
+		}
+	}
+	return all.count <= l.RetainedMessages && all.bytes <= l.RetainedBytes &&
+		(m.Owner == system.Name() || own.count <= l.IdentityRetained && own.bytes <= l.IdentityRetainedBytes)
 }
 
 func (r *retained) get(topic string) *session.Message {
@@ -40,8 +54,8 @@ func (r *retained) get(topic string) *session.Message {
 	return n.message
 }
 
-// put stores m, for which it takes a reference [MQTT-3.3.1-5].
-func (r *retained) put(m *session.Message) {
+// put stores m of number seq, for which it takes a reference [MQTT-3.3.1-5].
+func (r *retained) put(m *session.Message, seq uint64) {
 	n, rest := &r.root, m.Topic
 	for more := true; more; {
 		var level string
@@ -57,15 +71,32 @@ func (r *retained) put(m *session.Message) {
 		n = next
 	}
 	r.free(n)
-	n.message = m.Hold()
-	r.count++
-	r.bytes += m.Size()
+	n.message, n.seq = m.Hold(), seq
+	r.add(m.Owner, 1, m.Size())
+}
+
+// add counts.
+func (r *retained) add(owner string, count, bytes int) {
+	o := r.owners[owner]
+	if o == nil {
+		if r.owners == nil {
+			r.owners = make(map[string]*held)
+		}
+		o = &held{}
+		r.owners[owner] = o
+	}
+	r.count += count
+	r.bytes += bytes
+	o.count += count
+	o.bytes += bytes
+	if o.count == 0 {
+		delete(r.owners, owner)
+	}
 }
 
 func (r *retained) free(n *leaf) {
 	if n.message != nil {
-		r.count--
-		r.bytes -= n.message.Size()
+		r.add(n.message.Owner, -1, -n.message.Size())
 		n.message.Release()
 		n.message = nil
 	}
@@ -99,15 +130,20 @@ func (r *retained) prune(n *leaf, topic string) bool {
 	return n.message == nil && len(n.children) == 0
 }
 
-// match calls visit for each message whose topic matches filter, and with nil
-// for each other place that it has to look at, until that says false. Visit must
-// not change the tree.
-func (r *retained) match(filter string, visit func(*session.Message) bool) {
+// nowhere is a place without a message.
+var nowhere leaf
+
+// match calls visit for each place whose topic matches filter, and for each other
+// that it has to look at, then with one that has no message, until that says
+// false. While visit runs the tree may change, by others too if it frees the
+// mutex: what is put meanwhile may be visited or not, what is removed is not, and
+// what stays is visited once.
+func (r *retained) match(filter string, visit func(*leaf) bool) {
 	r.root.match(filter, true, visit)
 }
 
 // match, on and all say false when the walk is over.
-func (n *leaf) match(filter string, top bool, visit func(*session.Message) bool) bool {
+func (n *leaf) match(filter string, top bool, visit func(*leaf) bool) bool {
 	level, rest, more := strings.Cut(filter, "/")
 	switch level {
 	case "#":
@@ -128,16 +164,16 @@ func (n *leaf) match(filter string, top bool, visit func(*session.Message) bool)
 }
 
 // on goes on with the rest of a filter at n, or ends there.
-func (n *leaf) on(rest string, more bool, visit func(*session.Message) bool) bool {
+func (n *leaf) on(rest string, more bool, visit func(*leaf) bool) bool {
 	if more {
-		return visit(nil) && n.match(rest, false, visit)
+		return visit(&nowhere) && n.match(rest, false, visit)
 	}
-	return visit(n.message)
+	return visit(n)
 }
 
 // all visits n and what is below it.
-func (n *leaf) all(top bool, visit func(*session.Message) bool) bool {
-	if !visit(n.message) {
+func (n *leaf) all(top bool, visit func(*leaf) bool) bool {
+	if !visit(n) {
 		return false
 	}
 	for name, next := range n.children {
@@ -151,11 +187,20 @@ func (n *leaf) all(top bool, visit func(*session.Message) bool) bool {
 	return true
 }
 
-// expired lists the topics of the messages that are over at now.
-func (r *retained) expired(now time.Time) []string {
+// sweepEvery is how often a lack of room makes the broker look at all that is
+// retained, while everybody waits.
+const sweepEvery = 10 * time.Second
+
+// sweep lists the topics of the messages that are over at now, or none when it
+// has done so not long ago.
+func (r *retained) sweep(now time.Time) []string {
+	if now.Sub(r.swept) < sweepEvery {
+		return nil
+	}
+	r.swept = now
 	var list []string
-	r.root.all(false, func(m *session.Message) bool {
-		if m != nil && m.Expired(now) {
+	r.root.all(false, func(n *leaf) bool {
+		if m := n.message; m != nil && m.Expired(now) {
 			list = append(list, m.Topic)
 		}
 		return true

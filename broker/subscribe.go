@@ -21,6 +21,9 @@ func (t *turn) subscribe(p *mqtt.Subscribe) {
 	ack := mqtt.Suback{PacketID: p.PacketID, Reasons: make([]mqtt.ReasonCode, 0, len(p.Subscriptions))} // [MQTT-2.2.1-6] [MQTT-3.8.4-1] [MQTT-3.8.4-2]
 	for _, s := range p.Subscriptions {
 		code := t.subscribeOne(store.Subscription{Subscription: s, ID: p.SubscriptionID}, stored)
+		if !t.mine() {
+			return // whoever has the session now was not told of a subscription
+		}
 		if code.Failed() && t.conn.info.Version == mqtt.V311 {
 			code = mqtt.UnspecifiedError // [MQTT-3.9.3-2 v3.1.1]
 		}
@@ -73,19 +76,28 @@ func (t *turn) subscribeOne(s store.Subscription, stored bool) mqtt.ReasonCode {
 // sendRetained queues the retained messages that match a subscription, until
 // its queue is full: that bounds what one SUBSCRIBE can cost. Those whose
 // publisher has lost the right to publish them are not shown.
+//
+// Others have their turn at the hub every scanChunk places, while the subscription
+// is in force already. What is retained meanwhile has reached the client as it was
+// published, so it is left out: for each topic the client gets the retained
+// message and then newer ones, or newer ones alone, and never an older one after
+// a newer one [MQTT-3.3.1-5].
 func (t *turn) sendRetained(s store.Subscription) {
 	h := &t.b.hub
 	cl := t.from
-	now := time.Now()
+	now, begun := time.Now(), h.seq
 	var ids []uint32
 	if s.ID != 0 {
 		ids = []uint32{s.ID}
 	}
 	var expired []string
 	sources := make(map[string]Identity)
-	h.retained.match(s.Filter, func(m *session.Message) bool {
-		t.scanned++
-		if m == nil {
+	h.retained.match(s.Filter, func(n *leaf) bool {
+		if t.scanned++; t.scanned%scanChunk == 0 && !t.yield() {
+			return false
+		}
+		m := n.message
+		if m == nil || n.seq > begun {
 			return true
 		}
 		if m.Expired(now) {
@@ -112,8 +124,10 @@ func (t *turn) sendRetained(s store.Subscription) {
 		return true
 	})
 	for _, topic := range expired {
-		h.retained.remove(topic)
-		t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
+		if m := h.retained.get(topic); m != nil && m.Expired(now) { // and not another by now
+			h.retained.remove(topic)
+			t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
+		}
 	}
 }
 
