@@ -8,6 +8,9 @@ import "unicode/utf8"
 // names another is refused. A metric that is Null has no value to check. The
 // errors are of Code BadDatatype, Mismatch, OutOfRange, BadText and BadShape,
 // and those of arrays.
+//
+// [tck-id-operational-behavior-data-commands-ncmd-metric-value]
+// [tck-id-operational-behavior-data-commands-dcmd-metric-value]
 func (m *Metric) Check(birth Datatype) error {
 	d := m.Datatype
 	switch {

@@ -217,7 +217,13 @@ func asData() *Payload {
 }
 
 // TestViolations: good messages break nothing, and each statement is broken by
-// one change to a good message, alone.
+// one change to a good message, alone. A command without timestamps of metrics
+// is good [tck-id-payloads-name-cmd-requirement].
+//
+// Shows [tck-id-topics-nbirth-timestamp] [tck-id-topics-dbirth-timestamp] [tck-id-topics-ndata-timestamp]
+// [tck-id-topics-ddata-timestamp] [tck-id-topics-ncmd-timestamp] [tck-id-topics-dcmd-timestamp]
+// [tck-id-payloads-sequence-num-req-nbirth] [tck-id-topics-nbirth-metrics] [tck-id-topics-dbirth-metrics]
+// [tck-id-topics-nbirth-templates] [tck-id-payloads-template-ref-definition] [tck-id-payloads-template-ref-instance].
 func TestViolations(t *testing.T) {
 	command := asData()
 	command.HasSeq = false
@@ -258,6 +264,10 @@ func TestViolations(t *testing.T) {
 		{NBirth, "[tck-id-payloads-nbirth-rebirth-req]", func(_ *Payload, m []Metric) { m[1].Name = []byte("x") }},
 		{NBirth, "[tck-id-payloads-nbirth-rebirth-req]", func(_ *Payload, m []Metric) { m[1].Value = NewBool(true) }},
 		{NBirth, "[tck-id-payloads-name-requirement]", func(_ *Payload, m []Metric) { m[3].Name = nil }},
+		{NBirth, "[tck-id-payloads-alias-birth-requirement]", func(_ *Payload, m []Metric) { m[2].Name = nil }},
+		{DDeath, "[tck-id-payloads-ddeath-seq]", func(p *Payload, _ []Metric) { p.HasSeq = false }},
+		{DDeath, "[tck-id-payloads-ddeath-timestamp]", func(p *Payload, _ []Metric) { p.HasTimestamp = false }},
+		{NBirth, "[tck-id-payloads-template-definition-nbirth]", func(_ *Payload, m []Metric) { m[6].Template.Ref = []byte("a") }},
 		{NData, "[tck-id-payloads-name-requirement]", func(_ *Payload, m []Metric) { m[0].HasAlias = false }},
 		{NData, "[tck-id-payloads-alias-data-cmd-requirement]", func(_ *Payload, m []Metric) { m[0].Name = []byte("a") }},
 		{DCmd, "[tck-id-payloads-alias-data-cmd-requirement]", func(_ *Payload, m []Metric) { m[0].Name = []byte("a") }},

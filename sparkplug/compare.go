@@ -117,12 +117,3 @@ func (t *Template) holds(want *Template) bool {
 	}
 	return true
 }
-
-func (t *Template) member(name []byte) *Metric {
-	for i := range t.Members {
-		if m := &t.Members[i]; m.Name != nil && bytes.Equal(m.Name, name) {
-			return m
-		}
-	}
-	return nil
-}

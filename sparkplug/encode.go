@@ -159,7 +159,7 @@ func appendList(dst []byte, field protowire.Number, list [][]byte) []byte {
 }
 
 func (v *PropertyValue) append(dst []byte) []byte {
-	dst = appendSome(dst, 1, uint64(v.Datatype))
+	dst = appendSome(dst, 1, uint64(v.Datatype)) // [tck-id-payloads-metric-propertyvalue-type-type]
 	dst = appendTrue(dst, 2, v.Null)
 	var at int
 	switch {
@@ -207,11 +207,13 @@ func (t *Template) append(dst []byte) []byte {
 	for i := range t.Parameters {
 		p := &t.Parameters[i]
 		dst, at = open(dst, 3)
-		dst = appendBytes(dst, 1, p.Name)
+		dst = appendBytes(dst, 1, p.Name)            // [tck-id-payloads-template-parameter-name-type]
 		dst = appendSome(dst, 2, uint64(p.Datatype)) // [tck-id-payloads-template-parameter-value-type]
 		dst = shut(p.Value.append(dst, 3), at)
 	}
 	dst = appendBytes(dst, 4, t.Ref)
-	// Also when false [tck-id-payloads-template-is-definition].
+	// Also when false [tck-id-payloads-template-is-definition]
+	// [tck-id-payloads-template-is-definition-definition] [tck-id-payloads-template-is-definition-instance]
+	// [tck-id-payloads-template-definition-is-definition] [tck-id-payloads-template-instance-is-definition].
 	return appendUint(dst, 5, protowire.EncodeBool(t.Definition))
 }

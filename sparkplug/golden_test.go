@@ -62,6 +62,7 @@ var goldens = []struct {
 	}}}}, msg(2, num(4, 16), msg(17, num(1, 2), text(2, "a"), text(2, "b"), num(3, 1), num(3, 10),
 		msg(4, msg(1, num(1, 1)), msg(1, fix64(4, math.Float64bits(2)))), msg(4, msg(1), msg(1, fix32(3, 1))), msg(4)))},
 	// Shows [tck-id-payloads-template-is-definition] [tck-id-payloads-template-is-definition-instance]
+	// [tck-id-payloads-template-definition-is-definition] [tck-id-payloads-template-instance-is-definition]
 	// [tck-id-payloads-template-is-definition-definition] [tck-id-payloads-template-version]
 	// [tck-id-payloads-template-parameter-value-type] [tck-id-payloads-template-parameter-name-type].
 	{"templates", Payload{Metrics: []Metric{

@@ -1,5 +1,10 @@
 package sparkplug
 
+import (
+	"bytes"
+	"math"
+)
+
 // Payload is the content of every message but STATE. Its memory is used again
 // by the next Decode into it; slices and pointers that a caller puts in are
 // the caller's, and a Payload that was filled by hand should not be decoded into.
@@ -142,4 +147,25 @@ func (s *PropertySet) Find(key string) *PropertyValue {
 		}
 	}
 	return nil
+}
+
+// Clone is a copy of v that owns its bytes.
+func (v Value) Clone() Value {
+	v.data = bytes.Clone(v.data)
+	return v
+}
+
+// Clone is a copy of m, nested messages included, that owns its bytes: for
+// keeping what was decoded.
+func (m *Metric) Clone() Metric {
+	p := Payload{Metrics: []Metric{*m}}
+	return p.Clone().Metrics[0]
+}
+
+// Clone is a copy of p that owns its bytes.
+func (p *Payload) Clone() *Payload {
+	q := new(Payload)
+	// Reading what was written cannot fail without limits.
+	_ = q.Decode(p.Append(nil), Limits{Bytes: math.MaxInt, Elements: math.MaxInt, Depth: math.MaxInt})
+	return q
 }

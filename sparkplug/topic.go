@@ -154,12 +154,19 @@ func parseType(name string) MessageType {
 // [tck-id-intro-edge-node-id-string] [tck-id-intro-edge-node-id-chars]
 // [tck-id-intro-device-id-string] [tck-id-intro-device-id-chars]
 func ValidID(s string) error {
-	switch {
-	case s == "":
+	if s == "" {
 		return &Error{BadName, "empty"}
-	case strings.ContainsAny(s, "+/#\x00"):
-		return &Error{BadName, "has one of + / # NUL"}
-	case !utf8.ValidString(s):
+	}
+	ascii := true
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '+' || c == '/' || c == '#' || c == 0:
+			return &Error{BadName, "has one of + / # NUL"}
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	if !ascii && !utf8.ValidString(s) {
 		return &Error{BadName, "not UTF-8"}
 	}
 	return nil

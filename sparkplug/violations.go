@@ -12,7 +12,11 @@ type Violation struct {
 }
 
 // rules of the payload as a whole, by message type; a statement that is empty
-// does not bind the type.
+// does not bind the type. The chapter of topics says most of them once more:
+//
+// [tck-id-topics-nbirth-timestamp] [tck-id-topics-dbirth-timestamp] [tck-id-topics-ndata-timestamp]
+// [tck-id-topics-ddata-timestamp] [tck-id-topics-ncmd-timestamp] [tck-id-topics-dcmd-timestamp]
+// [tck-id-payloads-sequence-num-req-nbirth]
 var rules = [...]struct{ timestamp, seq, noSeq string }{
 	NBirth: {timestamp: "[tck-id-payloads-nbirth-timestamp]", seq: "[tck-id-payloads-nbirth-seq]"},
 	DBirth: {timestamp: "[tck-id-payloads-dbirth-timestamp]", seq: "[tck-id-payloads-dbirth-seq]"},
@@ -40,6 +44,9 @@ func Violations(t MessageType, p *Payload) iter.Seq[Violation] {
 		r.payload(t, p)
 		aliases := map[uint64]bool{}
 		live := uint64(0)
+		if t == NBirth {
+			r.definitions = p
+		}
 		for i := range p.Metrics {
 			m := &p.Metrics[i]
 			r.index = i
@@ -68,9 +75,10 @@ func orderOf(t MessageType) string {
 }
 
 type reporter struct {
-	yield func(Violation) bool
-	index int
-	done  bool
+	yield       func(Violation) bool
+	index       int
+	done        bool
+	definitions *Payload // an NBIRTH has the definitions of its instances; nil for others
 }
 
 func (r *reporter) unless(ok bool, statement string) {
@@ -107,8 +115,8 @@ func (r *reporter) payload(t MessageType, p *Payload) {
 
 func (r *reporter) metric(t MessageType, m *Metric) {
 	birth := t == NBirth || t == DBirth
-	r.unless(m.Name != nil || m.HasAlias && !birth, "[tck-id-payloads-name-requirement]")
-	if birth {
+	r.unless(m.Name != nil || m.HasAlias, "[tck-id-payloads-name-requirement]")
+	if birth { // [tck-id-topics-nbirth-metrics] [tck-id-topics-dbirth-metrics]
 		r.unless(m.Name != nil || !m.HasAlias, "[tck-id-payloads-alias-birth-requirement]")
 		r.unless(m.Datatype != 0, "[tck-id-payloads-metric-datatype-req]")
 		valued := m.Value.form != FormNone || m.DataSet != nil || m.Template != nil
@@ -175,9 +183,15 @@ func (r *reporter) template(t MessageType, x *Template, top bool) {
 	birth := t == NBirth || t == DBirth
 	if x.Definition {
 		r.unless(t == NBirth && top, "[tck-id-payloads-template-definition-nbirth-only]")
+		// [tck-id-payloads-template-ref-definition]
 		r.unless(x.Ref == nil, "[tck-id-payloads-template-definition-ref]")
 	} else {
+		// [tck-id-payloads-template-ref-instance]
 		r.unless(len(x.Ref) > 0, "[tck-id-payloads-template-instance-ref]")
+		if r.definitions != nil && len(x.Ref) > 0 { // [tck-id-topics-nbirth-templates]
+			d := r.definitions.Find(string(x.Ref))
+			r.unless(d != nil && d.Template != nil && d.Template.Definition, "[tck-id-payloads-template-definition-nbirth]")
+		}
 	}
 	for i := range x.Parameters {
 		p := &x.Parameters[i]

@@ -1,0 +1,84 @@
+package sparkplug
+
+import (
+	"bytes"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// Shows [tck-id-payloads-template-instance-members] [tck-id-payloads-template-instance-members-birth]
+// [tck-id-payloads-template-instance-members-data] [tck-id-payloads-template-instance-parameters]
+// [tck-id-payloads-template-definition-members] [tck-id-payloads-template-definition-parameters].
+func TestCheckInstance(t *testing.T) {
+	one, word := must(NewInt(TypeInt8, 1)), NewText([]byte("w"))
+	a := func(d Datatype, v Value) Metric { return Metric{Name: []byte("a"), Datatype: d, Value: v} }
+	b := Metric{Name: []byte("b"), Null: true}
+	par := func(name string, d Datatype, v Value) []Parameter {
+		return []Parameter{{Name: []byte(name), Datatype: d, Value: v}}
+	}
+	definition := &Template{Definition: true, Members: []Metric{a(TypeInt8, Value{}), {Name: []byte("b"), Datatype: TypeString}},
+		Parameters: par("p", TypeInt8, one)}
+	for name, c := range map[string]struct {
+		t     Template
+		whole bool
+		code  Code
+	}{
+		"whole":                     {Template{Members: []Metric{b, a(TypeInt8, one)}, Parameters: par("p", TypeInt8, one)}, true, 0},
+		"of no types":               {Template{Members: []Metric{b, a(0, one)}, Parameters: par("p", 0, one)}, true, 0},
+		"a part":                    {Template{Members: []Metric{a(0, one)}}, false, 0},
+		"a part where all should":   {Template{Members: []Metric{a(0, one)}}, true, BadShape},
+		"nothing":                   {Template{}, false, 0},
+		"another member":            {Template{Members: []Metric{{Name: []byte("c"), Value: one}}}, false, BadShape},
+		"a member of no name":       {Template{Members: []Metric{{Value: one}}}, false, BadShape},
+		"a member's type":           {Template{Members: []Metric{a(TypeInt16, one)}}, false, BadDatatype},
+		"a member's value":          {Template{Members: []Metric{a(0, word)}}, false, Mismatch},
+		"another parameter":         {Template{Parameters: par("q", TypeInt8, one)}, false, BadShape},
+		"a parameter's type":        {Template{Parameters: par("p", TypeInt16, one)}, false, BadDatatype},
+		"a parameter's value":       {Template{Parameters: par("p", 0, word)}, false, Mismatch},
+		"a parameter left out":      {Template{Parameters: par("p", 0, Value{})}, false, 0},
+		"wrong by itself":           {Template{Parameters: []Parameter{{}}}, false, Missing},
+		"a definition of its own":   {Template{Definition: true}, false, BadShape},
+		"a member that is a number": {Template{Members: []Metric{{Name: []byte("a"), Template: &Template{}}}}, false, Mismatch},
+	} {
+		if err := c.t.CheckInstance(definition, c.whole); code(err) != c.code {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := new(Template).CheckInstance(&Template{}, false); code(err) != BadShape {
+		t.Error("of an instance:", err)
+	}
+}
+
+// TestClone: a copy says the same, and goes on saying it when the bytes that
+// the original borrows are gone.
+func TestClone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := drawing{t}.payload()
+		wire := want.Append(nil)
+		var p Payload
+		if err := p.Decode(wire, wide); err != nil {
+			t.Fatal(err)
+		}
+		clone := p.Clone()
+		var metrics []Metric
+		var values []Value
+		for i := range p.Metrics {
+			metrics = append(metrics, p.Metrics[i].Clone())
+			values = append(values, p.Metrics[i].Value.Clone())
+		}
+		clear(wire)
+		if !same(clone, want) {
+			t.Fatalf("%+v became %+v", want, clone)
+		}
+		if !same(&Payload{Metrics: metrics}, &Payload{Metrics: want.Metrics}) {
+			t.Fatalf("%+v became %+v", want.Metrics, metrics)
+		}
+		for i, v := range values {
+			w := want.Metrics[i].Value
+			if v.form != w.form || v.bits != w.bits || !bytes.Equal(v.data, w.data) {
+				t.Fatalf("%+v became %+v", w, v)
+			}
+		}
+	})
+}
