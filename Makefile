@@ -24,6 +24,9 @@ bench: ## Go benchmarks: make bench [BENCH=pattern] [PKG=./internal/command]
 bench-mqtt: ## the broker beside Mosquitto and NATS; bench/mqtt.sh says what can be set
 	@bench/mqtt.sh
 
+brokers: ## docs/brokers.md anew: what this broker and others do when it is hard
+	@scripts/brokers.sh
+
 generate: ## golden files and generated pages, anew
 	@scripts/generate.sh
 

@@ -89,20 +89,14 @@ func (r *run) compact() error {
 	return nil
 }
 
-// recordSize is room for a record of a small command.
-const recordSize = 256
-
-// encodeAll encodes the records one behind the other.
 func encodeAll(records []ledger.Record) ([][]byte, error) {
 	encoded := make([][]byte, len(records))
-	all := make([]byte, 0, recordSize*len(records))
 	for i := range records {
-		start := len(all)
-		var err error
-		if all, err = records[i].Append(all); err != nil {
+		b, err := records[i].Encode()
+		if err != nil {
 			return nil, err
 		}
-		encoded[i] = all[start:len(all):len(all)]
+		encoded[i] = b
 	}
 	return encoded, nil
 }

@@ -35,6 +35,7 @@ var runner = cli.Runner{
 	Simulate:      simulate,
 	Mosquitto:     mosquittoConfig,
 	CheckBroker:   checkBroker,
+	CheckTable:    checkTable,
 }
 
 func serve(ctx context.Context, l *config.Loaded, streams cli.IO) error {

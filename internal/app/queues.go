@@ -53,11 +53,7 @@ func (s *Server) startBroker(profiles []wire.Profile) error {
 	}
 	s.push("queues", func(context.Context) error { return queues.Close() })
 	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: authority.New(s.Fleet), Store: queues,
-		RefuseRetained: never, Shares: s.opt.Shares, Logger: s.log, Events: broker.Events{StoreFailed: func(err error) {
-			if errors.Is(err, pebblestore.ErrFailed) { // it takes nothing more; a new start finds out what it has
-				s.die(fmt.Errorf("broker: %w", err))
-			}
-		}}})
+		RefuseRetained: never, Shares: s.opt.Shares, Logger: s.log})
 	if err != nil {
 		return err
 	}

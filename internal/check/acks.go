@@ -124,7 +124,7 @@ func windowReopens(t *trial) {
 		return
 	}
 	t.await(sub, pub)
-	t.resent(due, sub.receipts()[at:])
+	t.resent(sub, due, at)
 	t.judge(Rule{}, sub, pub)
 }
 

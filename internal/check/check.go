@@ -55,6 +55,8 @@ type Options struct {
 	Progress func(Event)
 }
 
+const defaultPatience = 5 * time.Second
+
 // Event tells how far a run is.
 type Event struct {
 	ID, Title   string
@@ -168,7 +170,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		o.Seed = 1
 	}
 	if o.Patience <= 0 {
-		o.Patience = 5 * time.Second
+		o.Patience = defaultPatience
 	}
 	began := time.Now()
 	r := &run{o: o, url: u, bridge: bridge, version: o.Version, seen: map[Strength]bool{},
@@ -261,6 +263,7 @@ func (r *run) one(ctx context.Context, c Result, seed uint64) Result {
 	if r.o.Full {
 		limit *= 30
 	}
+	limit *= max(1, r.o.Patience/defaultPatience)
 	began := time.Now()
 	caseCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

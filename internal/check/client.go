@@ -87,12 +87,49 @@ type flight struct {
 	released bool // PUBREC came: PUBREL is due, or sent
 }
 
-// connect opens a connection and waits for CONNACK. When the session is present
-// it then goes on with the handshakes of its own messages [MQTT-4.4.0-1].
+// connect opens a connection and waits for CONNACK. A broker that closes it
+// without an answer is asked again for a while: some do so to clients that come
+// back quickly. When the session is present it then goes on with the handshakes
+// of its own messages [MQTT-4.4.0-1].
 func (c *client) connect() bool {
 	if c.t.over() {
 		return false
 	}
+	c.mu.Lock()
+	before, was := c.nc, c.conn
+	if before != nil {
+		c.old = append(c.old, before)
+	}
+	c.mu.Unlock()
+	for began := time.Now(); ; {
+		if !c.open(before, was) {
+			return false
+		}
+		c.wait(c.t.patience(), func() bool { return c.connack != nil || c.ended[c.conn] != nil })
+		c.mu.Lock()
+		answered := c.connack != nil
+		shut := !answered && c.ended[c.conn] != nil
+		c.mu.Unlock()
+		if answered {
+			break
+		}
+		if !shut || time.Since(began) > c.t.patience() || c.t.over() {
+			return c.until("CONNACK for "+c.name, func() bool { return c.connack != nil })
+		}
+		c.t.pass(5 * quiet)
+	}
+	if code := c.connack.Reason; code.Failed() {
+		return c.t.stop(fmt.Errorf("connect %s: refused: %s", c.name, code))
+	}
+	if c.connack.SessionPresent {
+		return c.again()
+	}
+	return true
+}
+
+// open dials, sends CONNECT and starts the reader. before is the connection
+// with the number was, if the new one takes over from it.
+func (c *client) open(before *gated, was int) bool {
 	ctx, cancel := context.WithTimeout(c.t.ctx, c.t.patience())
 	defer cancel()
 	nc, err := dial(ctx, c.where())
@@ -100,7 +137,6 @@ func (c *client) connect() bool {
 		return c.t.stop(fmt.Errorf("connect %s: %w", c.name, err))
 	}
 	c.mu.Lock()
-	before := c.nc
 	c.conn++
 	conn := c.conn
 	c.nc, c.connack = nc, nil
@@ -118,16 +154,7 @@ func (c *client) connect() bool {
 		_ = nc.Close()
 		return c.t.stop(fmt.Errorf("connect %s: %w", c.name, err))
 	}
-	c.t.readers.Go(func() { c.read(nc, conn, before) })
-	if !c.until("CONNACK for "+c.name, func() bool { return c.connack != nil }) {
-		return false
-	}
-	if code := c.connack.Reason; code.Failed() {
-		return c.t.stop(fmt.Errorf("connect %s: refused: %s", c.name, code))
-	}
-	if c.connack.SessionPresent {
-		return c.again()
-	}
+	c.t.readers.Go(func() { c.read(nc, conn, before, was) })
 	return true
 }
 

@@ -62,10 +62,12 @@ func Judge(sent []Sent, got []Receipt, rule Rule) Judgement {
 		}
 	}
 	j.out.Across = len(pubs) > 0
+	withheld := 0
 	for _, p := range pubs {
 		j.publisher(p)
+		withheld += p.withheld()
 	}
-	j.missing()
+	j.missing(withheld)
 	return j.finish()
 }
 
@@ -171,15 +173,31 @@ func (j *judge) publisher(p *publisher) {
 	}
 }
 
-// missing says what it means that something is missing.
-func (j *judge) missing() {
+// withheld is how many messages did not come that must not.
+func (p *publisher) withheld() (n int) {
+	for _, s := range p.known {
+		if s.Forbidden != "" && s.Acked && p.here[place{n: s.N}] == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// missing says what it means that something is missing. What the broker had to
+// withhold is missing to the receiver too, and it may say so.
+func (j *judge) missing(withheld int) {
 	l := j.out.Lost
 	n := int(l.Prefix + l.Middle + l.Postfix)
 	text := fmt.Sprintf("%d acknowledged messages never came (prefix %d, middle %d, postfix %d)", n, l.Prefix, l.Middle, l.Postfix)
-	switch {
-	case n == 0:
-	case !j.rule.MayDrop:
+	if n > 0 && !j.rule.MayDrop {
 		j.find(LossAcked, "%s", text)
+		n = 0
+	}
+	if n == 0 {
+		text = fmt.Sprintf("%d messages were withheld, as they must be", withheld)
+	}
+	switch n += withheld; {
+	case n == 0:
 	case j.rule.Told >= n:
 		j.find(GapTold, "%s", text)
 	default:

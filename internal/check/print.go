@@ -27,24 +27,13 @@ func (r Report) Print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\n%d cases: %d as the standard demands, %d violated, %d skipped\n", len(r.Cases), len(r.Cases)-violated-skipped, violated, skipped)
 	if len(r.Strengths) > 0 {
-		words := make([]string, len(r.Strengths))
-		for i, s := range r.Strengths {
-			words[i] = string(s)
-		}
-		fmt.Fprintf(w, "beyond the standard: %s\n", strings.Join(words, ", "))
+		fmt.Fprintf(w, "beyond the standard: %s\n", join(r.Strengths, ", "))
 	}
 }
 
 // Line is the case on one line.
 func (c Result) Line() string {
-	mark, said := "ok", make([]string, len(c.Verdicts))
-	for i, v := range c.Verdicts {
-		said[i] = string(v)
-		if v == LossAcked || v == GapSilent || v == GapTold {
-			said[i] += c.places()
-		}
-	}
-	text := strings.Join(said, " ")
+	mark, text := "ok", c.words()
 	switch {
 	case c.Skipped != "":
 		mark, text = "-", "skipped: "+c.Skipped
@@ -52,6 +41,18 @@ func (c Result) Line() string {
 		mark = "BAD"
 	}
 	return fmt.Sprintf("%-4s %-4s %-10s %s", mark, c.ID, c.Group, text)
+}
+
+// words are the verdicts, with the places of what is missing.
+func (c Result) words() string {
+	said := make([]string, len(c.Verdicts))
+	for i, v := range c.Verdicts {
+		said[i] = string(v)
+		if v == LossAcked || v == GapSilent || v == GapTold {
+			said[i] += c.places()
+		}
+	}
+	return strings.Join(said, " ")
 }
 
 // places tells where acknowledged messages are missing, as " (prefix 3)".
@@ -66,4 +67,12 @@ func (c Result) places() string {
 		return ""
 	}
 	return " (" + strings.Join(where, ", ") + ")"
+}
+
+func join[S ~string](list []S, by string) string {
+	words := make([]string, len(list))
+	for i, s := range list {
+		words[i] = string(s)
+	}
+	return strings.Join(words, by)
 }

@@ -11,7 +11,7 @@ import (
 // read takes what comes on one connection until it ends. When the connection
 // takes a session over from one that is still open, it reads on after CONNACK
 // only when that one has ended, so that what came earlier is noted earlier.
-func (c *client) read(nc *gated, conn int, before *gated) {
+func (c *client) read(nc *gated, conn int, before *gated, was int) {
 	defer func() { _ = nc.Close() }()
 	in := mqtt.NewReader(nc, 0)
 	for {
@@ -34,7 +34,7 @@ func (c *client) read(nc *gated, conn int, before *gated) {
 			return
 		}
 		if h.Type == mqtt.TypeConnack && before != nil {
-			c.takenOver(conn-1, before)
+			c.takenOver(was, before)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/wilco-iot/wilco/mqtt"
@@ -68,7 +69,7 @@ func cutOnce(t *trial, name string, qos mqtt.QoS, window int, way loss) {
 		t.find(LossAcked, "the session was gone after %s", way.name)
 	}
 	t.await(sub, pub)
-	t.resent(due, sub.receipts()[at:])
+	t.resent(sub, due, at)
 	t.judge(Rule{WindowOne: window == 1}, sub, pub)
 }
 
@@ -93,20 +94,23 @@ func (c *client) due() []Key {
 	return keys
 }
 
-// resent checks that what was not acknowledged came again [MQTT-4.4.0-1].
-func (t *trial) resent(due []Key, got []Receipt) {
+// resent checks that what was not acknowledged came again, behind the first at
+// receipts [MQTT-4.4.0-1].
+func (t *trial) resent(sub *client, due []Key, at int) {
 	if t.over() {
 		return
 	}
 	again := map[Key]bool{}
-	for _, r := range got {
-		again[r.Key] = true
-	}
-	for _, k := range due {
-		if !again[k] {
-			t.find(LossAcked, "message %d of %s was not acknowledged, and did not come again after the reconnect", k.N, k.Pub)
-			return
+	lacks := func(k Key) bool { return !again[k] }
+	if !sub.wait(t.patience(), func() bool {
+		for ; at < len(sub.got); at++ {
+			again[sub.got[at].Key] = true
 		}
+		return !slices.ContainsFunc(due, lacks)
+	}) && t.ctx.Err() == nil {
+		k := due[slices.IndexFunc(due, lacks)]
+		t.lagging = true
+		t.find(LossAcked, "message %d of %s was not acknowledged, and did not come again within %s of the reconnect", k.N, k.Pub, t.patience())
 	}
 }
 
@@ -162,7 +166,7 @@ func sameSecond(t *trial) {
 		return
 	}
 	t.await(sub, pub)
-	t.resent(due, sub.receipts()[at:])
+	t.resent(sub, due, at)
 	t.judge(Rule{}, sub, pub)
 }
 

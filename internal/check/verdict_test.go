@@ -105,6 +105,7 @@ func TestJudgeLooksAtTheSenderToo(t *testing.T) {
 		"what was not acknowledged may be lost": {func(s []Sent, _ []Receipt) { s[2].Acked = false }, Strict},
 		"what is optional may be lost":          {func(s []Sent, _ []Receipt) { s[2].Optional = true }, Strict},
 		"what must not come may be missing":     {func(s []Sent, _ []Receipt) { s[2].Forbidden = ExpiredDelivered }, Strict},
+		"and nobody was told":                   {func(s []Sent, _ []Receipt) { s[2].Forbidden = ExpiredDelivered }, GapSilent},
 		"what must not come has come":           {func(s []Sent, _ []Receipt) { s[2].Acked = false; s[0].Forbidden = ExpiredDelivered }, ExpiredDelivered},
 		"another topic":                         {func(s []Sent, r []Receipt) { s[2].Acked = false; r[0].Topic = "u" }, Corrupt},
 		"a wrong checksum":                      {func(s []Sent, r []Receipt) { s[2].Acked = false; r[0].Corrupt = true }, Corrupt},

@@ -12,23 +12,38 @@ import (
 
 // CheckBrokerOptions are those of wilco check broker.
 type CheckBrokerOptions struct {
-	URL     string
-	Cases   []string // ids; none means all
-	Seed    uint64
-	Start   []string // command that starts the broker; none: it runs already
-	Data    string   // where that broker keeps its data; "": not known
-	Bridge  string   // URL of the broker at the other end of a bridge; "": none
-	For     time.Duration
-	Full    bool
-	Version string // 3.1.1 or 5
-	Strict  bool
-	JSON    bool
+	URL      string
+	Cases    []string // ids; none means all
+	Seed     uint64
+	Start    []string // command that starts the broker; none: it runs already
+	Data     string   // where that broker keeps its data; "": not known
+	Bridge   string   // URL of the broker at the other end of a bridge; "": none
+	For      time.Duration
+	Patience time.Duration
+	Full     bool
+	Version  string // 3.1.1 or 5
+	Strict   bool
+	JSON     bool
 }
 
 func (a *app) checkCommand() *cobra.Command {
 	c := &cobra.Command{Use: "check", Short: "Prove or refute what a broker promises"}
-	c.AddCommand(a.checkBroker())
+	c.AddCommand(a.checkBroker(), a.checkTable())
 	return a.parent(c)
+}
+
+func (a *app) checkTable() *cobra.Command {
+	c := &cobra.Command{Use: "table NAME=FILE...", Short: "Put reports of several brokers side by side, as Markdown",
+		Long:    "Table reads what wilco check broker --json has printed, of each broker one file, and writes one table.",
+		Example: "  wilco check table \"wilco=a.json\" \"Mosquitto 2.0=b.json\"",
+		Args:    cobra.MinimumNArgs(1)}
+	c.RunE = a.do(func(_ context.Context, args []string) error {
+		if a.run.CheckTable == nil {
+			return missing("tester of brokers")
+		}
+		return a.run.CheckTable(args, a.IO)
+	})
+	return c
 }
 
 func (a *app) checkBroker() *cobra.Command {
@@ -53,6 +68,7 @@ func (a *app) checkBroker() *cobra.Command {
 	f.StringVar(&o.Data, "data", "", "directory of the broker that --start starts: it is filled up and damaged, and put back as it was")
 	f.StringVar(&o.Bridge, "bridge", "", "URL of another broker that a bridge connects with this one")
 	f.DurationVar(&o.For, "for", 0, "then run cases drawn at random, each with its own seed, for so long")
+	f.DurationVar(&o.Patience, "patience", 5*time.Second, "how long the broker may take for what it owes at once")
 	f.BoolVar(&o.Full, "full", false, "as much as the list of cases says, where that takes minutes")
 	f.StringVar(&o.Version, "mqtt-version", "5", "3.1.1 or 5")
 	f.BoolVar(&o.Strict, "strict", false, "demand what wilco's broker promises beyond the standard too")

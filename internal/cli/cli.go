@@ -49,6 +49,7 @@ type Runner struct {
 	Simulate      func(context.Context, SimulateOptions, IO) error
 	Mosquitto     func(context.Context, MosquittoOptions, IO) error
 	CheckBroker   func(context.Context, CheckBrokerOptions, IO) error
+	CheckTable    func(files []string, streams IO) error // each NAME=FILE
 }
 
 // exitInterrupted is the exit code after SIGINT or SIGTERM, as shells have it.

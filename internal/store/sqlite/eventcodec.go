@@ -120,17 +120,15 @@ func (u *unpacker) varint() int64 {
 	return v
 }
 
-func (u *unpacker) uvarint() uint64 {
+func (u *unpacker) bytes() []byte {
 	v, n := binary.Uvarint(u.b)
 	if n <= 0 {
 		u.bad = true
-		return 0
+		return nil
 	}
 	u.b = u.b[n:]
-	return v
+	return u.take(v)
 }
-
-func (u *unpacker) bytes() []byte { return u.take(u.uvarint()) }
 
 // event reads the next event; with skip it only passes over it.
 func (u *unpacker) event(skip bool) (e store.Event, err error) {
