@@ -368,7 +368,7 @@ func TestLargeMessages(t *testing.T) {
 	}
 }
 
-func TestRefuseRetained(t *testing.T) {
+func TestI04_RetainedCommand(t *testing.T) {
 	b := start(t, Options{RefuseRetained: []string{"+/command"}})
 	p := join(t, b, clean("p"))
 	p.publish(retainedPub("a/command", "", 1, 1), mqtt.NoMatchingSubscribers) // clearing is fine

@@ -133,15 +133,6 @@ func TestUsersAuthority(t *testing.T) {
 	if i, ok := u.Identify("nobody"); ok || i != nil {
 		t.Error("found somebody who is not there")
 	}
-	for range cap(u.hashing) {
-		u.hashing <- struct{}{}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	var e *mqtt.Error
-	if _, err := u.Authenticate(ctx, broker.Credentials{Username: "a", HasPassword: true}); !errors.As(err, &e) || e.Code != mqtt.ServerBusy {
-		t.Errorf("with every worker at work: %v", err)
-	}
 }
 
 // TestE09_UsersFile: whatever happens to the file, the rights are those of the

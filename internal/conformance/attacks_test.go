@@ -1,11 +1,8 @@
 package conformance
 
 import (
+	"bytes"
 	"encoding/csv"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,70 +13,65 @@ import (
 // elsewhere says why an attack has no test of its name.
 var elsewhere = map[string]string{
 	"B11": "the broker substitutes nothing: rights are asked of Identity with the topic as it is",
-	"E09": "there is no file of rights: the rights of a device follow from its address",
-	"F06": "secrets are random and hashed fast (internal/fleet); a CONNECT is at most 64 KiB before authentication",
-	"F08": "metrics are labelled by reason only (broker.Stats)",
-	"F10": "what is on the disk is the store's: broker/store and internal/store/sqlite inject the faults",
+	"F10": "what is on the disk is the store's: broker/store/pebble and internal/store/sqlite inject the faults",
 }
 
-var attackTest = regexp.MustCompile(`^Test([A-G][0-9]{2})_`)
+var attackTest = regexp.MustCompile(`^Test([A-J][0-9]{2})_`)
 
 // TestEveryAttackHasATest holds docs/attacks.csv to the tests that carry the
-// attacks' names, and the other way round.
+// attacks' names, and the other way round. The last column is written from them.
 func TestEveryAttackHasATest(t *testing.T) {
-	f, err := os.Open(filepath.Join(root, "docs/attacks.csv"))
+	name := filepath.Join(root, "docs/attacks.csv")
+	was, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = f.Close() }()
-	rows, err := csv.NewReader(f).ReadAll()
+	rows, err := csv.NewReader(bytes.NewReader(was)).ReadAll()
 	if err != nil || len(rows) < 2 {
 		t.Fatal("no attacks", err)
 	}
-	tests := attackTests(t)
+	shown := map[string][]string{}
+	for test := range tests(t) {
+		_, function, _ := strings.Cut(test, ".")
+		if m := attackTest.FindStringSubmatch(function); m != nil {
+			shown[m[1]] = add(shown[m[1]], test)
+		}
+	}
 	known := map[string]bool{}
 	for _, r := range rows[1:] {
 		id := r[0]
 		known[id] = true
 		switch why := elsewhere[id]; {
-		case tests[id] == "" && why == "":
+		case len(shown[id]) == 0 && why == "":
 			t.Errorf("%s has no test and no reason why not: %s", id, r[1])
-		case tests[id] != "" && why != "":
-			t.Errorf("%s has a test, %s, and needs no reason", id, tests[id])
+		case len(shown[id]) > 0 && why != "":
+			t.Errorf("%s has a test, %s, and needs no reason", id, shown[id])
+		case why != "":
+			r[3] = why
+		default:
+			r[3] = strings.Join(shown[id], " ")
 		}
 	}
-	for id, name := range tests {
+	for id, tests := range shown {
 		if !known[id] {
-			t.Errorf("%s is named after an attack that is not listed", name)
+			t.Errorf("%s is named after an attack that is not listed", tests)
 		}
 	}
+	var now bytes.Buffer
+	if err := csv.NewWriter(&now).WriteAll(rows); err != nil {
+		t.Fatal(err)
+	}
+	current(t, name, was, now.Bytes())
 }
 
-// attackTests finds the tests that are named after an attack.
-func attackTests(t *testing.T) map[string]string {
+// current holds a page to what it should be, or writes it.
+func current(t *testing.T, name string, was, now []byte) {
 	t.Helper()
-	tests := map[string]string{}
-	for _, dir := range speakers {
-		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-			if err != nil {
-				return err
-			}
-			for _, d := range file.Decls {
-				if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil {
-					if m := attackTest.FindStringSubmatch(f.Name.Name); m != nil {
-						tests[m[1]] = f.Name.Name
-					}
-				}
-			}
-			return nil
-		})
-		if err != nil {
+	if *update {
+		if err := os.WriteFile(name, now, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	} else if !bytes.Equal(was, now) {
+		t.Errorf("%s is not current: run make generate", strings.TrimPrefix(filepath.ToSlash(name), root+"/"))
 	}
-	return tests
 }
