@@ -28,6 +28,7 @@ type client struct {
 	window        int               // see session.Session.Window
 	lent          map[uint64]*entry // messages of shares that it has, by their numbers here
 	ready         []*lane           // wait for its window
+	hash          uint64            // of id, when it is in a share
 
 	mu   sync.Mutex
 	core *session.Session

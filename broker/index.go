@@ -44,8 +44,7 @@ type holder struct {
 	ids     []uint32 // its subscription identifier, or none
 	qos     mqtt.QoS
 	noLocal bool
-	asIs    bool   // Retain As Published
-	hash    uint64 // of the client, in a share
+	asIs    bool // Retain As Published
 }
 
 // hit is what one client gets of a message: one copy, however many of its
@@ -200,9 +199,8 @@ func (ix *index) add(c *client, s store.Subscription) (g *group) {
 	fresh := false
 	if shared {
 		g = h.group(c.tenant, name, inner, ix.strategy(name))
-		e := newHolder(c, s)
-		e.hash = hash(c.id)
-		fresh = g.members.put(e)
+		c.hash = hash(c.id)
+		fresh = g.members.put(newHolder(c, s))
 	} else {
 		fresh = h.put(newHolder(c, s))
 	}

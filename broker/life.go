@@ -110,7 +110,7 @@ func (t *turn) endSession(cl *client, now time.Time) {
 	lost := cl.core.End() - saved
 	cl.mu.Unlock()
 	for _, g := range shares {
-		t.changed(g)
+		t.changed(g, cl)
 	}
 	if lost > 0 {
 		t.drops = append(t.drops, Drop{Reason: session.DropSessionEnded, ClientID: cl.id, Count: lost})

@@ -123,7 +123,9 @@ type entry struct {
 type lane struct {
 	g          *group
 	key        string
+	hash       uint64 // of key
 	head, tail *entry
+	owner      *client // of head, when that was last asked
 	given      int     // messages that are lent
 	loans      int     // of those, the ones that are not in the member's stored queue
 	holder     *client // who has them, when the share keeps an order
@@ -181,7 +183,7 @@ func (g *group) laneOf(key string, create bool) *lane {
 		if g.lanes == nil {
 			g.lanes = make(map[string]*lane)
 		}
-		l = &lane{g: g, key: key}
+		l = &lane{g: g, key: key, hash: hash(key)}
 		g.lanes[key] = l
 	}
 	return l
@@ -207,16 +209,16 @@ func (g *group) wants(m *session.Message) bool {
 	return false
 }
 
-// pick chooses the member for a message. It returns nil when nobody who is
+// pick chooses the member for a message of a key. It returns nil when nobody who is
 // connected may have it or, in a round robin, all of those have full windows.
-func (g *group) pick(m *session.Message) *holder {
+func (g *group) pick(key uint64, m *session.Message) *holder {
 	switch g.how {
 	case RoundRobin:
 		return g.rotate(m)
 	case Sticky:
 		return g.stick(m)
 	}
-	return g.highest(hash(g.keyOf(m)), m)
+	return g.highest(key, m)
 }
 
 func (g *group) rotate(m *session.Message) *holder {
@@ -259,7 +261,7 @@ func (g *group) highest(key uint64, m *session.Message) *holder {
 	var most uint64
 	for i := range g.members.list {
 		x := &g.members.list[i]
-		if w := mix(key ^ x.hash); (owner == nil || w > most) && x.connected(m) {
+		if w := mix(key ^ x.client.hash); (owner == nil || w > most) && x.connected(m) {
 			owner, most = x, w
 		}
 	}
@@ -334,7 +336,16 @@ func (l *lane) putBack(e *entry) {
 	if e.next = *at; e.next == nil {
 		l.tail = e
 	}
-	*at = e
+	*at, l.owner = e, nil
+}
+
+// concerns tells whether who, in coming or going, may have changed where the
+// lane's messages go.
+func (l *lane) concerns(who *client) bool {
+	if l.g.how < ByTopic || l.owner == nil || l.owner == who {
+		return true
+	}
+	return who.conn != nil && mix(l.hash^who.hash) > mix(l.hash^l.owner.hash)
 }
 
 // over tells whether e need not be delivered any more, and why.

@@ -48,7 +48,7 @@ func (t *turn) share(g *group, m *session.Message) bool {
 
 // passZero gives a message at QoS 0 to a member without a stay in the queue.
 func (t *turn) passZero(g *group, m *session.Message) bool {
-	to := g.pick(m)
+	to := g.pick(hash(g.keyOf(m)), m)
 	if to == nil {
 		return false
 	}
@@ -90,7 +90,10 @@ func (t *turn) deal(l *lane) {
 			t.end(e)
 			continue
 		}
-		to := g.pick(e.m)
+		to := g.pick(l.hash, e.m)
+		if l.owner = nil; to != nil {
+			l.owner = to.client
+		}
 		if to == nil || g.ordered() && l.given > 0 && l.holder != to.client {
 			break
 		}
@@ -248,7 +251,7 @@ func (t *turn) returnOne(cl *client, seq uint64) {
 		l := e.unlend()
 		t.end(e)
 		if l.head != nil && l.g.ordered() {
-			if to := l.g.pick(l.head.m); to != nil && to.client == cl {
+			if to := l.g.pick(l.hash, l.head.m); to != nil && to.client == cl {
 				l.await(cl) // after the lanes that have waited longer
 				return
 			}

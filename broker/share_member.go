@@ -53,9 +53,9 @@ func (h *hub) shares(cl *client, visit func(*group)) {
 	}
 }
 
-// changed deals the messages of a share anew, after its members, or which of
-// them are connected, have changed. A share that has no member any more is over.
-func (t *turn) changed(g *group) {
+// changed deals the messages of a share anew, after who has become a member, or
+// has left, or has come or gone as one. A share without members is over.
+func (t *turn) changed(g *group, who *client) {
 	if len(g.members.list) == 0 {
 		t.endShare(g)
 		return
@@ -69,7 +69,6 @@ func (t *turn) changed(g *group) {
 		x.client.mu.Unlock()
 		g.qos = max(g.qos, x.qos)
 		here = here || x.client.conn != nil
-		x.client.ready = slices.DeleteFunc(x.client.ready, func(l *lane) bool { return l.g == g })
 	}
 	for i := range g.members.list {
 		// What a member has had that is away waits for it only while nobody else
@@ -78,10 +77,23 @@ func (t *turn) changed(g *group) {
 			t.recall(cl, true, func(e *entry) bool { return e.lane.g == g })
 		}
 	}
+	for _, l := range who.ready {
+		if l.g == g {
+			l.waits = nil
+		}
+	}
 	g.each(func(l *lane) {
-		l.waits = nil
-		t.deal(l)
+		if l.concerns(who) {
+			t.deal(l)
+		}
 	})
+	stale := func(cl *client) {
+		cl.ready = slices.DeleteFunc(cl.ready, func(l *lane) bool { return l.waits != cl })
+	}
+	stale(who)
+	for i := range g.members.list {
+		stale(g.members.list[i].client)
+	}
 }
 
 // recall takes messages back that were lent to cl and that which says so: those
@@ -116,7 +128,7 @@ func (t *turn) move(cl *client, tenant string) {
 		}
 	}
 	for _, g := range left {
-		t.changed(g)
+		t.changed(g, cl)
 	}
 	cl.tenant = tenant
 	for _, s := range cl.subscriptions {
@@ -128,12 +140,12 @@ func (t *turn) move(cl *client, tenant string) {
 // sent yet goes to others, and what was is completed [MQTT-3.10.4-3].
 func (t *turn) leaveShare(cl *client, g *group) {
 	t.recall(cl, false, func(e *entry) bool { return e.lane.g == g })
-	t.changed(g)
+	t.changed(g, cl)
 }
 
 // connectedShares has the shares of cl dealt anew, when it has come or gone.
 func (t *turn) connectedShares(cl *client) {
-	t.b.hub.shares(cl, t.changed)
+	t.b.hub.shares(cl, func(g *group) { t.changed(g, cl) })
 }
 
 // giveBack returns what was lent to cl, whose session ends and whose
@@ -217,7 +229,7 @@ func (t *turn) restoreShares(r *restored) error {
 		}
 	}
 	for g := range r.groups {
-		t.changed(g)
+		t.changed(g, g.members.list[0].client)
 	}
 	return nil
 }

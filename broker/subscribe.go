@@ -61,7 +61,7 @@ func (t *turn) subscribeOne(s store.Subscription, stored bool) mqtt.ReasonCode {
 		cl.subscriptions = append(cl.subscriptions, s)
 	}
 	if g := t.b.hub.index.add(cl, s); g != nil {
-		t.changed(g)
+		t.changed(g, cl)
 	}
 	if stored {
 		t.batch.Add(store.Op{Kind: store.PutSubscription, Client: cl.id, Subscription: &s})
