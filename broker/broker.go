@@ -40,6 +40,10 @@ type Options struct {
 	// "" is for all names that are not listed. Default: RoundRobin.
 	Shares map[string]Share
 	Events Events
+	// Status is what $SYS/broker/version says. When it is not empty, the $SYS
+	// topics are published every 10 seconds, retained but not stored, to those
+	// whom the Authority lets receive them.
+	Status string
 	// Logger is told of what an operator may want to know. Default: nothing is
 	// logged.
 	Logger *slog.Logger
@@ -153,11 +157,15 @@ func (b *Broker) Open() error {
 		return fmt.Errorf("broker: %w", err)
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.stopped {
+		b.mu.Unlock()
 		return ErrStopped
 	}
 	b.started = true
+	b.mu.Unlock()
+	if b.options.Status != "" {
+		b.publishStatus()
+	}
 	return nil
 }
 
@@ -266,6 +274,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 	b.stopped = true
 	b.mu.Unlock()
 	b.stopTimers()
+	b.tellAllDrops()
 	return err
 }
 
@@ -317,6 +326,9 @@ func (b *Broker) stopTimers() {
 			cl.timer.Stop()
 			cl.timer = nil
 		}
+	}
+	if b.hub.status.timer != nil {
+		b.hub.status.timer.Stop()
 	}
 }
 

@@ -1,9 +1,10 @@
 package broker
 
 import (
+	"maps"
 	"net"
+	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/mqtt"
@@ -52,6 +53,7 @@ type Stats struct {
 	Retained, RetainedBytes              int
 	Accepted, Refused                    uint64 // connections
 	PacketsIn, BytesIn, BytesOut         uint64
+	PacketsOut                           uint64 // but for CONNACKs that refuse, and PUBRELs that are sent again
 	PublishIn, PublishOut                uint64
 	StoreFailures                        uint64
 	RetainedRefused                      uint64 // by Options.RefuseRetained
@@ -62,12 +64,11 @@ type Stats struct {
 type counters struct {
 	connections             atomic.Int64
 	accepted, refused       atomic.Uint64
-	packetsIn               atomic.Uint64
+	packetsIn, packetsOut   atomic.Uint64
 	bytesIn, bytesOut       atomic.Uint64
 	publishIn, publishOut   atomic.Uint64
 	storeFailures, retained atomic.Uint64
-	dropped                 [session.DropReasons]atomic.Uint64
-	told                    [session.DropReasons]atomic.Int64 // when the log said so last, since Broker.epoch
+	dropped                 [session.DropReasons]dropLog
 }
 
 // Stats returns the counters as they are now. It is safe for concurrent use.
@@ -76,13 +77,13 @@ func (b *Broker) Stats() Stats {
 	s := Stats{
 		Connections: int(c.connections.Load()),
 		Accepted:    c.accepted.Load(), Refused: c.refused.Load(),
-		PacketsIn: c.packetsIn.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
+		PacketsIn: c.packetsIn.Load(), PacketsOut: c.packetsOut.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		PublishIn: c.publishIn.Load(), PublishOut: c.publishOut.Load(),
 		StoreFailures: c.storeFailures.Load(), RetainedRefused: c.retained.Load(),
 		Dropped: make(map[session.DropReason]uint64, session.DropReasons),
 	}
 	for r := range c.dropped {
-		s.Dropped[session.DropReason(r)] = c.dropped[r].Load()
+		s.Dropped[session.DropReason(r)] = c.dropped[r].total.Load()
 	}
 	b.hub.mu.Lock()
 	defer b.hub.mu.Unlock()
@@ -92,23 +93,18 @@ func (b *Broker) Stats() Stats {
 	return s
 }
 
-// drops counts what was dropped and tells of it. It is called outside locks.
-func (b *Broker) drops(client string, list []session.Drop) {
-	for _, d := range list {
-		b.drop(Drop{Reason: d.Reason, ClientID: client, Topic: d.Topic, QoS: d.QoS, Count: d.Count})
+// Waiting is how many QoS 1 and 2 messages of all sessions are not acknowledged by
+// their clients, sent or not, and their bytes. It looks at each session in turn,
+// so it is no snapshot, and takes longer the more there are.
+func (b *Broker) Waiting() (messages, bytes int) {
+	b.hub.mu.Lock()
+	clients := slices.Collect(maps.Values(b.hub.clients))
+	b.hub.mu.Unlock()
+	for _, c := range clients {
+		c.mu.Lock()
+		n, size := c.core.Queued()
+		c.mu.Unlock()
+		messages, bytes = messages+n, bytes+size
 	}
-}
-
-func (b *Broker) drop(d Drop) {
-	b.count.dropped[d.Reason].Add(uint64(d.Count))
-	// One line a second for each reason: what clients can cause at will must
-	// not fill the disk.
-	now, last := int64(time.Since(b.epoch)), b.count.told[d.Reason].Load()
-	if (last == 0 || now-last >= int64(time.Second)) && b.count.told[d.Reason].CompareAndSwap(last, now) {
-		b.log.Warn("messages dropped", "reason", d.Reason.String(), "total", b.count.dropped[d.Reason].Load(),
-			"client", d.ClientID, "topic", d.Topic)
-	}
-	if b.options.Events.Dropped != nil {
-		b.options.Events.Dropped(d)
-	}
+	return messages, bytes
 }

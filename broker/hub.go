@@ -23,6 +23,7 @@ type hub struct {
 	owners   map[string]int // sessions, by the name of their identity
 	index    index
 	retained retained
+	status   status
 	seq      uint64
 
 	// durable is the number up to which all stored messages are durable.
@@ -296,6 +297,9 @@ func (t *turn) route(m *session.Message) mqtt.ReasonCode {
 // enqueue puts t.offer into the client's queues.
 func (t *turn) enqueue(c *client) {
 	d := &t.offer
+	if c.conn == nil && d.QoS == mqtt.AtMostOnce && isStatus(d.Message.Topic) {
+		return // it is retained, so nothing is lost
+	}
 	c.mu.Lock()
 	d.Stored = d.QoS > mqtt.AtMostOnce && c.core.Stored() && !d.Lent
 	ok := c.core.Enqueue(*d, &t.shed)
@@ -342,9 +346,13 @@ func (t *turn) note(r session.DropReason, client string, m *session.Message) {
 func (t *turn) retain(m *session.Message) bool {
 	r := &t.b.hub.retained
 	if len(m.Payload) == 0 {
-		if r.remove(m.Topic) {
+		if r.remove(m.Topic) && !isStatus(m.Topic) {
 			t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: m.Topic})
 		}
+		return true
+	}
+	if isStatus(m.Topic) {
+		r.put(m)
 		return true
 	}
 	if t.b.full() {

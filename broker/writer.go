@@ -44,6 +44,7 @@ func (c *conn) write() {
 		}
 		c.b.drops(c.client.id, acts.Drops)
 		c.b.count.publishOut.Add(uint64(acts.Published))
+		c.b.count.packetsOut.Add(uint64(acts.Published))
 		if len(acts.Store) > 0 {
 			c.keep(&acts)
 		}
@@ -74,6 +75,7 @@ func (c *conn) collect(out []byte, acts *session.Actions) (_ []byte, big *sessio
 	}
 	if len(c.ctl) > 0 {
 		out = append(out, c.ctl...)
+		c.b.count.packetsOut.Add(packets(out))
 		if c.ctl = c.ctl[:0]; cap(c.ctl) > 1<<10 {
 			c.ctl = nil
 		}
@@ -94,6 +96,19 @@ func (c *conn) collect(out []byte, acts *session.Actions) (_ []byte, big *sessio
 		return nil, nil, false
 	}
 	return out, big, true
+}
+
+// packets counts the packets in b, which are whole.
+func packets(b []byte) (n uint64) {
+	for len(b) > 0 {
+		h, head, err := mqtt.ParseHeader(b, 0)
+		if err != nil || head == 0 || len(b) < head+h.Length {
+			return n
+		}
+		b = b[head+h.Length:]
+		n++
+	}
+	return n
 }
 
 // keep hands what the session wants stored to the store. Removals need nobody
