@@ -352,7 +352,7 @@ func (t *turn) retain(m *session.Message) bool {
 		return true
 	}
 	if isStatus(m.Topic) {
-		r.put(m)
+		r.put(m, t.b.hub.seq+1)
 		return true
 	}
 	if t.b.full() {
