@@ -298,6 +298,9 @@ func TestViolations(t *testing.T) {
 		{NBirth, "[tck-id-payloads-dataset-column-size]", func(_ *Payload, m []Metric) { m[7].DataSet.NumColumns = 2 }},
 		{NBirth, "[tck-id-payloads-dataset-types-num]", func(_ *Payload, m []Metric) { m[7].DataSet.Types = []Datatype{1, 1} }},
 		{NBirth, "[tck-id-payloads-dataset-types-value]", func(_ *Payload, m []Metric) { m[7].DataSet.Types[0] = TypeBytes }},
+		{NBirth, "[tck-id-payloads-dataset-column-size]", func(_ *Payload, m []Metric) {
+			m[5].Template.Members[0] = Metric{DataSet: &DataSet{NumColumns: 1}}
+		}},
 		{NBirth, "[tck-id-payloads-template-definition-ref]", func(_ *Payload, m []Metric) { m[5].Template.Ref = []byte("r") }},
 		{NBirth, "[tck-id-payloads-template-instance-ref]", func(_ *Payload, m []Metric) { m[6].Template.Ref = nil }},
 		{NBirth, "[tck-id-payloads-template-definition-nbirth-only]", func(_ *Payload, m []Metric) {

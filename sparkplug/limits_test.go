@@ -138,7 +138,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		each := (float64(after.HeapAlloc) - float64(before.HeapAlloc)) / elements
-		if each > 400 {
+		if each > 200 {
 			t.Errorf("%s: %.0f bytes an element", name, each)
 		}
 		runtime.KeepAlive(p)

@@ -6,8 +6,9 @@ import (
 )
 
 // Payload is the content of every message but STATE. Its memory is used again
-// by the next Decode into it; slices and pointers that a caller puts in are
-// the caller's, and a Payload that was filled by hand should not be decoded into.
+// by the next Decode into it, so what was read is kept as a Clone and not as a
+// plain copy. A Payload that was filled by hand should not be decoded into: its
+// slices would be written over.
 type Payload struct {
 	Timestamp    uint64 // when it was sent: milliseconds since 1970, UTC [tck-id-payloads-timestamp-in-UTC]
 	Seq          uint64 // 0 to MaxSeq in what is valid; more can come from the wire

@@ -348,6 +348,19 @@ var oddWires = [][]byte{
 	msg(2, num(14, 2)),        // a boolean that is neither 0 nor 1
 	msg(2, num(100, 1)),       // an extension of the metric
 	msg(2, num(536870911, 1)), // the last field number
+	// A field that nobody knows, at every level.
+	num(6, 1), msg(2, msg(8, num(9, 1), num(3, 5))), msg(2, msg(9, num(3, 1), text(1, "k"))), msg(2, msg(9, msg(2, num(12, 1), num(1, 3)))),
+	msg(2, msg(9, msg(2, msg(10, num(2, 1), msg(1))))), msg(2, msg(17, num(5, 1), num(1, 2))), msg(2, msg(17, msg(4, num(2, 1), msg(1)))),
+	msg(2, msg(17, msg(4, msg(1, num(8, 1), num(1, 5))))), msg(2, msg(18, num(6, 1), text(4, "r"))), msg(2, msg(18, msg(3, num(10, 1), text(1, "p")))),
+	// An extension in the place of a value that was there, in every oneof, and the other way round.
+	msg(2, msg(17), msg(19)), msg(2, msg(18), msg(19)), msg(2, msg(19), num(10, 5)), msg(2, msg(9, msg(2, msg(9), msg(11)))),
+	msg(2, msg(9, msg(2, msg(10), msg(11)))), msg(2, msg(17, msg(4, msg(1, num(1, 5), msg(7))))), msg(2, msg(17, msg(4, msg(1, msg(7), num(1, 5))))),
+	msg(2, msg(18, msg(3, num(3, 5), msg(9)))),
+	// Values that take turns in one oneof.
+	msg(2, msg(17), text(15, "x")), msg(2, msg(18), text(16, "x")), msg(2, msg(17), msg(18, text(4, "r"))), msg(2, num(10, 5), msg(17)),
+	msg(2, msg(9, msg(2, msg(9, text(1, "k")), msg(10)))), msg(2, msg(9, msg(2, msg(10), text(8, "x")))), msg(2, msg(9, msg(2, num(3, 5), msg(9)))),
+	// Numbers and fields that are cut within a metric.
+	msg(2, fix32(12, 1)[:4]), msg(2, fix64(13, 1)[:8]), msg(2, msg(9, []byte{0x0a})), msg(2, num(10, 300)[:2]), msg(2, []byte{0xa0, 0x06}),
 	msg(2, num(536870911, 1))[:3],
 }
 
