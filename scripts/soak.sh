@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Looks for what the short runs of make test do not find: property tests with
-# many more histories, then fuzzing for longer.
+# many more histories, a broker that is killed many more times, then fuzzing for
+# longer.
 #
 #   SOAK_CHECKS   histories of each property (default 20000)
+#   SOAK_KILLS    kills of the broker at each durability (default 500)
 #   FUZZ_SECONDS  seconds a fuzz target (default 300)
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -12,4 +14,5 @@ mapfile -t properties < <(grep -rl --include='*_test.go' '"pgregory.net/rapid"' 
 for dir in ${properties[@]+"${properties[@]}"}; do
 	go test $RACE -count=1 -timeout 0 "$dir" -rapid.checks="${SOAK_CHECKS:-20000}"
 done
+WILCO_KILL_ROUNDS="${SOAK_KILLS:-500}" go test -count=1 -timeout 0 ./e2e -run TestBrokerKillNine -v
 FUZZ_SECONDS=${FUZZ_SECONDS:-300} FUZZ_BUDGET=1000000 scripts/fuzz.sh
