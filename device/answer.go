@@ -74,6 +74,8 @@ func (r *run) pump() {
 			r.cfg.Logger.Warn("device: cannot publish an answer", "tid", a.tid, "error", err)
 		}
 	}
+	// An answer waits for its turn, or the stop for the end of all of them.
+	r.posted.setKeen(r.stopping || len(r.outbox) > 0)
 }
 
 // publishEnd publishes the end of a command. A refusal is an ack; when it
@@ -91,7 +93,13 @@ func (r *run) publishEnd(a answer) error {
 		doc.Reason = &wire.Reason{Code: wire.ReasonBadResult, Text: "the result is larger than the server takes"}
 	}
 	asAck := e.Final.Refused && !a.query
-	told := func(res client.Result) { r.posted.put(func() { r.told(a, doc, res) }) }
+	told := func(res client.Result) {
+		put := r.posted.put
+		if res.Err == nil && r.cfg.Observer.Answered == nil {
+			put = r.posted.putLater // its note in the journal waits for company anyway
+		}
+		put(func() { r.told(a, doc, res) })
+	}
 	if asAck {
 		b, err := p.AppendAck(nil, wire.Ack{TID: a.tid, Status: wire.Rejected, Reason: e.Final.Reason})
 		if err != nil {

@@ -10,6 +10,7 @@ type mailbox struct {
 
 	mu    sync.Mutex
 	queue []func()
+	keen  bool // nothing is to be put for later
 }
 
 func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1)} }
@@ -19,6 +20,34 @@ func (m *mailbox) put(f func()) {
 	m.mu.Lock()
 	m.queue = append(m.queue, f)
 	m.mu.Unlock()
+	m.signal()
+}
+
+// putLater adds f without waking the run, unless it is keen: f is taken with
+// what comes next.
+func (m *mailbox) putLater(f func()) {
+	m.mu.Lock()
+	m.queue = append(m.queue, f)
+	keen := m.keen
+	m.mu.Unlock()
+	if keen {
+		m.signal()
+	}
+}
+
+// setKeen says whether the run wants to be woken by everything, from what is
+// there already on.
+func (m *mailbox) setKeen(keen bool) {
+	m.mu.Lock()
+	waiting := len(m.queue) > 0
+	m.keen = keen
+	m.mu.Unlock()
+	if keen && waiting {
+		m.signal()
+	}
+}
+
+func (m *mailbox) signal() {
 	select {
 	case m.ready <- struct{}{}:
 	default:

@@ -13,6 +13,7 @@ func (r *run) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.StopTimeout)
 	defer cancel()
 	r.stopping = true
+	r.posted.setKeen(true)
 	close(r.closing)
 	r.end(ErrStopping)
 	if err := r.settle(ctx); err != nil {

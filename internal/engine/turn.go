@@ -58,6 +58,7 @@ func (s *shard) turn(jobs []job) {
 	for d := range t.touched {
 		t.pump(d)
 	}
+	t.batch.Commands = make([]store.CommandWrite, 0, len(t.order))
 	for _, ch := range t.order {
 		if ch.is.Version != ch.was.Version {
 			t.batch.Commands = append(t.batch.Commands, store.CommandWrite{Command: ch.is, Was: ch.was.Version})
