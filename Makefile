@@ -1,7 +1,7 @@
 # Every target does its own set-up: Go and make are enough to begin with.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench bench-mqtt generate soak clean
+.PHONY: help build test demo bench bench-mqtt bench-commands generate soak clean
 
 # A checkout that git will not read is built without its revision.
 BUILDVCS := $(shell git status >/dev/null 2>&1 && echo auto || echo false)
@@ -23,6 +23,9 @@ bench: ## Go benchmarks: make bench [BENCH=pattern] [PKG=./internal/command]
 
 bench-mqtt: ## the broker beside Mosquitto and NATS; bench/mqtt.sh says what can be set
 	@bench/mqtt.sh
+
+bench-commands: ## the lives of commands, medians of three rounds; bench/commands.sh says what can be set
+	@bench/commands.sh
 
 brokers: ## docs/brokers.md anew: what this broker and others do when it is hard
 	@scripts/brokers.sh
