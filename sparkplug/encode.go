@@ -181,7 +181,7 @@ func (v *PropertyValue) append(dst []byte) []byte {
 func (s *DataSet) append(dst []byte) []byte {
 	dst = appendUint(dst, 1, s.NumColumns) // [tck-id-payloads-dataset-column-size]
 	dst = appendList(dst, 2, s.Columns)
-	for _, t := range s.Types { // one by one, as proto2 has it [tck-id-payloads-dataset-types-def]
+	for _, t := range s.Types { // one by one, as proto2 has it [tck-id-payloads-dataset-types-def] [tck-id-payloads-dataset-types-type]
 		dst = appendUint(dst, 3, uint64(t))
 	}
 	for _, row := range s.Rows {
