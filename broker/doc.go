@@ -22,6 +22,14 @@
 // durable for every persistent session that it matched; so do PUBREL, PUBCOMP
 // and SUBACK for what they change, and stored messages are delivered only then.
 //
+// A shared subscription has a queue of its own, and lends each message to a
+// member when that can be sent it; see Share, and docs/adr/0012-shares-lend.md.
+// The strategies with a key, and Sticky, keep the order of a key while members
+// join, leave and die: all members together see the first copies of its messages
+// in publish order, and never two members have messages of it that are not
+// acknowledged. QoS 1 that a member has not acknowledged goes to another when it
+// is away or its session has ended; QoS 2 that it may have had does not.
+//
 // What a stranger can cost is bounded before it is authenticated (size, time,
 // connections of an address), and what a known one can cost after it: queues,
 // sessions, retained messages, aliases, and the rates of Limits. Rights are

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
@@ -299,7 +300,8 @@ func TestShareRights(t *testing.T) {
 
 // What expires while it waits is dropped and counted, and holds up nothing.
 func TestShareExpiry(t *testing.T) {
-	virtual(t, shared(ByTopic), func(t *testing.T, b *Broker) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, shared(ByTopic))
 		from := join(t, b, clean("from"))
 		m := join(t, b, lasting("m"))
 		m.subscribe(1, "$share/g/t")

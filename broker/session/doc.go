@@ -25,6 +25,11 @@
 // by sequence number, except that it may pass messages that wait for the
 // client's window.
 //
+// The shell may lend a message, which it keeps itself: it goes the same way, is
+// never stored here, is reported in Actions.Ended when done, and can be taken
+// back by [Session.Recall]. It has a Seq of this session, but says nothing about
+// how far the stored queue was read.
+//
 // Invariants, between any two calls:
 //
 //   - a packet id is in use exactly when ids has it: then it is that of one

@@ -37,7 +37,12 @@ func TestMain(m *testing.M) {
 // ownBroker runs our broker in this process and gives its URL.
 func ownBroker(t *testing.T) string {
 	t.Helper()
-	b, err := broker.New(broker.Options{Authority: broker.AllowAnonymous(),
+	return ownBrokerWith(t, broker.RoundRobin)
+}
+
+func ownBrokerWith(t *testing.T, how broker.Share) string {
+	t.Helper()
+	b, err := broker.New(broker.Options{Authority: broker.AllowAnonymous(), Shares: map[string]broker.Share{"": how},
 		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -124,6 +129,19 @@ func TestOurBrokerViolatesNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestOurSharesKeepTheOrderPerKey(t *testing.T) {
+	for _, how := range []broker.Share{broker.Sticky, broker.ByTopic, broker.ByPublisher} {
+		t.Run(how.String(), func(t *testing.T) {
+			both(t, func(t *testing.T, v mqtt.Version) {
+				r := mustRun(t, Options{URL: ownBrokerWith(t, how), Version: v, Strict: true, Cases: []string{"O29", "O30", "O31"}})
+				if r.Violations() > 0 || !slices.Contains(r.Strengths, KeyOrderShared) {
+					t.Errorf("%d cases are violated; strengths %v", r.Violations(), r.Strengths)
+				}
+			})
+		})
+	}
 }
 
 // TestMosquitto shows what the tester finds in a broker that others wrote. What
