@@ -19,6 +19,9 @@ const (
 	DropOldest = session.DropOldest
 )
 
+// ParseOverflow reads refuse, newest or oldest; "" is Refuse.
+func ParseOverflow(name string) (Overflow, error) { return session.ParseOverflow(name) }
+
 // GapProperty is the name of the user property by which an MQTT 5 subscriber is
 // told what its session has lost: "<count> <reason>", with the name of a
 // session.DropReason, one property for each reason, behind those of the

@@ -45,7 +45,7 @@ func TestStatusTopics(t *testing.T) {
 		p.publish(pub("t", "1", 1, 1))
 		p.expect(pub("t", "1", 0, 0))
 		p.publish(pub("t", "2", 1, 1), mqtt.QuotaExceeded)
-		time.Sleep(statusEvery)
+		pass(statusEvery)
 		var got []string
 		for range 6 {
 			got = append(got, show(p.must()))
@@ -103,9 +103,9 @@ func TestDropLog(t *testing.T) {
 			for range 50 {
 				from.publish(pub("t", "x", 1, 1), mqtt.QuotaExceeded)
 			}
-			time.Sleep(3 * time.Second / 2)
+			pass(3 * time.Second / 2)
 			from.publish(pub("t", "x", 1, 1), mqtt.QuotaExceeded)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 		}
 		for range 3 {
 			from.publish(pub("t", "x", 1, 1), mqtt.QuotaExceeded)

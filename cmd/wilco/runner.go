@@ -69,7 +69,8 @@ func runBroker(ctx context.Context, o cli.BrokerOptions, streams cli.IO) error {
 	}
 	return app.RunBroker(ctx, app.BrokerOptions{TCP: o.TCP, WS: o.WS, TLS: o.TLS, Data: o.Data,
 		Files:      app.TLSFiles{Cert: o.Cert, Key: o.Key, ClientCA: o.ClientCA},
-		Durability: o.Durability, Anonymous: o.Anonymous, Users: users, UsersFile: o.UsersFile, Shares: o.Shares}, reload(), streams.Out, logger(streams.Err, "warn", "text"))
+		Durability: o.Durability, Anonymous: o.Anonymous, Users: users, UsersFile: o.UsersFile, Shares: o.Shares,
+		Overflow: o.Overflow, Metrics: o.Metrics, Version: cli.Version()}, reload(), streams.Out, logger(streams.Err, "warn", "text"))
 }
 
 func runDemo(ctx context.Context, o cli.DemoOptions, streams cli.IO) error {

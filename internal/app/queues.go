@@ -53,7 +53,7 @@ func (s *Server) startBroker(profiles []wire.Profile) error {
 	}
 	s.push("queues", func(context.Context) error { return queues.Close() })
 	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: authority.New(s.Fleet), Store: queues,
-		RefuseRetained: never, Shares: s.opt.Shares, Logger: s.log})
+		RefuseRetained: never, Shares: s.opt.Shares, Status: status(s.opt.Version), Logger: s.log})
 	if err != nil {
 		return err
 	}

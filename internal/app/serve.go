@@ -79,6 +79,9 @@ func options(c config.Config) (o Options, files []*watched, err error) {
 	}
 	o.Listeners, files, err = listeners(c.MQTT.TCP, c.MQTT.WS, c.MQTT.TLS.Address,
 		TLSFiles{Cert: c.MQTT.TLS.Cert, Key: c.MQTT.TLS.Key, ClientCA: c.MQTT.TLS.ClientCA})
+	if err == nil {
+		err = setOverflow(o.Listeners, c.MQTT.Overflow, "mqtt.overflow")
+	}
 	return o, files, err
 }
 
@@ -100,6 +103,19 @@ func listeners(tcp, ws, secure string, pem TLSFiles) (ls []broker.Listener, file
 		files = append(files, w)
 	}
 	return ls, files, nil
+}
+
+// setOverflow gives all listeners a policy; field is what it is called where
+// somebody wrote it.
+func setOverflow(ls []broker.Listener, name, field string) error {
+	policy, err := broker.ParseOverflow(name)
+	if err != nil {
+		return fault.Field(field, "%v", err)
+	}
+	for i := range ls {
+		ls[i].Overflow = policy
+	}
+	return nil
 }
 
 // parseShares reads how shared subscriptions choose: words of broker.Share, each
@@ -139,11 +155,15 @@ type BrokerOptions struct {
 	Users        map[string]string // name to password; each may do everything
 	UsersFile    string            // "" for none; see readUsers
 	Shares       []string          // as parseShares reads them
+	Overflow     string            // policy of full queues, as broker.ParseOverflow reads it
+	Metrics      string            // address of /metrics and /healthz; "" means none
+	Version      string            // of the program
 }
 
 // RunBroker runs a broker until ctx ends, and stops it in good order. It writes
-// one line to out when it accepts connections: ready tcp=127.0.0.1:1883 ... Files
-// are read anew as by Serve.
+// one line to out when it accepts connections: ready tcp=127.0.0.1:1883 ... with
+// metrics=127.0.0.1:9090 at its end where those are asked for. Files are read anew
+// as by Serve.
 func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, out io.Writer, log *slog.Logger) (failed error) {
 	ls, files, err := listeners(o.TCP, o.WS, o.TLS, o.Files)
 	switch {
@@ -163,6 +183,9 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 		authority, files = known, append(files, w)
 	}
 	shares, err := parseShares(o.Shares, "share")
+	if err == nil {
+		err = setOverflow(ls, o.Overflow, "overflow")
+	}
 	if err != nil {
 		return err
 	}
@@ -174,9 +197,19 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 		return err
 	}
 	defer func() { failed = errors.Join(failed, queues.Close()) }() // after the broker has stopped
-	b, err := broker.New(broker.Options{Listeners: ls, Authority: authority, Store: queues, Shares: shares, Logger: log})
+	b, err := broker.New(broker.Options{Listeners: ls, Authority: authority, Store: queues, Shares: shares,
+		Status: status(o.Version), Logger: log})
 	if err != nil {
 		return err
+	}
+	metrics := ""
+	if o.Metrics != "" {
+		at, stop, err := export(o.Metrics, b, log)
+		if err != nil {
+			return fault.Wrap(err, fault.Unavailable, "%v", err)
+		}
+		defer stop()
+		metrics = " metrics=" + at.String()
 	}
 	if known != nil {
 		known.cut = func(name string) { b.Disconnect(name, mqtt.NotAuthorized) }
@@ -185,12 +218,15 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 		return fault.Wrap(err, fault.Unavailable, "%v", err)
 	}
 	defer watch(files, reload, log)()
-	fmt.Fprintf(out, "ready%s\n", addresses(b.Addr, ls))
+	fmt.Fprintf(out, "ready%s%s\n", addresses(b.Addr, ls), metrics)
 	<-ctx.Done()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer cancel()
 	return b.Stop(stop)
 }
+
+// status is what the broker says of its version.
+func status(version string) string { return "wilco " + version }
 
 // addresses writes " name=address" for each listener.
 func addresses[A interface{ String() string }](addr func(string) A, ls []broker.Listener) string {

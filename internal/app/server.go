@@ -227,6 +227,9 @@ func (s *Server) startHTTP(l *link.Link) error {
 		}})
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(newCollector(s))
+	if s.Broker != nil {
+		metrics.MustRegister(newBrokerCollector(s.Broker))
+	}
 	handler := api.New(api.Options{Service: svc, Metrics: metrics, Logger: s.log})
 	listener, err := net.Listen("tcp", s.opt.HTTP)
 	if err != nil {

@@ -23,6 +23,8 @@ type BrokerOptions struct {
 	Anonymous    bool   // everybody may come in and do everything
 	Users        []User
 	UsersFile    string   // "" for none
+	Overflow     string   // refuse, newest or oldest
+	Metrics      string   // address; "" for none
 	Shares       []string // how shared subscriptions choose: WORD, or NAME=WORD
 }
 
@@ -34,7 +36,7 @@ func (a *app) brokerCommand() *cobra.Command {
 	var users []string
 	c := &cobra.Command{Use: "broker", Short: "Run an MQTT broker and nothing else",
 		Long: "Broker runs an ordered MQTT 3.1.1 and 5.0 broker until it is interrupted. When it accepts connections it prints\n" +
-			"one line: ready tcp=ADDRESS ws=ADDRESS tls=ADDRESS, with those listeners that there are.\n\n" +
+			"one line: ready tcp=ADDRESS ws=ADDRESS tls=ADDRESS metrics=ADDRESS, with those that there are.\n\n" +
 			"The users file has a list of users: name; secret, a hash as wilco broker secret makes it; publish and subscribe, topic\n" +
 			"filters. What is not given is denied. A user without a secret comes in by a certificate with the URI wilco:NAME, for\n" +
 			"which --client-ca is needed. A file that cannot be used changes nothing; who is taken out of it loses the connection.",
@@ -53,6 +55,8 @@ func (a *app) brokerCommand() *cobra.Command {
 	f.StringArrayVar(&users, "user", nil, "somebody who may come in and do everything, NAME:PASSWORD (repeatable; others on this machine can see it)")
 	f.StringVar(&o.UsersFile, "users", "", "YAML file of users with their rights; read anew when it changes, and at SIGHUP")
 	f.StringArrayVar(&o.Shares, "share", nil, "who gets a message of a shared subscription: round_robin, sticky, key:topic or key:publisher; NAME=WORD for the shares of that name (repeatable; default round_robin)")
+	f.StringVar(&o.Overflow, "overflow", "refuse", "what happens to a QoS 1 or 2 message for a session whose queue is full: refuse it to its publisher, drop it for that session (newest), or drop what waits there longest (oldest)")
+	f.StringVar(&o.Metrics, "metrics", "", "address for /metrics (Prometheus) and /healthz, to everybody who can reach it")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
 		if err := o.complete(users); err != nil {
 			return err
@@ -104,6 +108,8 @@ func (o *BrokerOptions) complete(users []string) error {
 		return fault.Field("durability", "memory keeps nothing in --data; leave one of them out")
 	case o.Durability != "memory" && o.Data == "":
 		return fault.Field("data", "is missing beside --durability %s", o.Durability)
+	case !slices.Contains([]string{"refuse", "newest", "oldest"}, o.Overflow):
+		return fault.Field("overflow", "%q is not one of refuse, newest, oldest", o.Overflow)
 	case !slices.Contains([]string{"fsync", "os", "memory"}, o.Durability):
 		return fault.Field("durability", "%q is not one of fsync, os, memory", o.Durability)
 	case o.Anonymous && (len(o.Users) > 0 || o.UsersFile != ""):

@@ -1,0 +1,69 @@
+package app
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wilco-iot/wilco/broker"
+)
+
+// brokerCollector gives a broker's counters to Prometheus when it asks, the same
+// for wilco serve and wilco broker.
+type brokerCollector struct {
+	b *broker.Broker
+
+	connections, sessions, subscriptions, retained, retainedBytes, queued, queuedBytes *prometheus.Desc
+	publishIn, publishOut, bytesIn, bytesOut, dropped, storeFailures                   *prometheus.Desc
+}
+
+func newBrokerCollector(b *broker.Broker) *brokerCollector {
+	d := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("wilco_broker_"+name, help, labels, nil)
+	}
+	return &brokerCollector{b: b,
+		connections:   d("connections", "Connections of the broker."),
+		sessions:      d("sessions", "Sessions of the broker, connected or not."),
+		subscriptions: d("subscriptions", "Subscriptions of all sessions."),
+		retained:      d("retained_messages", "Retained messages."),
+		retainedBytes: d("retained_bytes", "Size of the retained messages."),
+		queued:        d("queued_messages", "QoS 1 and 2 messages that sessions have not acknowledged."),
+		queuedBytes:   d("queued_bytes", "Size of the queued messages."),
+		publishIn:     d("publish_in_total", "PUBLISH packets received."),
+		publishOut:    d("publish_out_total", "PUBLISH packets sent."),
+		bytesIn:       d("bytes_in_total", "Bytes received."),
+		bytesOut:      d("bytes_out_total", "Bytes sent."),
+		dropped:       d("dropped_total", "Messages dropped, by reason.", "reason"),
+		storeFailures: d("store_failures_total", "Turns that the broker's store could not keep."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *brokerCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.b.Stats()
+	queued, queuedBytes := c.b.Waiting()
+	level(ch, c.connections, float64(s.Connections))
+	level(ch, c.sessions, float64(s.Sessions))
+	level(ch, c.subscriptions, float64(s.Subscriptions))
+	level(ch, c.retained, float64(s.Retained))
+	level(ch, c.retainedBytes, float64(s.RetainedBytes))
+	level(ch, c.queued, float64(queued))
+	level(ch, c.queuedBytes, float64(queuedBytes))
+	count(ch, c.publishIn, float64(s.PublishIn))
+	count(ch, c.publishOut, float64(s.PublishOut))
+	count(ch, c.bytesIn, float64(s.BytesIn))
+	count(ch, c.bytesOut, float64(s.BytesOut))
+	count(ch, c.storeFailures, float64(s.StoreFailures))
+	for reason, n := range s.Dropped {
+		count(ch, c.dropped, float64(n), reason.String())
+	}
+}
+
+func count(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+func level(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+}
