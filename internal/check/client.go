@@ -308,10 +308,11 @@ func (c *client) vanish() {
 	c.nc = nil
 }
 
-// leave disconnects in good order.
+// leave disconnects in good order, and lets the broker close the connection: as
+// long as it has not read the DISCONNECT, it may begin to deliver.
 func (c *client) leave() {
 	c.mu.Lock()
-	nc := c.nc
+	nc, conn := c.nc, c.conn
 	if nc == nil {
 		c.mu.Unlock()
 		return
@@ -319,7 +320,10 @@ func (c *client) leave() {
 	c.append(&mqtt.Disconnect{})
 	c.flushLocked()
 	c.nc = nil
-	c.ended[c.conn] = errCut
+	c.mu.Unlock()
+	c.wait(min(c.t.patience(), time.Second), func() bool { return c.ended[conn] != nil })
+	c.mu.Lock()
+	c.ended[conn] = errCut
 	c.mu.Unlock()
 	_ = nc.Close()
 }
