@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/wilco-iot/wilco/broker/store"
 )
@@ -195,4 +197,65 @@ func drained(t *testing.T, s *Store, n uint64) (seqs []uint64) {
 		}
 	}
 	return seqs
+}
+
+// TestTheDirectoryShrinks drains a queue, and finds its room on the disk free
+// again, without anybody asking for it.
+func TestTheDirectoryShrinks(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, Options{})
+	commit(t, s, putSession("a", true))
+	const n, size = 60_000, 1000
+	rng := rand.NewChaCha8([32]byte{1}) // what compresses well shows nothing
+	for i := range uint64(n) {
+		payload := make([]byte, size)
+		if _, err := rng.Read(payload); err != nil {
+			t.Fatal(err)
+		}
+		s.Commit(&store.Batch{Ops: []store.Op{appendOp(i+1, message("t", string(payload)), "a")}}, nil)
+		if i%100 == 99 {
+			commit(t, s)
+		}
+	}
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	full := occupied(t, dir)
+	if full < n*size {
+		t.Fatalf("%d bytes on the disk for %d messages", full, n)
+	}
+	for i := range uint64(n) {
+		if s.Commit(&store.Batch{Ops: []store.Op{removed("a", i+1)}}, nil); i%1000 == 999 {
+			commit(t, s)
+		}
+	}
+	commit(t, s)
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); occupied(t, dir) > full/4; <-time.After(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d bytes are still there", occupied(t, dir), full)
+		}
+	}
+	t.Logf("%d MiB, and %d after all was acknowledged", full>>20, occupied(t, dir)>>20)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// occupied is the size of the tables in a directory. Its logs are used again, so
+// they take what a few of them need, whatever was queued.
+func occupied(t *testing.T, dir string) (sum int64) {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if i, err := e.Info(); err == nil && filepath.Ext(e.Name()) == ".sst" { // else it has just gone
+			sum += i.Size()
+		}
+	}
+	return sum
 }
