@@ -97,17 +97,27 @@ func swallow(r io.Reader, n int64) error {
 
 // BenchmarkQoS1 is one publisher with a window of 500 to one subscriber, each
 // message acknowledged on both sides; the subscriber's session is a clean one,
-// or one whose queue goes through the memory store.
+// or one whose queue goes through the memory store, or it is the only member of
+// a share.
 func BenchmarkQoS1(b *testing.B) {
-	b.Run("clean", func(b *testing.B) { benchmarkQoS1(b, clean("sub")) })
-	b.Run("stored", func(b *testing.B) { benchmarkQoS1(b, lasting("sub")) })
+	b.Run("clean", func(b *testing.B) { benchmarkQoS1(b, clean("sub"), "bench/#") })
+	b.Run("stored", func(b *testing.B) { benchmarkQoS1(b, lasting("sub"), "bench/#") })
+	for how := RoundRobin; how <= ByPublisher; how++ {
+		filter := "$share/" + how.String() + "/bench/#"
+		b.Run("clean/"+how.String(), func(b *testing.B) { benchmarkQoS1(b, clean("sub"), filter) })
+		b.Run("stored/"+how.String(), func(b *testing.B) { benchmarkQoS1(b, lasting("sub"), filter) })
+	}
 }
 
-func benchmarkQoS1(b *testing.B, c mqtt.Connect) {
-	br := start(b, Options{Listeners: loopback})
+func benchmarkQoS1(b *testing.B, c mqtt.Connect, filter string) {
+	o := Options{Listeners: loopback, Shares: map[string]Share{}}
+	for how := RoundRobin; how <= ByPublisher; how++ {
+		o.Shares[how.String()] = how
+	}
+	br := start(b, o)
 	s := dial(b, br, "tcp")
 	s.connect(c)
-	s.subscribe(1, "bench/#")
+	s.subscribe(1, filter)
 	_ = s.nc.SetReadDeadline(time.Time{})
 	done := make(chan error, 1)
 	go func() { done <- acknowledge(s.nc, b.N) }()

@@ -81,6 +81,7 @@ type group struct {
 	tenant  string
 	name    string
 	filter  string // without $share and name
+	id      string // see shareID
 	how     Share
 	members holders
 	next    int     // whose turn it is
@@ -134,8 +135,10 @@ type lane struct {
 
 func (g *group) ordered() bool { return g.how != RoundRobin }
 
-// id is the name of the share's stored queue.
-func (g *group) id() string { return "\x00" + g.tenant + "\x00" + g.name + "\x00" + g.filter }
+// shareID is the name of the stored queue of a share.
+func shareID(tenant, name, filter string) string {
+	return "\x00" + tenant + "\x00" + name + "\x00" + filter
+}
 
 // String is the filter as a member sent it.
 func (g *group) String() string { return "$share/" + g.name + "/" + g.filter }
@@ -143,7 +146,7 @@ func (g *group) String() string { return "$share/" + g.name + "/" + g.filter }
 // isShareID tells the names of stored queues of shares from client identifiers.
 func isShareID(id string) bool { return id != "" && id[0] == 0 }
 
-// parseShareID takes group.id apart. A tenant may hold any byte, the others no
+// parseShareID takes what shareID gives apart. A tenant may hold any byte, the others no
 // NUL.
 func parseShareID(id string) (tenant, name, filter string, ok bool) {
 	rest, ok := strings.CutPrefix(id, "\x00")

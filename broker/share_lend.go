@@ -64,10 +64,10 @@ func (t *turn) passZero(g *group, m *session.Message) bool {
 func (t *turn) store(g *group, e *entry) {
 	if !g.kept {
 		g.kept = true
-		t.batch.Add(store.Op{Kind: store.PutSession, Record: &store.Record{ClientID: g.id(), ExpirySeconds: math.MaxUint32}})
+		t.batch.Add(store.Op{Kind: store.PutSession, Record: &store.Record{ClientID: g.id, ExpirySeconds: math.MaxUint32}})
 	}
 	e.seq = t.b.hub.seq
-	t.targets = append(t.targets, store.Target{Client: g.id(), QoS: e.m.QoS, Retain: e.m.Retain})
+	t.targets = append(t.targets, store.Target{Client: g.id, QoS: e.m.QoS, Retain: e.m.Retain})
 	t.stored = append(t.stored, queued{seq: e.seq, shared: e})
 }
 
@@ -189,7 +189,7 @@ func (t *turn) copyOver(e *entry, cl *client) {
 	old := e.seq
 	if old != 0 {
 		e.seq = e.lent
-		t.targets = append(t.targets, store.Target{Client: e.lane.g.id(), QoS: e.m.QoS, Retain: e.m.Retain})
+		t.targets = append(t.targets, store.Target{Client: e.lane.g.id, QoS: e.m.QoS, Retain: e.m.Retain})
 	}
 	t.appendMoved(e.m, from)
 	if old != 0 {
@@ -209,7 +209,7 @@ func (t *turn) mark(e *entry, lent bool) {
 
 func (t *turn) step(g *group, c session.Change) {
 	if !g.gone {
-		t.batch.Add(store.Op{Kind: store.Step, Client: g.id(), Change: c})
+		t.batch.Add(store.Op{Kind: store.Step, Client: g.id, Change: c})
 	}
 }
 

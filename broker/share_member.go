@@ -34,7 +34,8 @@ func (h *holders) group(tenant, name, filter string, how Share) *group {
 	if g := h.share(tenant, name); g != nil {
 		return g
 	}
-	g := &group{tenant: tenant, name: strings.Clone(name), filter: strings.Clone(filter), how: how}
+	g := &group{tenant: tenant, name: strings.Clone(name), filter: strings.Clone(filter), how: how,
+		id: shareID(tenant, name, filter)}
 	g.all.g = g
 	h.groups = append(h.groups, g)
 	return g
@@ -207,7 +208,7 @@ func (t *turn) endShare(g *group) {
 		t.drops = append(t.drops, Drop{Reason: session.DropSessionEnded, ClientID: g.String(), Count: lost})
 	}
 	if g.kept {
-		t.batch.Add(store.Op{Kind: store.DeleteSession, Client: g.id()})
+		t.batch.Add(store.Op{Kind: store.DeleteSession, Client: g.id})
 	}
 	g.gone, g.kept = true, false
 }

@@ -24,9 +24,10 @@ func TestParseShare(t *testing.T) {
 
 func TestShareID(t *testing.T) {
 	for _, g := range []group{{name: "g", filter: "a/#"}, {tenant: "a\x00b", name: "g h", filter: "/"}, {tenant: "\x00", name: "n", filter: "+"}} {
-		tenant, name, filter, ok := parseShareID(g.id())
-		if !ok || tenant != g.tenant || name != g.name || filter != g.filter || !isShareID(g.id()) {
-			t.Errorf("%q: %q %q %q %v", g.id(), tenant, name, filter, ok)
+		id := shareID(g.tenant, g.name, g.filter)
+		tenant, name, filter, ok := parseShareID(id)
+		if !ok || tenant != g.tenant || name != g.name || filter != g.filter || !isShareID(id) {
+			t.Errorf("%q: %q %q %q %v", id, tenant, name, filter, ok)
 		}
 	}
 	for _, id := range []string{"", "client", "\x00", "\x00a\x00"} {
