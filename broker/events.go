@@ -22,7 +22,7 @@ type ConnInfo struct {
 // Drop tells of messages that will not be delivered.
 type Drop struct {
 	Reason   session.DropReason
-	ClientID string // who should have got it, or, for denied_publish, who sent it
+	ClientID string // who should have got it, a client or the filter of a share, or, for denied_publish, who sent it
 	Topic    string
 	QoS      mqtt.QoS
 	Count    int // more than one when they went together; Topic is then empty
