@@ -89,14 +89,20 @@ func (r *run) compact() error {
 	return nil
 }
 
+// recordSize is room for a record of a small command.
+const recordSize = 256
+
+// encodeAll encodes the records one behind the other.
 func encodeAll(records []ledger.Record) ([][]byte, error) {
 	encoded := make([][]byte, len(records))
+	all := make([]byte, 0, recordSize*len(records))
 	for i := range records {
-		b, err := records[i].Encode()
-		if err != nil {
+		start := len(all)
+		var err error
+		if all, err = records[i].Append(all); err != nil {
 			return nil, err
 		}
-		encoded[i] = b
+		encoded[i] = all[start:len(all):len(all)]
 	}
 	return encoded, nil
 }

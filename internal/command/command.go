@@ -85,7 +85,7 @@ func (s State) InFlight() bool {
 // Command is one request to one device, with all that is known of it. It is a
 // value: Apply returns a new one and shares no memory that it writes to.
 //
-// The JSON form is what stores keep. Stored; never change the names.
+// The JSON form is one that stores keep. Stored; never change the names.
 type Command struct {
 	TID         TID             `json:"tid"`
 	Device      wire.Address    `json:"device"`

@@ -187,7 +187,7 @@ func replay(t interface {
 	Fatal(...any)
 }, l *Ledger, r Record) {
 	t.Helper()
-	b, err := r.Encode()
+	b, err := r.Append(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,16 +47,7 @@ type Final struct {
 	Refused bool `json:"refused,omitempty"`
 }
 
-// Encode returns the record as the journal stores it.
-func (r *Record) Encode() ([]byte, error) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode journal record: %w", err)
-	}
-	return b, nil
-}
-
-// Decode reads what Encode wrote.
+// Decode reads what Append wrote.
 func Decode(b []byte) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(b, &r); err != nil {

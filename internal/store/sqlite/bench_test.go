@@ -154,7 +154,7 @@ func BenchmarkDoc(b *testing.B) {
 		var dst []byte
 		for b.Loop() {
 			var err error
-			if dst, err = appendCommand(dst[:0], &stages[3]); err != nil {
+			if dst, err = packCommand(dst[:0], &stages[3]); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -98,26 +100,25 @@ func random(t *rapid.T) filler {
 	}
 }
 
-// checkCommand compares what we write with what encoding/json writes, by what is
-// read from both.
+// checkCommand compares what is read from our form with what is read from JSON.
 func checkCommand(t interface {
 	Errorf(string, ...any)
 	Fatalf(string, ...any)
 }, c *command.Command) {
-	ours, err := appendCommand([]byte("before"), c)
+	packed, err := packCommand([]byte("before"), c)
 	if err != nil {
-		t.Fatalf("append: %v", err)
+		t.Fatalf("pack: %v", err)
+	}
+	got, err := parseCommand(packed[len("before"):])
+	if err != nil {
+		t.Fatalf("%v: %q", err, packed)
 	}
 	theirs, err := json.Marshal(c)
 	if err != nil {
 		t.Fatalf("encoding/json: %v", err)
 	}
-	got, err := parseCommand(ours[len("before"):])
+	want, err := parseCommand(theirs) // as schema versions 1 and 2 kept it
 	if err != nil {
-		t.Fatalf("%v: %s", err, ours)
-	}
-	var want command.Command
-	if err := json.Unmarshal(theirs, &want); err != nil {
 		t.Fatalf("encoding/json: %v", err)
 	}
 	// Both are written again, because raw JSON may differ in escapes.
@@ -128,12 +129,19 @@ func checkCommand(t interface {
 	}
 }
 
-func TestCommandJSON(t *testing.T) {
+func TestCommandDocument(t *testing.T) {
 	// The emptiest command that can be read again: its address must be one.
 	c := command.Command{Device: wire.Address{Group: "g", Device: "d"}}
 	checkCommand(t, &c)
 	whole().fill(t, reflect.ValueOf(&c).Elem())
 	checkCommand(t, &c)
+	packed, err := packCommand(nil, &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := parseCommand(packed); err != nil || !reflect.DeepEqual(got, c) {
+		t.Errorf("%v\ngot  %+v\nwant %+v", err, got, c)
+	}
 	stages, _ := life(t, wire.Address{Group: "g", Device: "d"}, time.Now())
 	for i := range stages {
 		checkCommand(t, &stages[i])
@@ -145,23 +153,58 @@ func TestCommandJSON(t *testing.T) {
 	})
 }
 
-func TestCommandJSONRefuses(t *testing.T) {
+// TestCommandDocumentCut: a document that has lost its end, or has more, is refused.
+func TestCommandDocumentCut(t *testing.T) {
+	stages, _ := life(t, pump, time.Now())
+	doc, err := packCommand(nil, &stages[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range doc {
+		if _, err := parseCommand(doc[:n]); err == nil {
+			t.Errorf("%d of %d bytes were read", n, len(doc))
+		}
+	}
+	if _, err := parseCommand(append(doc, 0)); err == nil {
+		t.Error("a byte too many was read")
+	}
+}
+
+// TestCommandDocumentForm: the form never changes, or what is stored is lost.
+func TestCommandDocumentForm(t *testing.T) {
+	var c command.Command
+	whole().fill(t, reflect.ValueOf(&c).Elem())
+	packed, err := packCommand(nil, &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "01ff1401000000000070000000000000000001016701640178097b2261223a5b315d7d0406080a0c1001780e3fd00000000000000178017801780100" +
+		"000000007000000000000000000903017801780178181a1c1e202201783fd00000000000000178097b2261223a5b315d7d097b2261223a5b315d7d11" +
+		"131517191b1d23320100000000007000000000000000001a0301252b017801780178017801783a3c012d33017801780178017801784244"
+	if got := fmt.Sprintf("%x", packed); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestCommandDocumentRefuses(t *testing.T) {
 	for name, c := range map[string]command.Command{
 		"broken params": {Params: json.RawMessage(`{"a":`)},
 		"two values":    {Result: json.RawMessage(`1 2`)},
 		"NaN":           {Progress: &wire.Progress{Percent: new(float64)}},
 		"year 10000":    {Wake: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"year -1":       {Created: time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
 		if name == "NaN" {
 			*c.Progress.Percent = math.NaN()
 		}
-		if b, err := appendCommand([]byte("x"), &c); err == nil || string(b) != "x" {
+		if b, err := packCommand([]byte("x"), &c); err == nil || string(b) != "x" {
 			t.Errorf("%s: %v, %s", name, err, b)
 		}
 	}
 }
 
-func FuzzCommandJSON(f *testing.F) {
+// FuzzCommandDocument: what can be read is written to the same again.
+func FuzzCommandDocument(f *testing.F) {
 	stages, _ := life(f, wire.Address{Group: "g", Device: "d"}, time.Now())
 	for i := range stages {
 		doc, err := json.Marshal(&stages[i])
@@ -169,22 +212,27 @@ func FuzzCommandJSON(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(doc)
+		if doc, err = packCommand(nil, &stages[i]); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(doc)
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		var c command.Command
-		if json.Unmarshal(doc, &c) != nil {
+		c, err := parseCommand(doc)
+		if err != nil {
 			return
 		}
-		if _, err := json.Marshal(&c); err != nil {
-			if _, err := appendCommand(nil, &c); err == nil {
-				t.Fatal("encoding/json refuses what we write")
-			}
-			return
+		once, err := packCommand(nil, &c)
+		if err != nil {
+			return // a time or a number that is not ours
 		}
-		if c.Device.Valid() != nil {
-			return // absent: what is written cannot be read, by either
+		again, err := parseCommand(once)
+		if err != nil {
+			t.Fatal(err)
 		}
-		checkCommand(t, &c)
+		if twice, err := packCommand(nil, &again); err != nil || !bytes.Equal(once, twice) {
+			t.Fatalf("%v\nonce  %q\ntwice %q", err, once, twice)
+		}
 	})
 }
 

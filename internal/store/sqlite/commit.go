@@ -88,7 +88,7 @@ func encode(b *store.Batch) (*batch, error) {
 
 func (r *commandRow) encode(w *store.CommandWrite) error {
 	c := &w.Command
-	doc, err := appendCommand(make([]byte, 0, 768+160*len(c.Timeline)+len(c.Params)+len(c.Result)+len(c.DeviceState)), c)
+	doc, err := packCommand(make([]byte, 0, 256+80*len(c.Timeline)+len(c.Params)+len(c.Result)+len(c.DeviceState)), c)
 	if err != nil {
 		return fmt.Errorf("command %s: %w", c.TID, err)
 	}

@@ -120,15 +120,17 @@ func (u *unpacker) varint() int64 {
 	return v
 }
 
-func (u *unpacker) bytes() []byte {
+func (u *unpacker) uvarint() uint64 {
 	v, n := binary.Uvarint(u.b)
 	if n <= 0 {
 		u.bad = true
-		return nil
+		return 0
 	}
 	u.b = u.b[n:]
-	return u.take(v)
+	return v
 }
+
+func (u *unpacker) bytes() []byte { return u.take(u.uvarint()) }
 
 // event reads the next event; with skip it only passes over it.
 func (u *unpacker) event(skip bool) (e store.Event, err error) {
