@@ -9,7 +9,7 @@ import (
 
 // newConn wraps an accepted connection, whose time to CONNECT begins.
 func (b *Broker) newConn(nc net.Conn, listener string, inside bool) *conn {
-	c := &conn{b: b, nc: nc, system: inside}
+	c := &conn{b: b, nc: nc, raw: rawOf(nc), system: inside}
 	c.info.Listener, c.info.Remote = listener, nc.RemoteAddr()
 	c.host, _, _ = net.SplitHostPort(c.info.Remote.String())
 	return c

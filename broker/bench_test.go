@@ -151,6 +151,62 @@ func benchmarkQoS1(b *testing.B, c mqtt.Connect, filter string) {
 	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/delivered")
 }
 
+// BenchmarkThereAndBack is one message at a time, QoS 1, from one client to
+// another and its answer back, over loopback TCP, both acknowledged. One op is
+// one way there and back.
+func BenchmarkThereAndBack(b *testing.B) {
+	br := start(b, Options{Listeners: loopback})
+	join := func(name, filter string) *peer {
+		p := dial(b, br, "tcp")
+		p.connect(clean(name))
+		p.subscribe(1, filter)
+		_ = p.nc.SetReadDeadline(time.Time{})
+		return p
+	}
+	ask, _ := pub("there", string(make([]byte, 64)), 1, 1).Append(nil, mqtt.V5)
+	reply, _ := pub("back", string(make([]byte, 64)), 1, 1).Append(nil, mqtt.V5)
+	asker, replier := join("asker", "back"), join("replier", "there")
+	// One of them sends, the other waits for the message, acknowledges it, and sends.
+	turns := func(p *peer, out []byte) error {
+		in := mqtt.NewReader(p.nc, 0)
+		for got := 0; got < b.N; {
+			h, body, err := in.Next()
+			if err != nil {
+				return err
+			}
+			if h.Type != mqtt.TypePublish {
+				continue // of its own message
+			}
+			var m mqtt.Publish
+			if err := m.Decode(h, body, mqtt.V5); err != nil {
+				return err
+			}
+			answer := mqtt.AppendAck(nil, mqtt.V5, mqtt.TypePuback, m.PacketID, mqtt.Success)
+			if got++; got < b.N || p == replier {
+				answer = append(answer, out...)
+			}
+			if _, err := p.nc.Write(answer); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	done := make(chan error, 1)
+	b.ResetTimer()
+	before := cpu()
+	go func() { done <- turns(replier, reply) }()
+	if _, err := asker.nc.Write(ask); err != nil {
+		b.Fatal(err)
+	}
+	if err := turns(asker, ask); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+}
+
 // acknowledge reads n messages of QoS 1 and answers them, a buffer at a time.
 func acknowledge(nc net.Conn, n int) error {
 	in := mqtt.NewReader(nc, 0)

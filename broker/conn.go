@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
@@ -19,6 +20,7 @@ import (
 type conn struct {
 	b      *Broker
 	nc     net.Conn
+	raw    syscall.RawConn // of nc, nil if it is more than a socket
 	info   ConnInfo
 	system bool
 	host   string // for the count of half-open connections
@@ -234,6 +236,7 @@ func (t *turn) take(h mqtt.Header, body []byte, now time.Time) error {
 		t.ack.Kind = h.Type
 		p = &t.ack
 	case mqtt.TypePingreq:
+		t.conn.deep = true // an idle client sends it and is idle again
 		p = &t.ping
 	case mqtt.TypeConnect, mqtt.TypeConnack, mqtt.TypeSuback, mqtt.TypeUnsuback, mqtt.TypePingresp:
 		// Not from a client that is connected [MQTT-3.1.0-2].

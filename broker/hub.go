@@ -391,7 +391,9 @@ func (t *turn) commit() {
 		t.from.mu.Unlock()
 	}
 	if !wait {
-		t.conn.answer(t.acts.Send, t.held)
+		if t.conn.answer(t.acts.Send, t.held) {
+			t.wake = append(t.wake, t.conn)
+		}
 		return
 	}
 	t.b.store.Commit(&t.batch, t.promise().done)
@@ -423,12 +425,10 @@ func (t *turn) releaseBatch() {
 	t.batch.Reset()
 }
 
-// tell starts the writers that the turn has woken, and tells of its drops. The
+// tell writes for whom the turn has woken, and tells of its drops. The
 // hub's mutex is free.
 func (t *turn) tell() {
-	for _, c := range t.wake {
-		c.startWriter()
-	}
+	t.write()
 	for _, d := range t.drops {
 		t.b.drop(d)
 	}

@@ -44,7 +44,9 @@ func (p *promise) done(err error) {
 		if w != nil {
 			w.startWriter()
 		}
-		p.conn.answer(p.answers, p.held)
+		if p.conn.answer(p.answers, p.held) {
+			p.conn.startWriter()
+		}
 	}
 	if p.last > 0 && len(p.stored) > 0 {
 		p.b.hub.durable.Store(p.last)
@@ -62,25 +64,23 @@ func (p *promise) done(err error) {
 	}
 }
 
-// answer lets answers out, and lifts the holds that waited for them. c may be
-// nil, for the broker's own turns.
-func (c *conn) answer(answers []byte, held int) {
+// answer lets answers out, and lifts the holds that waited for them. It tells
+// whether the caller has to start the writer. c may be nil, for the broker's own
+// turns.
+func (c *conn) answer(answers []byte, held int) bool {
 	if c == nil || len(answers) == 0 && held == 0 {
-		return
+		return false
 	}
 	c.client.mu.Lock()
+	defer c.client.mu.Unlock()
 	c.hold -= held
 	if c.ending || c.closed { // nothing comes after DISCONNECT [MQTT-3.14.4-1]
-		c.client.mu.Unlock()
-		return
+		return false
 	}
 	c.ctl = append(c.ctl, answers...)
 	start := !c.writing
 	c.writing = true
-	c.client.mu.Unlock()
-	if start {
-		c.startWriter()
-	}
+	return start
 }
 
 // fail undoes a turn that the store could not keep: nobody gets its messages,

@@ -17,62 +17,122 @@ const outBuffer = 16 << 10
 // outSlack is room for the frame that crosses the mark.
 const outSlack = 8 << 10
 
-var outBuffers = sync.Pool{New: func() any { return new([outBuffer + outSlack]byte) }}
+// outbox is what a writer works with: the bytes to be written next, and behind
+// them a payload that was too large to be copied.
+type outbox struct {
+	mem     [outBuffer + outSlack]byte
+	out     []byte // part of mem
+	big     *session.Message
+	acts    session.Actions
+	attempt func(fd uintptr) bool // o.write, made once
+}
+
+var outboxes = sync.Pool{New: func() any {
+	o := new(outbox)
+	o.attempt = o.write
+	return o
+}}
+
+// pending tells whether there is something that has not been written.
+func (o *outbox) pending() bool { return len(o.out) > 0 || o.big != nil }
 
 // startWriter starts the writer of a connection for which writing was just
 // set. The caller's own goroutine is counted by the broker, so the count cannot
 // be zero.
-func (c *conn) startWriter() {
+func (c *conn) startWriter() { c.startWith(outboxes.Get().(*outbox)) }
+
+func (c *conn) startWith(o *outbox) {
 	if !c.b.begin() {
 		// The broker has stopped: all connections are closed.
+		o.drop()
 		return
 	}
-	go c.write()
+	go c.write(o)
 }
 
-// write writes until there is nothing left to be written.
-func (c *conn) write() {
+// write writes o, and then until there is nothing left to be written.
+func (c *conn) write(o *outbox) {
 	defer c.b.running.Done()
-	mem := outBuffers.Get().(*[outBuffer + outSlack]byte)
-	defer outBuffers.Put(mem)
-	var acts session.Actions
-	for {
-		acts.Reset()
-		out, big, more := c.collect(mem[:0], &acts)
-		if !more {
-			return
-		}
-		c.b.drops(c.client.id, acts.Drops)
-		c.b.count.publishOut.Add(uint64(acts.Published))
-		c.b.count.packetsOut.Add(uint64(acts.Published))
-		if len(acts.Store) > 0 {
-			c.keep(&acts)
-		}
-		if len(acts.Store)+len(acts.Ended) > 0 {
-			c.returned(&acts)
-		}
-		err := c.send(out, big)
-		if big != nil {
-			big.Release()
-		}
-		if err != nil {
+	for o.pending() || c.next(o) {
+		if err := c.send(o); err != nil {
 			c.fail(err)
-			return
+			break
 		}
 		c.refill()
 	}
+	o.drop()
 }
 
-// collect gathers what is to be written next. It says false when that is
+// drop lets go of o.
+func (o *outbox) drop() {
+	if o.out = nil; o.big != nil {
+		o.big.Release()
+		o.big = nil
+	}
+	outboxes.Put(o)
+}
+
+// write writes for the connections that the turn has woken. Where little comes,
+// it does so itself, as far as nobody has to be waited for: a goroutine would
+// cost a message more time than all the rest of its way.
+func (t *turn) write() {
+	const few = 2 // the receiver and the publisher
+	brief := t.conn != nil && t.conn.in.pooled == nil && len(t.wake) <= few
+	for _, c := range t.wake {
+		if brief && c.raw != nil {
+			c.writeBriefly()
+		} else {
+			c.startWriter()
+		}
+	}
+}
+
+// writeBriefly is a writer that never waits, neither for the client nor for the
+// store: what is left goes to one that may.
+func (c *conn) writeBriefly() {
+	o := outboxes.Get().(*outbox)
+	for range 2 { // the second time there is nothing, as a rule
+		if !c.next(o) {
+			o.drop()
+			return
+		}
+		c.try(o)
+		if o.pending() {
+			break
+		}
+	}
+	c.startWith(o)
+}
+
+// next fills o with what is to be written next. It says false when there is
 // nothing; then the writer is over.
-func (c *conn) collect(out []byte, acts *session.Actions) (_ []byte, big *session.Message, more bool) {
+func (c *conn) next(o *outbox) bool {
+	o.acts.Reset()
+	if !c.collect(o) {
+		return false
+	}
+	acts := &o.acts
+	c.b.drops(c.client.id, acts.Drops)
+	c.b.count.publishOut.Add(uint64(acts.Published))
+	c.b.count.packetsOut.Add(uint64(acts.Published))
+	if len(acts.Store) > 0 {
+		c.keep(acts)
+	}
+	if len(acts.Store)+len(acts.Ended) > 0 {
+		c.returned(acts)
+	}
+	return true
+}
+
+func (c *conn) collect(o *outbox) bool {
 	cl := c.client
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	if c.closed {
 		c.writing = false
-		return nil, nil, false
+		return false
 	}
+	out := o.mem[:0]
 	if len(c.ctl) > 0 {
 		out = append(out, c.ctl...)
 		c.b.count.packetsOut.Add(packets(out))
@@ -82,20 +142,21 @@ func (c *conn) collect(out []byte, acts *session.Actions) (_ []byte, big *sessio
 		c.room.Broadcast()
 	}
 	if cl.conn == c && c.hold == 0 && !c.ending {
-		out, big = cl.core.Next(out, outBuffer, time.Now(), c.b.hub.durable.Load(), c.identity, acts)
+		out, o.big = cl.core.Next(out, outBuffer, time.Now(), c.b.hub.durable.Load(), c.identity, &o.acts)
 	}
+	o.out = out
 	_, _, fetch := cl.core.Missing()
 	fetch = fetch && cl.conn == c && !c.starved
-	if len(out) == 0 && big == nil && len(acts.Store) == 0 && len(acts.Drops) == 0 && len(acts.Ended) == 0 && !fetch {
+	if !o.pending() && len(o.acts.Store) == 0 && len(o.acts.Drops) == 0 && len(o.acts.Ended) == 0 && !fetch {
 		c.writing = false
 		c.starved = false
 		if c.ending {
 			c.closeLocked()
 		}
 		c.room.Broadcast()
-		return nil, nil, false
+		return false
 	}
-	return out, big, true
+	return true
 }
 
 // packets counts the packets in b, which are whole.
@@ -148,26 +209,41 @@ func (c *conn) returned(acts *session.Actions) {
 	t.finish()
 }
 
-// send writes out, and then the payload of big, in one go where the transport
-// can.
-func (c *conn) send(out []byte, big *session.Message) error {
-	if len(out) == 0 && big == nil {
+// send writes o: what the socket takes at once, and the rest as the client takes
+// it.
+func (c *conn) send(o *outbox) error {
+	c.try(o)
+	if !o.pending() {
 		return nil
 	}
 	if err := c.nc.SetWriteDeadline(time.Now().Add(c.b.options.Limits.WriteStall)); err != nil {
 		return err
 	}
-	n := int64(len(out))
+	n := len(o.out)
 	var err error
-	if big == nil {
-		_, err = c.nc.Write(out)
+	if o.big == nil {
+		_, err = c.nc.Write(o.out)
 	} else {
-		both := net.Buffers{out, big.Payload}
-		n += int64(len(big.Payload))
+		both := net.Buffers{o.out, o.big.Payload} // in one go where the transport can
+		n += len(o.big.Payload)
 		_, err = both.WriteTo(c.nc)
+		o.big.Release()
 	}
+	o.out, o.big = nil, nil
 	c.b.count.bytesOut.Add(uint64(n))
+	if err == nil && c.raw != nil { // which would see a deadline that has passed
+		err = c.nc.SetWriteDeadline(time.Time{})
+	}
 	return err
+}
+
+// try writes what the socket takes at once. An error comes again with the rest.
+func (c *conn) try(o *outbox) {
+	n := len(o.out)
+	if c.raw != nil && o.big == nil && n > 0 {
+		_ = c.raw.Write(o.attempt)
+		c.b.count.bytesOut.Add(uint64(n - len(o.out)))
+	}
 }
 
 // fail ends a connection that cannot be written to.
