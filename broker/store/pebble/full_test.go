@@ -32,6 +32,21 @@ func call(t *testing.T, b *broker.Broker, c mqtt.Connect) *caller {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return talk(t, nc, c)
+}
+
+// reach is call from outside.
+func reach(t *testing.T, b *broker.Broker, c mqtt.Connect) *caller {
+	t.Helper()
+	nc, err := net.Dial("tcp", b.Addr("tcp").String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return talk(t, nc, c)
+}
+
+func talk(t *testing.T, nc net.Conn, c mqtt.Connect) *caller {
+	t.Helper()
 	t.Cleanup(func() { _ = nc.Close() })
 	x := &caller{t: t, nc: nc, in: mqtt.NewReader(nc, 0), version: c.Version}
 	x.send(&c)
