@@ -37,6 +37,11 @@
 // or a will is checked again when it is due. docs/attacks.csv has the attacks,
 // each with a test of its name.
 //
+// Nothing is dropped in silence. Who is slow fills its own queue, and then its
+// Overflow policy says who loses; QoS 0 goes first. Each drop is counted by
+// reason, told to Events, and in the log, where a line stands for all since the
+// last; and an MQTT 5 subscriber is told by GapProperty.
+//
 // Locks are taken in this order: hub.mu, client.mu, Broker.mu. Identity's
 // methods are called under the first two; Authority and Events under none.
 //

@@ -41,6 +41,12 @@
 //   - behind means that the store holds messages past the cursor which are not
 //     in queue; then nothing newer enters queue except through Feed
 //
+// A queue at its limit does what its [Overflow] policy says. The shell calls
+// [Session.Offer] before it routes a message, since a refusal must reach nobody.
+// To drop the oldest, a session has to know what they are: those in queue it
+// does, those behind them it learns through Unread and Scout, a few at a time.
+// What the client loses is told by its next message, see [GapProperty].
+//
 // A Session is not safe for concurrent use. It holds a reference to each
 // [Message] in its queues and releases it when done.
 package session
