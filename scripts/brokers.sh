@@ -47,7 +47,7 @@ look() {
 for broker in ${BROKERS-wilco mosquitto nats}; do
 	at=$(address)
 	case $broker in
-	wilco) look "wilco $("$work/wilco" version | head -n 1 | sed 's/^wilco //; s/ .*//')" 5 5s \
+	wilco) look "wilco $(git describe --always --tags 2>/dev/null || echo "of today")" 5 5s \
 		"$work/wilco" broker --tcp "$at" --anonymous --data "$disk" ;;
 	mosquitto)
 		command -v mosquitto >/dev/null || continue

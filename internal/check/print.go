@@ -48,7 +48,7 @@ func (c Result) words() string {
 	said := make([]string, len(c.Verdicts))
 	for i, v := range c.Verdicts {
 		said[i] = string(v)
-		if v == LossAcked || v == GapSilent || v == GapTold {
+		if v == LossAcked || (v == GapSilent || v == GapTold) && !slices.Contains(c.Verdicts, LossAcked) {
 			said[i] += c.places()
 		}
 	}
