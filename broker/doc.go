@@ -30,6 +30,10 @@
 // acknowledged. QoS 1 that a member has not acknowledged goes to another when it
 // is away or its session has ended; QoS 2 that it may have had does not.
 //
+// A broker starts in two steps, Open and Listen, and stops in two, CloseListeners
+// and Stop, for a program that must be subscribed whenever anybody can publish:
+// between the first and before the last only Dial gets in.
+//
 // What a stranger can cost is bounded before it is authenticated (size, time,
 // connections of an address), and what a known one can cost after it: queues,
 // sessions, retained messages, aliases, and the rates of Limits. Rights are
