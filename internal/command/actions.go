@@ -142,17 +142,6 @@ func (m *move) heard() {
 
 func ignore(*move) error { return nil }
 
-func approve(m *move) error {
-	m.c.NotAfter = m.now.Add(m.c.Policy.DeliverBy.D()) // the wait for people does not eat the time for delivery
-	m.to(Created, Approved)
-	return nil
-}
-
-func deny(m *move) error {
-	m.to(Denied, NotApproved)
-	return nil
-}
-
 func cancelUnsent(m *move) error {
 	m.to(Cancelled, CancelledUnsent)
 	return nil

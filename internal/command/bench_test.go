@@ -10,7 +10,7 @@ import (
 // BenchmarkApply is the life of a command as nearly all are: dispatch, ack,
 // RUNNING, SUCCESS. One op is the whole life.
 func BenchmarkApply(b *testing.B) {
-	c := newHistory(b, matrixPolicy, false).c
+	c := newHistory(b, matrixPolicy, nil).c
 	life := []Event{
 		{Kind: Dispatch, DeviceOnline: true, Epoch: 7, Seq: 1},
 		{Kind: Received, DeviceOnline: true, Boot: "b1"},
@@ -34,7 +34,7 @@ func BenchmarkApply(b *testing.B) {
 
 // BenchmarkApplyDuplicate is a message that changes nothing.
 func BenchmarkApplyDuplicate(b *testing.B) {
-	c := newHistory(b, matrixPolicy, false).kind(1, Dispatch).at(2, Event{Kind: Succeeded, Result: []byte(`1`)}).c
+	c := newHistory(b, matrixPolicy, nil).kind(1, Dispatch).at(2, Event{Kind: Succeeded, Result: []byte(`1`)}).c
 	ev, now := Event{Kind: Received, DeviceOnline: true}, after(3)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -45,7 +45,7 @@ func BenchmarkApplyDuplicate(b *testing.B) {
 }
 
 func endedCommand(b *testing.B) Command {
-	return newHistory(b, matrixPolicy, false).kind(1, Dispatch).kind(2, Received).kind(3, SaidRunning).
+	return newHistory(b, matrixPolicy, nil).kind(1, Dispatch).kind(2, Received).kind(3, SaidRunning).
 		at(4, Event{Kind: Succeeded, Result: []byte(`{"position":50}`)}).c
 }
 

@@ -5,7 +5,9 @@ import "time"
 // wake is when the command wants its next Tick; zero: never.
 func (c *Command) wake() time.Time {
 	switch c.State {
-	case AwaitingApproval, Created:
+	case AwaitingApproval:
+		return c.approvalDue()
+	case Created:
 		return c.NotAfter
 	case Sent:
 		if c.Parked {
@@ -59,12 +61,10 @@ func (m *move) overdue(r Reason) error {
 func (m *move) reached(t time.Time) bool { return !m.now.Before(t) }
 
 func tickUnsent(m *move) error {
-	if !m.reached(m.c.NotAfter) {
-		return nil
-	}
-	if m.c.State == AwaitingApproval {
+	switch {
+	case m.c.State == AwaitingApproval && m.reached(m.c.approvalDue()):
 		m.to(Expired, ApprovalExpired)
-	} else {
+	case m.c.State == Created && m.reached(m.c.NotAfter):
 		m.to(Expired, DeliverByPassed)
 	}
 	return nil

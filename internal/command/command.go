@@ -43,7 +43,7 @@ type State string
 
 // The states. The last six are ends; TimedOut is one when it is Closed.
 const (
-	AwaitingApproval State = "awaiting_approval" // held until somebody approves
+	AwaitingApproval State = "awaiting_approval" // held until enough people approve
 	Created          State = "created"           // waits for its device or its turn; certainly not executed
 	Sent             State = "sent"              // published at least once; no word yet
 	Acknowledged     State = "acknowledged"      // the device has it
@@ -96,6 +96,7 @@ type Command struct {
 	Key         string          `json:"key,omitempty"`    // idempotency key of the request
 	Digest      string          `json:"digest,omitempty"` // of the request's body, to compare with under the same key
 	RetryOf     *TID            `json:"retryOf,omitempty"`
+	Approval    *Approval       `json:"approval,omitempty"` // of one that was held
 	Created     time.Time       `json:"created"`
 	NotAfter    time.Time       `json:"notAfter"` // the device must not begin later
 
@@ -158,10 +159,11 @@ const (
 	maxDetail    = 1024 // bytes of a detail
 )
 
-// New makes a command in state Created, or AwaitingApproval when held. Missing
-// times of the policy take their defaults. Times are cut to milliseconds. The
-// error names what is wrong: a *PolicyError, the device or params.
-func New(tid TID, device wire.Address, name string, params json.RawMessage, p Policy, by string, held bool, now time.Time) (Command, error) {
+// New makes a command in state Created, or in AwaitingApproval when held is not
+// nil; a Digest that held does not have is that of the command. Missing times of
+// the policy take their defaults. Times are cut to milliseconds. The error names
+// what is wrong: a *PolicyError, the device or params.
+func New(tid TID, device wire.Address, name string, params json.RawMessage, p Policy, by string, held *Approval, now time.Time) (Command, error) {
 	p = p.WithDefaults()
 	if err := p.Check(); err != nil {
 		return Command{}, err
@@ -175,8 +177,8 @@ func New(tid TID, device wire.Address, name string, params json.RawMessage, p Po
 	now = stamp(now)
 	c := Command{TID: tid, Device: device, Name: name, Params: params, Policy: p, RequestedBy: by,
 		Created: now, NotAfter: now.Add(p.DeliverBy.D()), State: Created, Reason: Requested, Version: 1}
-	if held {
-		c.State = AwaitingApproval
+	if held != nil {
+		c.hold(*held)
 	}
 	c.Wake = c.wake()
 	c.Timeline = []Entry{{At: now, Kind: Create, State: c.State, Reason: Requested, By: by}}

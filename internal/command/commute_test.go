@@ -61,7 +61,7 @@ func expect(start State, messages []Event) oracle {
 
 // starts gives a command in each state in which the device has the word.
 func starts(t testing.TB) map[State]*history {
-	sent := func() *history { return newHistory(t, matrixPolicy, false).kind(1, Dispatch) }
+	sent := func() *history { return newHistory(t, matrixPolicy, nil).kind(1, Dispatch) }
 	return map[State]*history{
 		Sent:         sent(),
 		Acknowledged: sent().kind(2, Received),

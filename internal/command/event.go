@@ -13,11 +13,12 @@ type Kind string
 const (
 	Create Kind = "create" // only as the first line of a timeline; not an event of Apply
 
-	Approve   Kind = "approve"   // a person lets it go
-	Deny      Kind = "deny"      // a person does not
-	Cancel    Kind = "cancel"    // a person or program wants it not done
-	Retry     Kind = "retry"     // a person wants it tried again, with the same tid
-	Supersede Kind = "supersede" // a newer command takes its place
+	Approve    Kind = "approve"     // a person agrees
+	Deny       Kind = "deny"        // a person does not
+	BreakGlass Kind = "break_glass" // a person lets it go though others should have agreed
+	Cancel     Kind = "cancel"      // a person or program wants it not done
+	Retry      Kind = "retry"       // a person wants it tried again, with the same tid
+	Supersede  Kind = "supersede"   // a newer command takes its place
 
 	Dispatch      Kind = "dispatch"       // its turn has come and the device may be sent to
 	BrokerRefused Kind = "broker_refused" // the broker answered one SendRequest with a refusal; nothing else is meant by it
@@ -35,7 +36,7 @@ const (
 )
 
 // Kinds lists all events of Apply.
-var Kinds = []Kind{Approve, Deny, Cancel, Retry, Supersede, Dispatch, BrokerRefused, Tick, Online,
+var Kinds = []Kind{Approve, Deny, BreakGlass, Cancel, Retry, Supersede, Dispatch, BrokerRefused, Tick, Online,
 	Received, AckRejected, CancelRefused, SaidRunning, Succeeded, SaidFailed, SaidRejected, SaidCancelled}
 
 // FromDevice says whether k is a message of the device.
@@ -66,7 +67,8 @@ type Event struct {
 	InProgress   bool   // with Online: the device lists this tid as in progress
 	Epoch, Seq   int64  // the numbers that a publication of the request would carry
 
-	SupersededBy *TID // with Supersede
+	SupersededBy *TID   // with Supersede
+	Digest       string // with Approve: of what the person has seen
 }
 
 // EventOfAck turns an ack document into an event.
@@ -117,9 +119,11 @@ type Reason string
 // The reasons.
 const (
 	Requested         Reason = "requested"             // the command was made
-	Approved          Reason = "approved"              // somebody approved it
+	VoteCounted       Reason = "vote_counted"          // somebody has agreed; more must
+	Approved          Reason = "approved"              // all who must have agreed
+	GlassBroken       Reason = "break_glass"           // let go without the approval that it needs: an alarm
 	NotApproved       Reason = "not_approved"          // somebody denied it
-	ApprovalExpired   Reason = "approval_expired"      // nobody approved before deliver-by
+	ApprovalExpired   Reason = "approval_expired"      // not enough have agreed in time
 	DeliverByPassed   Reason = "deliver_by_passed"     // never sent in time
 	BrokerWouldNot    Reason = "broker_refused"        // the broker refused a publication; with expired: it took none of them
 	TurnCame          Reason = "turn_came"             // first publication
@@ -151,7 +155,7 @@ const (
 )
 
 // Reasons lists the closed set.
-var Reasons = []Reason{Requested, Approved, NotApproved, ApprovalExpired, DeliverByPassed, BrokerWouldNot,
+var Reasons = []Reason{Requested, VoteCounted, Approved, GlassBroken, NotApproved, ApprovalExpired, DeliverByPassed, BrokerWouldNot,
 	TurnCame, NoAckYet, CameOnline, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
 	DeviceRunning, DeviceSucceeded, DeviceFailed, DeviceInterrupted, DeviceRejected, DeviceTooLate,
 	DeviceNeverGotIt, DeviceCancelled, DeviceWontCancel, NoAck, HeartbeatMissed, FinishByPassed,

@@ -23,7 +23,7 @@ func FuzzApply(f *testing.F) {
 			p = fuzzPolicy(b[0])
 			b = b[1:]
 		}
-		w := newWorld(t, p, held)
+		w := newWorld(t, p, heldIf(held))
 		for ; len(b) >= 2; b = b[2:] {
 			w.fuzzStep(b[0], b[1])
 		}

@@ -30,7 +30,15 @@ type world struct {
 	asked     map[Kind]bool
 }
 
-func newWorld(t rapid.TB, p Policy, held bool) *world {
+// heldIf is an approval by two, or none.
+func heldIf(held bool) *Approval {
+	if !held {
+		return nil
+	}
+	return &Approval{Quorum: 2, Expires: t0.Add(30 * time.Second)}
+}
+
+func newWorld(t rapid.TB, p Policy, held *Approval) *world {
 	c, err := New(testTID, testDevice, "open", []byte(`{"percent":50}`), p, "ann", held, t0)
 	if err != nil {
 		t.Fatal(err)
@@ -262,9 +270,10 @@ func someDeviceEvent(t *rapid.T) Event {
 func TestAnyHistoryKeepsTheInvariants(t *testing.T) {
 	ends, unsent, all := map[State]int{}, 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorld(rt, somePolicy(rt), rapid.IntRange(0, 3).Draw(rt, "held") == 0)
+		w := newWorld(rt, somePolicy(rt), heldIf(rapid.IntRange(0, 3).Draw(rt, "held") == 0))
 		if rapid.IntRange(0, 3).Draw(rt, "at once") > 0 {
-			w.apply(Event{Kind: Approve, By: "ann"})
+			w.vote("bo")
+			w.vote("cy")
 			w.dispatch()
 		}
 		for range rapid.IntRange(0, 40).Draw(rt, "length") {
@@ -303,7 +312,11 @@ func (w *world) something(rt *rapid.T) {
 	case "dispatch":
 		w.dispatch()
 	case "people":
-		k := rapid.SampledFrom([]Kind{Approve, Deny, Cancel, Cancel, Retry, Retry, Supersede}).Draw(rt, "kind")
+		k := rapid.SampledFrom([]Kind{Approve, Deny, BreakGlass, Cancel, Cancel, Retry, Retry, Supersede}).Draw(rt, "kind")
+		if k == Approve {
+			w.vote(rapid.SampledFrom([]string{"ann", "bo", "bo", "cy", "cy", ""}).Draw(rt, "voter"))
+			return
+		}
 		w.apply(Event{Kind: k, By: "ann", Text: "because", SupersededBy: &otherTID})
 	case "device":
 		w.apply(someDeviceEvent(rt))
@@ -314,6 +327,15 @@ func (w *world) something(rt *rapid.T) {
 			w.brokerRefuses()
 		}
 	}
+}
+
+// vote is an approval by someone who has looked.
+func (w *world) vote(by string) {
+	ev := Event{Kind: Approve, By: by}
+	if w.c.Approval != nil {
+		ev.Digest = w.c.Approval.Digest
+	}
+	w.apply(ev)
 }
 
 func (w *world) dispatch() {

@@ -46,8 +46,7 @@ type history struct {
 	seq    int64
 }
 
-func newHistory(t testing.TB, p Policy, held bool) *history {
-	t.Helper()
+func newHistory(t testing.TB, p Policy, held *Approval) *history {
 	c, err := New(testTID, testDevice, "open", []byte(`{"percent":50}`), p, "ann", held, t0)
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +84,7 @@ type situation struct {
 func situations(t testing.TB) []situation {
 	quiet := matrixPolicy
 	quiet.Heartbeat = 0
-	fresh := func() *history { return newHistory(t, matrixPolicy, false) }
+	fresh := func() *history { return newHistory(t, matrixPolicy, nil) }
 	sent := func() *history { return fresh().kind(1, Dispatch) }                          // ack due 11, finish due 101
 	twice := func() *history { return sent().kind(11, Tick) }                             // both tries used, ack due 31
 	refused := func() *history { return sent().kind(1, BrokerRefused) }                   // the broker has none
@@ -109,8 +108,15 @@ func situations(t testing.TB) []situation {
 		add(name+", device online", h, now, true)
 		add(name+", device offline", h, now, false)
 	}
-	add("held for approval", newHistory(t, matrixPolicy, true), 5, true)
-	add("held for approval, deliver-by over", newHistory(t, matrixPolicy, true), 60, true)
+	held := func(quorum int, expires time.Time) *history {
+		return newHistory(t, matrixPolicy, &Approval{Quorum: quorum, Expires: expires})
+	}
+	add("held for approval", held(1, time.Time{}), 5, true)
+	add("held for approval by two", held(2, time.Time{}), 5, true)
+	add("held for approval by two, one has agreed", held(2, time.Time{}).
+		at(2, Event{Kind: Approve, By: "cy", Digest: held(2, time.Time{}).c.Approval.Digest}), 5, true)
+	add("held for approval, the time for it over", held(1, after(4)), 5, true)
+	add("held for approval, deliver-by over", held(1, time.Time{}), 60, true)
 	add("waits for its turn", fresh(), 5, true)
 	add("waits for its turn, deliver-by over", fresh(), 60, true)
 	both("ack not yet due", sent(), 5)
@@ -127,7 +133,7 @@ func situations(t testing.TB) []situation {
 	both("RUNNING due", acked(), 32)
 	both("finish due", acked(), 101)
 	both("parked", acked().offline().kind(32, Tick), 40)
-	add("no heartbeat asked for", newHistory(t, quiet, false).kind(1, Dispatch).kind(2, Received), 50, true)
+	add("no heartbeat asked for", newHistory(t, quiet, nil).kind(1, Dispatch).kind(2, Received), 50, true)
 	both("at work", running(), 5)
 	both("RUNNING due", running(), 33)
 	both("finish due", running(), 101)
@@ -153,7 +159,7 @@ func situations(t testing.TB) []situation {
 	add("the broker took none", refused().kind(60, Tick), 70, true)
 	add("before it was sent", fresh().kind(5, Cancel), 20, true)
 	add("by the device", cancelling().kind(9, SaidCancelled), 20, true)
-	add("", newHistory(t, matrixPolicy, true).kind(5, Deny), 20, true)
+	add("", newHistory(t, matrixPolicy, &Approval{}).kind(5, Deny), 20, true)
 	return list
 }
 
@@ -165,7 +171,11 @@ type variant struct {
 
 func variants() []variant {
 	code := func(c string) *wire.Reason { return &wire.Reason{Code: c, Text: "words"} }
+	seen := newHistory(nil, matrixPolicy, &Approval{}).c.Approval.Digest
 	special := map[Kind][]variant{
+		Approve: {{"", Event{By: "bo", Digest: seen}}, {" by the requester", Event{By: "ann", Digest: seen}},
+			{" of other content", Event{By: "bo", Digest: "other"}}},
+		BreakGlass: {{"", Event{By: "bo", Text: "fire"}}, {" without a reason", Event{By: "bo"}}},
 		Supersede: {{"", Event{SupersededBy: &otherTID}}},
 		Online:    {{"", Event{}}, {" in progress", Event{InProgress: true}}},
 		AckRejected: {{"", Event{Reason: code(wire.ReasonBusy)}}, {" expired", Event{Reason: code(wire.ReasonExpired)}},
@@ -371,7 +381,7 @@ func TestTableHasARowForEveryStateAndOnlyKnownEvents(t *testing.T) {
 	if _, _, err := Apply(Command{State: "nonsense"}, Event{Kind: Tick}, t0); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("unknown state: got %v", err)
 	}
-	if _, _, err := Apply(newHistory(t, matrixPolicy, false).c, Event{Kind: Create}, t0); !errors.Is(err, ErrNotAllowed) {
+	if _, _, err := Apply(newHistory(t, matrixPolicy, nil).c, Event{Kind: Create}, t0); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("create is no event of Apply: got %v", err)
 	}
 }

@@ -18,7 +18,7 @@ func TestWakeIsNeverFinerThanNow(t *testing.T) {
 	p := matrixPolicy
 	p.DeliverBy, p.AckBy, p.Heartbeat = Duration(time.Minute+1), Duration(10*time.Millisecond+333), Duration(15*time.Millisecond)
 	p.Jitter, p.MaxAttempts = 0.3, 5
-	h := newHistory(t, p, false)
+	h := newHistory(t, p, nil)
 	h.kind(0, Dispatch)
 	for range 3 {
 		now := h.c.Wake
@@ -65,7 +65,7 @@ func TestWaitsOfTheLargestPolicyDoNotOverflow(t *testing.T) {
 
 // The broker took none, the device comes back too late: certainly not executed.
 func TestBrokerTookNoneAndTheDeviceIsBackTooLate(t *testing.T) {
-	h := newHistory(t, matrixPolicy, false).kind(1, Dispatch).kind(1, BrokerRefused).offline().kind(11, Tick)
+	h := newHistory(t, matrixPolicy, nil).kind(1, Dispatch).kind(1, BrokerRefused).offline().kind(11, Tick)
 	h.online = true
 	if h.kind(60, Online); h.c.State != Expired || h.c.Reason != BrokerWouldNot {
 		t.Fatalf("got %s, %s", h.c.State, h.c.Reason)
@@ -76,7 +76,7 @@ func TestBrokerTookNoneAndTheDeviceIsBackTooLate(t *testing.T) {
 // had asked: RUNNING is no answer to a cancel.
 func TestWorkHeardOfAfterAnUnconfirmedCancelDoesNotForgetTheCancel(t *testing.T) {
 	for _, k := range []Kind{Received, SaidRunning} {
-		h := newHistory(t, matrixPolicy, false).kind(1, Dispatch).kind(5, Cancel).kind(15, Tick).kind(35, Tick)
+		h := newHistory(t, matrixPolicy, nil).kind(1, Dispatch).kind(5, Cancel).kind(15, Tick).kind(35, Tick)
 		if h.c.State != TimedOut || h.c.Reason != CancelUnconfirmed {
 			t.Fatalf("got %s, %s", h.c.State, h.c.Reason)
 		}
@@ -94,7 +94,7 @@ func TestWorkHeardOfAfterAnUnconfirmedCancelDoesNotForgetTheCancel(t *testing.T)
 func TestQuestionsToABusyDeviceAreBounded(t *testing.T) {
 	p := matrixPolicy
 	p.Settle = Duration(24 * time.Hour)
-	h := newHistory(t, p, false).kind(1, Dispatch).kind(2, Received)
+	h := newHistory(t, p, nil).kind(1, Dispatch).kind(2, Received)
 	for now := 3.0; now < 100; now += 10 {
 		h.kind(now, SaidRunning)
 	}
@@ -120,7 +120,7 @@ func TestQuestionsToABusyDeviceAreBounded(t *testing.T) {
 
 // Tries counts since the device was last seen to come online.
 func TestComingOnlineStartsTheTriesAnew(t *testing.T) {
-	h := newHistory(t, matrixPolicy, false).kind(1, Dispatch).kind(2, Received)
+	h := newHistory(t, matrixPolicy, nil).kind(1, Dispatch).kind(2, Received)
 	for now := 3.0; now < 20; now++ {
 		h.kind(now, Online)
 	}
@@ -133,7 +133,7 @@ func TestComingOnlineStartsTheTriesAnew(t *testing.T) {
 // characters. The device's own bytes, said again, must still agree with them.
 func TestTheSameResultAgreesWithWhatAStoreGaveBack(t *testing.T) {
 	raw := []byte(`{ "text": "a<b & c",  "n": [1, 2] }`)
-	h := newHistory(t, matrixPolicy, false).kind(1, Dispatch).at(2, Event{Kind: Succeeded, Result: raw})
+	h := newHistory(t, matrixPolicy, nil).kind(1, Dispatch).at(2, Event{Kind: Succeeded, Result: raw})
 	b, err := json.Marshal(h.c)
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func TestDocumentsBecomeEvents(t *testing.T) {
 func TestAFullTimelineKeepsTheEndAndItsAnomalies(t *testing.T) {
 	p := matrixPolicy
 	p.FinishBy = Duration(24 * time.Hour)
-	h := newHistory(t, p, false).kind(1, Dispatch).kind(2, Received)
+	h := newHistory(t, p, nil).kind(1, Dispatch).kind(2, Received)
 	for i := range 300 { // each pair makes two lines that do not fold
 		h.kind(float64(3+i), Online).kind(float64(3+i), SaidRunning)
 	}
@@ -209,7 +209,7 @@ func TestAFullTimelineKeepsTheEndAndItsAnomalies(t *testing.T) {
 }
 
 func TestRepeatedLinesFold(t *testing.T) {
-	h := newHistory(t, matrixPolicy, false).kind(1, Dispatch).kind(2, Received)
+	h := newHistory(t, matrixPolicy, nil).kind(1, Dispatch).kind(2, Received)
 	for i := range 10 {
 		h.at(float64(3+i), Event{Kind: SaidRunning, Progress: &wire.Progress{Note: fmt.Sprint(i)}})
 	}
@@ -221,7 +221,7 @@ func TestRepeatedLinesFold(t *testing.T) {
 
 func TestDetailIsBoundedValidText(t *testing.T) {
 	for _, text := range []string{strings.Repeat("ä", maxDetail), "broken \xff text", strings.Repeat("x", maxDetail-1) + "ä"} {
-		h := newHistory(t, matrixPolicy, false).at(1, Event{Kind: Cancel, Text: text})
+		h := newHistory(t, matrixPolicy, nil).at(1, Event{Kind: Cancel, Text: text})
 		d := h.c.Detail
 		if len(d) > maxDetail || strings.ToValidUTF8(d, "") != d || d == "" {
 			t.Errorf("%d bytes %.20q became %d bytes %.20q", len(text), text, len(d), d)
@@ -234,12 +234,12 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 	bad := ok
 	bad.MaxAttempts = 101
 	for name, f := range map[string]func() error{
-		"policy": func() error { _, err := New(testTID, testDevice, "x", nil, bad, "", false, t0); return err },
+		"policy": func() error { _, err := New(testTID, testDevice, "x", nil, bad, "", nil, t0); return err },
 		"device": func() error {
-			_, err := New(testTID, wire.Address{Group: "a/b", Device: "c"}, "x", nil, ok, "", false, t0)
+			_, err := New(testTID, wire.Address{Group: "a/b", Device: "c"}, "x", nil, ok, "", nil, t0)
 			return err
 		},
-		"params": func() error { _, err := New(testTID, testDevice, "x", []byte(`{"a":`), ok, "", false, t0); return err },
+		"params": func() error { _, err := New(testTID, testDevice, "x", []byte(`{"a":`), ok, "", nil, t0); return err },
 	} {
 		if err := f(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)
@@ -249,7 +249,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 
 func TestNewCutsTimesAndTakesDefaults(t *testing.T) {
 	berlin := time.FixedZone("CET", 3600)
-	c, err := New(testTID, testDevice, "x", nil, Policy{}, "", false, t0.In(berlin).Add(1234567*time.Nanosecond))
+	c, err := New(testTID, testDevice, "x", nil, Policy{}, "", nil, t0.In(berlin).Add(1234567*time.Nanosecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestNewCutsTimesAndTakesDefaults(t *testing.T) {
 // A command whose Wake was written by other rules, as by an older version, gets
 // the right one with the next event, also where nothing else changes.
 func TestApplyMendsWake(t *testing.T) {
-	h := newHistory(t, matrixPolicy, false).kind(1, Dispatch)
+	h := newHistory(t, matrixPolicy, nil).kind(1, Dispatch)
 	want, version := h.c.Wake, h.c.Version
 	h.c.Wake = after(3)
 	if h.kind(3, Tick); !h.c.Wake.Equal(want) || h.c.Version != version+1 {
@@ -277,11 +277,11 @@ func TestApplyMendsWake(t *testing.T) {
 
 // An offline device cannot be tried again, and what is past notAfter is not sent.
 func TestWhatMayNotBePublished(t *testing.T) {
-	h := newHistory(t, matrixPolicy, false).kind(60, Dispatch)
+	h := newHistory(t, matrixPolicy, nil).kind(60, Dispatch)
 	if h.c.State != Expired || h.c.Attempt != 0 {
 		t.Errorf("dispatched past notAfter: %s", h.c.State)
 	}
-	h = newHistory(t, matrixPolicy, false).kind(1, Dispatch)
+	h = newHistory(t, matrixPolicy, nil).kind(1, Dispatch)
 	c, effects, err := Apply(h.c, Event{Kind: Retry}, after(2))
 	if !errors.Is(err, ErrNotAllowed) || len(effects) > 0 || c.Attempt != 1 {
 		t.Errorf("retry of an offline device: %v %v", effects, err)

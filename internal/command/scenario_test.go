@@ -19,7 +19,7 @@ import (
 // answers are written anew with -update; everything else stays as it is.
 //
 //	policy deliverBy=60s ackBy=10s backoff=linear attempts=3
-//	at 0s create [held]
+//	at 0s create [held[=quorum] [expires=1m]]
 //	at 1s dispatch | approve | deny | cancel | retry | supersede     by=NAME text=WORDS
 //	at 1s offline | online [inProgress] [boot=ID]
 //	at 2s received | ack_rejected | said_running | succeeded | ...   code=CODE text=WORDS note=WORDS result=JSON
@@ -148,12 +148,23 @@ func (s *script) setPolicy(words []string) error {
 
 func (s *script) event(word string, args []string) error {
 	ev := Event{Kind: Kind(word)}
-	held := false
+	var held *Approval
 	for _, a := range args {
 		key, value, _ := strings.Cut(strings.ReplaceAll(a, "_", " "), "=")
 		switch key {
 		case "held":
-			held = true
+			held = &Approval{Rule: "valve.set"}
+			if held.Quorum, _ = strconv.Atoi(value); held.Quorum == 0 {
+				held.Quorum = 1
+			}
+		case "expires":
+			d, err := time.ParseDuration(value)
+			if err != nil || held == nil {
+				return fmt.Errorf("%q: %w", a, err)
+			}
+			held.Expires = s.now.Add(d)
+		case "digest":
+			ev.Digest = value
 		case "inProgress":
 			ev.InProgress = true
 		case "boot":
@@ -186,6 +197,10 @@ func (s *script) event(word string, args []string) error {
 		return nil
 	case "online":
 		s.online = true
+	case "approve":
+		if ev.Digest == "" && s.c.Approval != nil { // who votes has looked
+			ev.Digest = s.c.Approval.Digest
+		}
 	case "supersede":
 		ev.SupersededBy = &otherTID
 	}

@@ -128,7 +128,7 @@ func speaker(k Kind) string {
 	switch {
 	case k.FromDevice():
 		return "the device"
-	case slices.Contains([]Kind{Approve, Deny, Cancel, Retry}, k):
+	case slices.Contains([]Kind{Approve, Deny, BreakGlass, Cancel, Retry}, k):
 		return "a person or program"
 	case k == Tick:
 		return "the clock"

@@ -17,8 +17,9 @@ type step struct {
 // refused with NotAllowedError.
 var table = map[State]map[Kind]step{
 	AwaitingApproval: unsent(AwaitingApproval, map[Kind]step{
-		Approve: {approve, []State{Created}},
-		Deny:    {deny, []State{Denied}},
+		Approve:    {approve, []State{AwaitingApproval, Created}},
+		BreakGlass: {breakGlass, []State{Created}},
+		Deny:       {deny, []State{Denied}},
 	}),
 	Created: unsent(Created, map[Kind]step{
 		Dispatch: {dispatch, []State{Sent, Expired}},

@@ -139,7 +139,7 @@ func TestAClockPutBackBeforeARestartKeepsTheOrder(t *testing.T) {
 		r.stop()
 		future := uuid.Must(uuid.NewV7())
 		setStamp(&future, stamp(future)+uint64(time.Hour/time.Millisecond)<<12)
-		c, err := command.New(future, valve, "first", nil, command.Policy{}, "test", false, time.Now())
+		c, err := command.New(future, valve, "first", nil, command.Policy{}, "test", nil, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -210,6 +210,7 @@ type Request struct {
 	Digest  string         // of the request, compared when the key is known
 	By      string         // who asks
 	RetryOf *command.TID
+	Hold    *command.Approval // what it waits for before it goes; nil: nothing
 }
 
 // Created is what became of a Request: the command, or why there is none.
@@ -262,6 +263,25 @@ func (e *Engine) Cancel(ctx context.Context, tid command.TID, by, why string) (c
 // Conflict.
 func (e *Engine) Retry(ctx context.Context, tid command.TID, by, why string) (command.Command, error) {
 	return e.person(ctx, tid, command.Event{Kind: command.Retry, By: by, Text: why})
+}
+
+// Approve counts one person's agreement to a held command, which goes on with the
+// last one that it needs. Digest is that of what the person has seen. Errors:
+// NotFound; Conflict when it is not held, is another by now, or by is who
+// requested it.
+func (e *Engine) Approve(ctx context.Context, tid command.TID, by, why, digest string) (command.Command, error) {
+	return e.person(ctx, tid, command.Event{Kind: command.Approve, By: by, Text: why, Digest: digest})
+}
+
+// Deny ends a held command. Errors: NotFound, Conflict.
+func (e *Engine) Deny(ctx context.Context, tid command.TID, by, why string) (command.Command, error) {
+	return e.person(ctx, tid, command.Event{Kind: command.Deny, By: by, Text: why})
+}
+
+// BreakGlass lets a held command go without the votes that it needs; by and why
+// must be said. Errors: NotFound, Conflict.
+func (e *Engine) BreakGlass(ctx context.Context, tid command.TID, by, why string) (command.Command, error) {
+	return e.person(ctx, tid, command.Event{Kind: command.BreakGlass, By: by, Text: why})
 }
 
 func (e *Engine) person(ctx context.Context, tid command.TID, ev command.Event) (command.Command, error) {

@@ -54,7 +54,7 @@ func (t *turn) newCommand(r *Request) Created {
 	if err != nil {
 		return Created{Err: err}
 	}
-	c, err := command.New(tid, r.Device, r.Name, r.Params, r.Policy, r.By, false, t.now)
+	c, err := command.New(tid, r.Device, r.Name, r.Params, r.Policy, r.By, r.Hold, t.now)
 	if err != nil {
 		return Created{Err: err}
 	}

@@ -23,7 +23,7 @@ func life(tb testing.TB, device wire.Address, now time.Time) (stages []command.C
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c, err := command.New(tid, device, "valve.set", json.RawMessage(`{"position":42,"rampSeconds":5}`), command.Defaults, "token:ops", false, now)
+	c, err := command.New(tid, device, "valve.set", json.RawMessage(`{"position":42,"rampSeconds":5}`), command.Defaults, "token:ops", nil, now)
 	if err != nil {
 		tb.Fatal(err)
 	}

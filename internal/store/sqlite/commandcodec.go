@@ -19,7 +19,8 @@ import (
 //
 //	docPacked (1 byte), flags (1 byte), then the fields in the order of packCommand:
 //	numbers as varint, texts and raw JSON with their length (uvarint) before them,
-//	floats as 8 bytes, times as timeCode, what is absent by its flag not at all
+//	floats as 8 bytes, times as timeCode, what is absent by its flag not at all;
+//	and behind them, when there is any, what few commands have, as JSON
 //
 // Documents of schema versions 1 and 2 are JSON and begin with a brace. The tests
 // compare both forms over all fields, so that a new field of command.Command
@@ -88,10 +89,28 @@ func packCommand(dst []byte, c *command.Command) ([]byte, error) {
 	w.integer(int64(c.Anomalies))
 	w.tid(c.SupersededBy)
 	w.timeline(c.Timeline)
+	w.rare(c)
 	if w.err != nil {
 		return dst, w.err
 	}
 	return w.b, nil
+}
+
+// rare is what few commands have; its names are those of command.Command.
+type rare struct {
+	Approval *command.Approval `json:"approval,omitempty"`
+}
+
+func (w *docWriter) rare(c *command.Command) {
+	r := rare{Approval: c.Approval}
+	if r == (rare{}) {
+		return
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		w.fail(err)
+	}
+	w.b = append(w.b, b...)
 }
 
 func docFlags(c *command.Command) (flags byte) {
@@ -250,10 +269,22 @@ func unpackCommand(doc []byte) (c command.Command, err error) {
 	c.SupersededBy = r.tid(flagSupersededBy)
 	c.Parked, c.CancelAsked, c.Closed = r.has(flagParked), r.has(flagCancelAsked), r.has(flagClosed)
 	c.Timeline = r.timeline()
-	if r.bad || len(r.b) > 0 {
+	r.rare(&c)
+	if r.bad {
 		return command.Command{}, errors.New("store: a stored command cannot be read: its document is damaged")
 	}
 	return c, nil
+}
+
+func (r *docReader) rare(c *command.Command) {
+	if r.bad || len(r.b) == 0 {
+		return
+	}
+	var v rare
+	if json.Unmarshal(r.b, &v) != nil {
+		r.bad = true
+	}
+	c.Approval = v.Approval
 }
 
 func (r *docReader) policy(p *command.Policy) {

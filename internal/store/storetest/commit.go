@@ -247,6 +247,8 @@ func commandsKeepEverything(s *suite) {
 	c.Result, c.DeviceState = json.RawMessage(`[]`), json.RawMessage(`"on"`)
 	c.FirstSent, c.LastSent, c.Acked = epoch, epoch.Add(time.Millisecond), epoch.Add(time.Hour)
 	c.Attempt, c.Epoch, c.Seq, c.Parked, c.CancelAsked = 3, 1<<40, 9, true, true
+	c.Approval = &command.Approval{Rule: "always", Quorum: 2, Digest: "d", Expires: epoch.Add(time.Second),
+		Votes: []command.Vote{{By: "bo", At: epoch, Why: "looks right"}}}
 	c.State, c.Closed, c.TimedOutAt, c.Ended = command.TimedOut, true, epoch, epoch.Add(time.Minute)
 	for n := range 100 {
 		c.Timeline = append(c.Timeline, command.Entry{At: epoch, Kind: command.Tick, State: command.Sent, Reason: command.NoAckYet,

@@ -214,7 +214,7 @@ var (
 // made is a new command, number n, made n seconds after the epoch.
 func made(n int, device wire.Address) command.Command {
 	at := epoch.Add(time.Duration(n) * time.Second)
-	c, err := command.New(tid(at, n), device, "valve.set", json.RawMessage(`{"n":1}`), command.Defaults, "ops", false, at)
+	c, err := command.New(tid(at, n), device, "valve.set", json.RawMessage(`{"n":1}`), command.Defaults, "ops", nil, at)
 	if err != nil {
 		panic(err)
 	}
