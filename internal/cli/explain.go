@@ -90,9 +90,11 @@ func ending(w io.Writer, c *client.Command) {
 // reasonTexts say the closed set of reasons in words.
 var reasonTexts = map[command.Reason]string{
 	command.Requested:         "asked for",
+	command.VoteCounted:       "agreed; more people must",
 	command.Approved:          "approved",
+	command.GlassBroken:       "let go without the approval that it needs",
 	command.NotApproved:       "not approved",
-	command.ApprovalExpired:   "nobody approved it in time",
+	command.ApprovalExpired:   "not enough people approved it in time",
 	command.DeliverByPassed:   "it could not be sent in time; certainly not executed",
 	command.BrokerWouldNot:    "the broker would not take it; certainly not executed",
 	command.TurnCame:          "its turn came, and it was published",

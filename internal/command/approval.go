@@ -80,7 +80,7 @@ func approve(m *move) error {
 	a.Votes = append(slices.Clip(a.Votes), Vote{By: m.ev.By, At: m.now, Why: m.detail()})
 	m.c.Approval = &a
 	if len(a.Votes) < a.Quorum {
-		m.note(AwaitingApproval, VoteCounted, false)
+		m.to(AwaitingApproval, VoteCounted)
 		return nil
 	}
 	m.release(Approved)
