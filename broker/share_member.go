@@ -78,11 +78,12 @@ func (t *turn) changed(g *group, who *client) {
 			t.recall(cl, true, func(e *entry) bool { return e.lane.g == g })
 		}
 	}
-	for _, l := range who.ready {
-		if l.g == g {
+	who.ready = slices.DeleteFunc(who.ready, func(l *lane) bool {
+		if l.g == g && l.waits == who {
 			l.waits = nil
 		}
-	}
+		return l.waits != who
+	})
 	g.each(func(l *lane) {
 		if l.concerns(who) {
 			t.deal(l)
@@ -91,7 +92,6 @@ func (t *turn) changed(g *group, who *client) {
 	stale := func(cl *client) {
 		cl.ready = slices.DeleteFunc(cl.ready, func(l *lane) bool { return l.waits != cl })
 	}
-	stale(who)
 	for i := range g.members.list {
 		stale(g.members.list[i].client)
 	}
@@ -183,7 +183,9 @@ func (t *turn) giveBack(cl *client) (saved int) {
 		t.end(e)
 	}
 	for l := range copied {
-		t.restamp(l) // they were in the store after those that wait
+		if l.g.ordered() {
+			t.restamp(l) // they were in the store after those that wait
+		}
 	}
 	for l := range lanes {
 		t.deal(l)

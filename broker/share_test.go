@@ -276,6 +276,41 @@ func TestShareKeysTakeTurns(t *testing.T) {
 	}
 }
 
+// Lanes wait once for a member's window, however often it subscribes, and
+// whoever else comes and goes.
+func TestShareWaitsOnce(t *testing.T) {
+	b := start(t, shared(ByTopic))
+	from := join(t, b, clean("from"))
+	m := join(t, b, mqtt.Connect{ClientID: "m", CleanStart: true, ReceiveMaximum: 1})
+	m.subscribe(1, "$share/g/#")
+	for i := range 20 {
+		from.publish(pub(fmt.Sprint("t/", i), "x", 1, 1))
+	}
+	first := m.must().(*mqtt.Publish)
+	for i := range 5 {
+		m.subscribe(1, "$share/g/#")
+		other := join(t, b, mqtt.Connect{ClientID: fmt.Sprint("other", i), CleanStart: true, ReceiveMaximum: 1})
+		other.subscribe(1, "$share/g/#")
+		other.send(&mqtt.Disconnect{})
+		for {
+			if _, err := other.next(); err != nil {
+				break
+			}
+		}
+		other.drop(b, fmt.Sprint("other", i))
+	}
+	b.hub.mu.Lock()
+	if n := len(b.hub.clients["m"].ready); n != 19 {
+		t.Errorf("%d lanes wait", n)
+	}
+	b.hub.mu.Unlock()
+	m.send(ack(mqtt.TypePuback, first.PacketID))
+	for range 19 {
+		m.send(ack(mqtt.TypePuback, m.must().(*mqtt.Publish).PacketID))
+	}
+	m.quiet()
+}
+
 // Who may not receive a topic never owns its key, nor stands in its way.
 func TestShareRights(t *testing.T) {
 	blind := &user{name: "blind", password: "blind", publish: "none", subscribe: "#", receive: "else/#"}
