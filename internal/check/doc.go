@@ -15,6 +15,11 @@
 // without a violation; with Options.Strict the promises of wilco's own broker
 // are demanded too.
 //
+// [Judge] leaves order, repetition and loss to order.Judge, and knows what a
+// case allows. What lies on the broker's disk is seen only with a broker that
+// Run starts itself (Options.Start) and whose directory it may damage
+// (Options.Data); the directory is put back as it was after the case.
+//
 // The unit that MQTT keeps in order is the messages of one publisher on one
 // topic at one quality of service (4.6); it is called a stream here.
 //
