@@ -29,7 +29,7 @@ var scripts = map[string]script{
 	"O06": {run: slowReader},
 	"O07": {run: overflow},
 	"O08": {run: tooLarge, only5: true},
-	"O09": {run: expiring, only5: true, slow: true},
+	"O09": {run: expiring, only5: true, slow: true, limit: 40 * time.Second},
 	"O10": {run: cutWithUnacked, limit: 30 * time.Second},
 	"O11": {run: cutWindowOne, only5: true},
 	"O12": {run: backlog},

@@ -165,7 +165,7 @@ func overflowBy(t *trial, overflowing int) {
 		return
 	}
 	// What was dropped never comes: wait for what does.
-	if !t.complete(sub, []*client{pub}) {
+	if !t.complete(sub, []*client{pub}, t.patience()) {
 		t.settle(sub)
 	}
 	refused := 0

@@ -132,9 +132,9 @@ func (t *trial) subscriber(filter string, qos mqtt.QoS, window uint16) *client {
 
 // await waits until sub has everything that pubs know to be accepted, and a
 // little longer for what should not come. When nothing comes any more it
-// connects once more: what then comes was stalled.
+// connects again: what then comes was stalled.
 func (t *trial) await(sub *client, pubs ...*client) {
-	if t.over() || t.complete(sub, pubs) {
+	if t.over() || t.complete(sub, pubs, t.patience()) {
 		t.settle(sub)
 		return
 	}
@@ -142,15 +142,21 @@ func (t *trial) await(sub *client, pubs ...*client) {
 		return
 	}
 	t.lagging = true
-	before := sub.summary().different
-	sub.cut()
-	if sub.connect() && t.complete(sub, pubs) || sub.summary().different > before {
-		t.find(Stall, "messages stopped coming for %s, until the subscriber connected again", t.patience())
+	// As long as each connection brings something, it is not lost.
+	for wait, more := t.patience(), true; more; wait = min(wait, time.Second) {
+		before := sub.summary().different
+		sub.cut()
+		done := sub.connect() && t.complete(sub, pubs, wait)
+		if more = sub.summary().different > before; more || done {
+			t.find(Stall, "messages stopped coming for %s, until the subscriber connected again", t.patience())
+		}
+		more = more && !done && !t.over()
 	}
 }
 
-// complete waits for as long as something still comes now and then.
-func (t *trial) complete(sub *client, pubs []*client) bool {
+// complete waits for as long as something still comes now and then, which is
+// not later than patience after the last.
+func (t *trial) complete(sub *client, pubs []*client, patience time.Duration) bool {
 	var want []Key
 	for _, p := range pubs {
 		for _, s := range p.sentSoFar() {
@@ -168,7 +174,7 @@ func (t *trial) complete(sub *client, pubs []*client) bool {
 	}
 	for {
 		moved := false
-		sub.wait(t.patience(), func() bool {
+		sub.wait(patience, func() bool {
 			moved = len(sub.got) != got
 			return all() || moved || sub.ended[sub.conn] != nil
 		})
