@@ -53,7 +53,11 @@ func (s *Server) startBroker(profiles []wire.Profile) error {
 	}
 	s.push("queues", func(context.Context) error { return queues.Close() })
 	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: authority.New(s.Fleet), Store: queues,
-		RefuseRetained: never, Shares: s.opt.Shares, Status: status(s.opt.Version), Logger: s.log})
+		RefuseRetained: never, Shares: s.opt.Shares, Status: status(s.opt.Version), Logger: s.log, Events: broker.Events{StoreFailed: func(err error) {
+			if errors.Is(err, pebblestore.ErrFailed) { // it takes nothing more; a new start finds out what it has
+				s.die(fmt.Errorf("broker: %w", err))
+			}
+		}}})
 	if err != nil {
 		return err
 	}

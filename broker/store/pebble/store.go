@@ -54,7 +54,8 @@ type Options struct {
 	Durability Durability
 	// Reserve is the free space, in bytes, below which messages are refused with
 	// ErrFull. It is what the store needs to take acknowledgements in, and so to
-	// become smaller. Default 64 MiB; negative: none, for tests.
+	// become smaller. Default 64 MiB, or an eighth of a disk that is smaller than
+	// 512 MiB; negative: none, for tests.
 	Reserve int64
 	// Logger is told of damage and of failures in the background. Default:
 	// nothing is logged.
@@ -132,9 +133,6 @@ var _ store.Store = (*Store)(nil)
 // long it takes grows with the number of sessions, not with what is queued.
 // Errors wrap ErrDamaged where that is the cause.
 func Open(dir string, o Options) (*Store, error) {
-	if o.Reserve == 0 {
-		o.Reserve = defaultReserve
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -156,6 +154,12 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open broker store %s: %w", dir, err), s.db.Close())
 	}
 	s.unswept = len(unswept)
+	if s.options.Reserve == 0 {
+		s.options.Reserve = defaultReserve
+		if u, err := s.disk(); err == nil && u.TotalBytes > 0 {
+			s.options.Reserve = min(defaultReserve, int64(u.TotalBytes/8))
+		}
+	}
 	s.full.Store(s.short(0))
 	s.running.Go(s.commitLoop)
 	s.running.Go(s.notifyLoop)
@@ -206,10 +210,19 @@ const (
 	memTables    = 4
 )
 
+// tableSize is memTableSize, or less on a small disk: each log takes that much
+// room from its beginning, and there may be several.
+func (s *Store) tableSize() uint64 {
+	if u, err := s.disk(); err == nil && u.TotalBytes > 0 {
+		return max(min(memTableSize, u.TotalBytes/32), 1<<20)
+	}
+	return memTableSize
+}
+
 func (s *Store) pebbleOptions(fs vfs.FS) *pebble.Options {
 	return &pebble.Options{
 		FS: fs, FormatMajorVersion: pebble.FormatNewest, Merger: merger,
-		CacheSize: cacheSize, MemTableSize: memTableSize, MemTableStopWritesThreshold: memTables,
+		CacheSize: cacheSize, MemTableSize: s.tableSize(), MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold: 4, L0StopWritesThreshold: 64,
 		Logger: quiet{s},
 		EventListener: &pebble.EventListener{
@@ -305,10 +318,15 @@ func (s *Store) short(more int) bool {
 	if s.options.Reserve < 0 {
 		return false
 	}
+	u, err := s.disk()
+	return err == nil && u.AvailBytes < uint64(s.options.Reserve)+uint64(more)
+}
+
+// disk asks how large the disk is, and how full.
+func (s *Store) disk() (vfs.DiskUsage, error) {
 	fs := s.options.fs
 	if fs == nil {
 		fs = vfs.Default
 	}
-	u, err := fs.GetDiskUsage(filepath.Clean(s.dir))
-	return err == nil && u.AvailBytes < uint64(s.options.Reserve)+uint64(more)
+	return fs.GetDiskUsage(filepath.Clean(s.dir))
 }
