@@ -151,10 +151,13 @@ type Session struct {
 
 	// life
 	attached bool
-	links    uint // counts the connections
 	closing  bool // a DISCONNECT or an error ended the connection's traffic
 	stored   bool // outlives its connection, so changes are stored
+	denied   bool // reserved ids have to be stored again
+	behind   bool // see the package comment
 	overflow Overflow
+	nextID   uint16
+	links    uint // counts the connections
 	link     Link
 	will     *mqtt.Will
 	willAt   time.Time // when detached with a will
@@ -166,9 +169,7 @@ type Session struct {
 	aliasIn    []string           // [alias-1]
 
 	// to the client
-	quota    int  // what the client's Receive Maximum still allows
-	denied   bool // reserved ids have to be stored again
-	nextID   uint16
+	quota    int // what the client's Receive Maximum still allows
 	ids      map[uint16]place
 	fly      ring[flight]
 	sent     uint64 // position in fly of the next to be sent on this connection
@@ -185,7 +186,6 @@ type Session struct {
 	zeroMem  int
 	count    int    // QoS 1 and 2 messages not yet acknowledged, wherever they are
 	bytes    int    // of those
-	behind   bool   // see the package comment
 	cursor   uint64 // Seq of the newest that queue has or had
 	admitted uint64 // Seq of the newest that left queue
 	last     uint64 // Seq of the newest stored
