@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/base32"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
@@ -122,8 +123,8 @@ func (c *conn) authenticate(p *mqtt.Connect) (Identity, error) {
 	if c.system {
 		return system, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.b.options.Limits.ConnectTimeout)
-	defer cancel()
+	ctx := &loginTime{Context: context.Background(), until: time.Now().Add(c.b.options.Limits.ConnectTimeout)}
+	defer ctx.end()
 	cred := Credentials{
 		ClientID: p.ClientID, Username: p.Username, HasPassword: p.HasPassword, Password: p.Password,
 		Remote: c.info.Remote, Listener: c.info.Listener,
@@ -151,6 +152,38 @@ func (c *conn) authenticate(p *mqtt.Connect) (Identity, error) {
 	}
 	return nil, &mqtt.Error{Code: mqtt.NotAuthorized, Text: err.Error()}
 }
+
+// loginTime is a context that ends at a deadline. Most who get it never wait, and
+// the timer, which is half of the garbage of a CONNECT, is made for the others.
+type loginTime struct {
+	context.Context
+	until  time.Time
+	begin  sync.Once
+	timed  context.Context // set by begin
+	cancel context.CancelFunc
+}
+
+func (p *loginTime) started() context.Context {
+	p.begin.Do(func() { p.timed, p.cancel = context.WithDeadline(p.Context, p.until) })
+	return p.timed
+}
+
+func (p *loginTime) Deadline() (time.Time, bool) { return p.until, true }
+func (p *loginTime) Done() <-chan struct{}       { return p.started().Done() }
+func (p *loginTime) Err() error                  { return p.started().Err() }
+
+// end ends the context, for those who still have it.
+func (p *loginTime) end() {
+	p.begin.Do(func() { p.timed, p.cancel = ended, func() {} })
+	p.cancel()
+}
+
+// ended is a context that is over.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // checkWill holds the will to what its publication will need.
 func (c *conn) checkWill(p *mqtt.Connect) error {
