@@ -35,6 +35,7 @@ type Client struct {
 	up       bool  // link is there and its subscriptions are made
 	started  bool
 	stopping bool
+	tellWill bool // the farewell asks the server to publish the Will
 	stopped  bool
 	refusal  error         // why the server will not have us, until it does
 	changed  chan struct{} // closed and replaced when one of the above changes
@@ -163,13 +164,16 @@ func (c *Client) Start() {
 // AwaitUp blocks until the client is connected and subscribed. It returns the
 // error of ctx when that ends first, ErrStopped, or the *ReasonError of a server
 // that refuses us for a reason which waiting will not heal; the client goes on
-// trying all the same.
+// trying all the same. With Options.Once it is any reason, and the client has
+// ended.
 func (c *Client) AwaitUp(ctx context.Context) error {
 	for {
 		c.mu.Lock()
 		up, stopping, refusal, changed := c.up, c.stopping, c.refusal, c.changed
 		c.mu.Unlock()
 		switch {
+		case c.opts.Once && refusal != nil:
+			return refusal
 		case stopping:
 			return ErrStopped
 		case up:
@@ -216,6 +220,15 @@ func (c *Client) Stop(ctx context.Context) error {
 		c.kill()
 		return ctx.Err()
 	}
+}
+
+// StopWithWill is Stop, but an MQTT 5 server is asked to publish the Will all
+// the same (DISCONNECT 0x04). MQTT 3.1.1 has no word for it.
+func (c *Client) StopWithWill(ctx context.Context) error {
+	c.mu.Lock()
+	c.tellWill = c.opts.Version == mqtt.V5
+	c.mu.Unlock()
+	return c.Stop(ctx)
 }
 
 // notify wakes who waits for a change of state. mu is held.

@@ -155,8 +155,13 @@ func isNetwork(err error) bool {
 // behind: the store has not been synced for it.
 func (c *Client) sayGoodbye(l *link) bool {
 	var p mqtt.Disconnect
+	c.mu.Lock()
+	tellWill := c.tellWill
+	c.mu.Unlock()
 	wrong, protocol := errors.AsType[*mqtt.Error](l.err)
 	switch {
+	case errors.Is(l.err, ErrStopped) && tellWill:
+		p.Reason = mqtt.DisconnectWithWillMessage
 	case errors.Is(l.err, ErrStopped):
 		p.Reason = mqtt.NormalDisconnection
 	case protocol && c.opts.Version == mqtt.V5: // [MQTT-4.13.1-1]

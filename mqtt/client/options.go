@@ -59,9 +59,19 @@ type Options struct {
 
 	// Will, if set, is asked before each CONNECT; it may return nil.
 	Will func() *mqtt.Will
+	// OnConnect, if set, is shown each CONNECT after dialling and before it is
+	// sent, and may change its Will, for which Will was asked before. Its error
+	// ends the attempt like one of dialling: nothing is sent. It is called by the
+	// goroutine that calls OnUp.
+	OnConnect func(*mqtt.Connect) error
 	// Store keeps unacknowledged publishes across processes. Nil: in memory.
 	Store   Store
 	Backoff Backoff
+	// Once makes the client end with its first connection, or when none of the
+	// servers took it, which AwaitUp then tells: for those who decide themselves
+	// when and where to connect again. Stop is still to be called; it waits until
+	// all results are told.
+	Once bool
 
 	// Subscriptions are made at the first connection, and again before OnUp
 	// whenever the server has lost the session.

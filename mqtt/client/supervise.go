@@ -29,6 +29,10 @@ func (c *Client) supervise() {
 		if c.running.Err() != nil {
 			return
 		}
+		if c.opts.Once {
+			c.end(err)
+			return
+		}
 		if lost, ok := errors.AsType[*lostError](err); ok && lost.after >= stable {
 			failures = 0
 		}
@@ -53,6 +57,14 @@ func (c *Client) setRefusal(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.refusal = err
+	c.notify()
+}
+
+// end closes the client to new messages because of err. mu is not held.
+func (c *Client) end(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopping, c.refusal = true, err
 	c.notify()
 }
 
@@ -111,6 +123,11 @@ func (c *Client) connect(s *server) (*link, *mqtt.Connack, error) {
 // [MQTT-3.1.0-1]
 func (c *Client) handshake(l *link, s *server) (*mqtt.Connack, error) {
 	packet := c.connectPacket(s)
+	if c.opts.OnConnect != nil {
+		if err := c.opts.OnConnect(packet); err != nil {
+			return nil, fmt.Errorf("before CONNECT: %w", err)
+		}
+	}
 	b, err := packet.Append(nil, c.opts.Version)
 	if err != nil {
 		return nil, fmt.Errorf("encode CONNECT: %w", err)
