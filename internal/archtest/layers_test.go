@@ -27,6 +27,7 @@ var layers = []layer{
 		{"internal/command", pure, "the life of a command"},
 		{"internal/replica", pure, "desired, reported and delta"},
 		{"sparkplug/session", pure | public, "births, deaths and sequence numbers"},
+		{"sparkplug/host/internal/rebirth", pure, "when to ask for a rebirth"},
 		{"device/internal/ledger", 0, "the device's journal"},
 	}},
 	{"ports: what the parts above are joined by", []unit{
@@ -40,6 +41,7 @@ var layers = []layer{
 		{"broker", public, "the embeddable server"},
 		{"broker/store/pebble", public, "the broker's queue on disk"},
 		{"device", public, "the device library"},
+		{"sparkplug/host", public, "the Sparkplug host application"},
 		{"internal/config", 0, "the configuration file"},
 		{"internal/store/storetest", tests, "the suite over every store"},
 		{"broker/store/storetest", tests, "the suite over every queue"},
