@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -119,12 +120,22 @@ func benchmarkQoS1(b *testing.B, c mqtt.Connect, filter string) {
 	s.connect(c)
 	s.subscribe(1, filter)
 	_ = s.nc.SetReadDeadline(time.Time{})
+	// The subscriber is behind by a part of what its queue takes at most.
+	const window, behind = 500, 50_000
+	var got atomic.Int64
+	room := make(chan struct{}, 1)
 	done := make(chan error, 1)
-	go func() { done <- acknowledge(s.nc, b.N) }()
+	go func() { done <- acknowledge(s.nc, b.N, &got, room) }()
 	p := dial(b, br, "tcp")
 	p.connect(clean("pub"))
-	const window = 500
 	acks := bufio.NewReaderSize(p.nc, 64<<10)
+	stuck := time.AfterFunc(time.Hour, func() { _, _ = p.nc.Close(), s.nc.Close() })
+	defer stuck.Stop()
+	failed := func(sent int, err error) {
+		b.Helper()
+		waiting, _ := br.Waiting()
+		b.Fatalf("%v: %d sent, %d came, %d wait, dropped %v", err, sent, got.Load(), waiting, br.Stats().Dropped)
+	}
 	payload := string(make([]byte, 64))
 	before := cpu()
 	b.ResetTimer()
@@ -135,16 +146,32 @@ func benchmarkQoS1(b *testing.B, c mqtt.Connect, filter string) {
 		for i := range n {
 			batch, _ = pub("bench/topic/a", payload, 1, uint16(i+1)).Append(batch, mqtt.V5)
 		}
+		stuck.Reset(patience)
 		if _, err := p.nc.Write(batch); err != nil {
-			b.Fatal(err)
+			failed(sent, err)
 		}
-		if _, err := acks.Discard(4 * n); err != nil {
-			b.Fatal(err)
+		for range n {
+			ack, err := acks.Peek(4)
+			if err != nil {
+				failed(sent, err)
+			}
+			if ack[0] != byte(mqtt.TypePuback)<<4 || ack[1] != 2 {
+				failed(sent, fmt.Errorf("PUBACK % x", ack))
+			}
+			_, _ = acks.Discard(len(ack))
 		}
-		sent += n
+		for sent += n; int64(sent)-got.Load() > behind; {
+			select {
+			case <-room:
+				stuck.Reset(patience)
+			case err := <-done:
+				failed(sent, err)
+			}
+		}
 	}
+	stuck.Reset(patience)
 	if err := <-done; err != nil {
-		b.Fatal(err)
+		failed(b.N, err)
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "delivered/s")
@@ -207,8 +234,9 @@ func BenchmarkThereAndBack(b *testing.B) {
 	}
 }
 
-// acknowledge reads n messages of QoS 1 and answers them, a buffer at a time.
-func acknowledge(nc net.Conn, n int) error {
+// acknowledge reads n messages of QoS 1 and answers them, a buffer at a time. It
+// counts them in got, and says by room when that has grown.
+func acknowledge(nc net.Conn, n int, got *atomic.Int64, room chan<- struct{}) error {
 	in := mqtt.NewReader(nc, 0)
 	var out []byte
 	var p mqtt.Publish
@@ -226,7 +254,12 @@ func acknowledge(nc net.Conn, n int) error {
 			if _, err := nc.Write(out); err != nil {
 				return err
 			}
+			got.Add(int64(len(out) / 4))
 			out = out[:0]
+			select {
+			case room <- struct{}{}:
+			default:
+			}
 		}
 	}
 	return nil

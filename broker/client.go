@@ -48,11 +48,22 @@ func (c *client) wake() *conn {
 		return nil
 	}
 	c.conn.wakes++
+	c.conn.starved = false
 	if c.conn.writing || c.conn.hold > 0 && len(c.conn.ctl) == 0 {
 		return nil
 	}
 	c.conn.writing = true
 	return c.conn
+}
+
+// rouse is wake, for who holds no lock and starts the writer itself.
+func (c *client) rouse() {
+	c.mu.Lock()
+	w := c.wake()
+	c.mu.Unlock()
+	if w != nil {
+		w.startWriter()
+	}
 }
 
 // subscription returns the client's subscription to a filter, or nil.

@@ -45,6 +45,7 @@ type holder struct {
 	qos     mqtt.QoS
 	noLocal bool
 	asIs    bool // Retain As Published
+	due     bool // a round robin waits for the client's window
 }
 
 // hit is what one client gets of a message: one copy, however many of its
@@ -252,6 +253,14 @@ func (h *holders) index(c *client) int {
 		return -1
 	}
 	return slices.IndexFunc(h.list, func(e holder) bool { return e.client == c })
+}
+
+// of is the subscription of a client, or nil.
+func (h *holders) of(c *client) *holder {
+	if i := h.index(c); i >= 0 {
+		return &h.list[i]
+	}
+	return nil
 }
 
 func (h *holders) put(e holder) (fresh bool) {

@@ -48,19 +48,19 @@ func (p *promise) done(err error) {
 			p.conn.startWriter()
 		}
 	}
-	if p.last > 0 && len(p.stored) > 0 {
-		p.b.hub.durable.Store(p.last)
-	}
+	p.settled()
 	for _, q := range p.stored {
-		if q.to == nil {
-			continue
+		if q.to != nil {
+			q.to.rouse()
 		}
-		q.to.mu.Lock()
-		w := q.to.wake()
-		q.to.mu.Unlock()
-		if w != nil {
-			w.startWriter()
-		}
+	}
+}
+
+// settled notes that up to p.last nothing is undecided any more: it is durable, or
+// nobody's. What was only undone counts too, or a session would wait for it.
+func (p *promise) settled() {
+	if d := &p.b.hub.durable; p.last > d.Load() { // what took long was let in aside
+		d.Store(p.last)
 	}
 }
 
@@ -128,10 +128,12 @@ func (p *promise) undo(stays bool) {
 		} else {
 			q.to.core.Discard(q.seq, q.size)
 		}
-		w := q.to.wake()
 		q.to.mu.Unlock()
-		if w != nil {
-			w.startWriter()
+	}
+	p.settled()
+	for _, q := range p.stored {
+		if q.to != nil {
+			q.to.rouse()
 		}
 	}
 }

@@ -94,6 +94,9 @@ func (t *turn) deal(l *lane) {
 		if l.owner = nil; to != nil {
 			l.owner = to.client
 		}
+		if to == nil && !g.ordered() {
+			l.awaitAny(e.m)
+		}
 		if to == nil || g.ordered() && l.given > 0 && l.holder != to.client {
 			break
 		}
@@ -175,9 +178,49 @@ func (e *entry) lend(cl *client, seq uint64, copied bool) {
 
 // await puts l at the end of the lanes that wait for the client's window.
 func (l *lane) await(cl *client) {
-	if l.waits != cl {
+	if l.awaits(cl) {
+		return
+	}
+	if l.g.ordered() {
 		l.waits = cl
-		cl.ready = append(cl.ready, l)
+	} else {
+		x := l.g.members.of(cl)
+		if x == nil {
+			return
+		}
+		x.due = true
+	}
+	cl.ready = append(cl.ready, l)
+}
+
+// awaitAny puts the lane of a round robin at the end of those that wait for the
+// windows of the members that may have m.
+func (l *lane) awaitAny(m *session.Message) {
+	for i := range l.g.members.list {
+		if x := &l.g.members.list[i]; !x.due && x.connected(m) {
+			x.due = true
+			x.client.ready = append(x.client.ready, l)
+		}
+	}
+}
+
+// awaits tells whether l waits for the client's window.
+func (l *lane) awaits(cl *client) bool {
+	if l.g.ordered() {
+		return l.waits == cl
+	}
+	x := l.g.members.of(cl)
+	return x != nil && x.due
+}
+
+// awaken takes l out of those that wait for the client's window, but for the list
+// of them.
+func (l *lane) awaken(cl *client) {
+	if l.waits == cl {
+		l.waits = nil
+	}
+	if x := l.g.members.of(cl); x != nil {
+		x.due = false
 	}
 }
 
@@ -250,14 +293,24 @@ func (t *turn) returnOne(cl *client, seq uint64) {
 	if e := cl.lent[seq]; e != nil {
 		l := e.unlend()
 		t.end(e)
-		if l.head != nil && l.g.ordered() {
-			if to := l.g.pick(l.hash, l.head.m); to != nil && to.client == cl {
-				l.await(cl) // after the lanes that have waited longer
-				return
-			}
+		if l.next(cl) {
+			l.await(cl) // after the lanes that have waited longer
+			return
 		}
 		t.deal(l)
 	}
+}
+
+// next tells whether what waits in the lane is for the client, when it has room.
+func (l *lane) next(cl *client) bool {
+	switch {
+	case l.head == nil:
+		return false
+	case !l.g.ordered():
+		return l.g.members.of(cl) != nil
+	}
+	to := l.g.pick(l.hash, l.head.m)
+	return to != nil && to.client == cl
 }
 
 // unlend takes e from its member, and returns its lane.
@@ -277,8 +330,8 @@ func (t *turn) refillMember(cl *client) {
 		if cl.ready = cl.ready[1:]; len(cl.ready) == 0 {
 			cl.ready = nil
 		}
-		if l.waits == cl {
-			l.waits = nil
+		if l.awaits(cl) {
+			l.awaken(cl)
 			t.deal(l)
 		}
 	}

@@ -79,10 +79,10 @@ func (t *turn) changed(g *group, who *client) {
 		}
 	}
 	who.ready = slices.DeleteFunc(who.ready, func(l *lane) bool {
-		if l.g == g && l.waits == who {
-			l.waits = nil
+		if l.g == g {
+			l.awaken(who)
 		}
-		return l.waits != who
+		return !l.awaits(who)
 	})
 	g.each(func(l *lane) {
 		if l.concerns(who) {
@@ -90,7 +90,7 @@ func (t *turn) changed(g *group, who *client) {
 		}
 	})
 	stale := func(cl *client) {
-		cl.ready = slices.DeleteFunc(cl.ready, func(l *lane) bool { return l.waits != cl })
+		cl.ready = slices.DeleteFunc(cl.ready, func(l *lane) bool { return !l.awaits(cl) })
 	}
 	for i := range g.members.list {
 		stale(g.members.list[i].client)
@@ -142,6 +142,7 @@ func (t *turn) move(cl *client, tenant string) {
 func (t *turn) leaveShare(cl *client, g *group) {
 	t.recall(cl, false, func(e *entry) bool { return e.lane.g == g })
 	t.changed(g, cl)
+	t.refillMember(cl) // of its other shares
 }
 
 // connectedShares has the shares of cl dealt anew, when it has come or gone.

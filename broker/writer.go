@@ -141,12 +141,13 @@ func (c *conn) collect(o *outbox) bool {
 		}
 		c.room.Broadcast()
 	}
-	if cl.conn == c && c.hold == 0 && !c.ending {
+	open := cl.conn == c && c.hold == 0 && !c.ending
+	if open {
 		out, o.big = cl.core.Next(out, outBuffer, time.Now(), c.b.hub.durable.Load(), c.identity, &o.acts)
 	}
 	o.out = out
 	_, _, fetch := cl.core.Missing()
-	fetch = fetch && cl.conn == c && !c.starved
+	fetch = fetch && open && !c.starved
 	if !o.pending() && len(o.acts.Store) == 0 && len(o.acts.Drops) == 0 && len(o.acts.Ended) == 0 && !fetch {
 		c.writing = false
 		c.starved = false

@@ -185,18 +185,22 @@ func matches(filters []string, topic string) bool {
 }
 
 // covers says whether every topic that b matches is matched by a, both valid
-// filters, level by level: +/# is not found to cover #, which it does.
+// filters.
 func covers(a, b string) bool {
 	if b[0] == '$' && a[0] != '$' { // [MQTT-4.7.2-1]
 		return false
 	}
+	whole := b
 	for {
 		x, restA, moreA := strings.Cut(a, "/")
 		y, restB, moreB := strings.Cut(b, "/")
 		switch {
 		case x == "#":
 			return true
-		case y == "#" || x != "+" && x != y:
+		case y == "#":
+			// What +/# lacks of # is what stands before it, and the empty topic is none.
+			return x == "+" && restA == "#" && (whole == "#" || whole == "/#")
+		case x != "+" && x != y:
 			return false
 		case !moreA || !moreB:
 			// a/# matches a itself.
