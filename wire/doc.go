@@ -5,6 +5,7 @@
 //	server <-- ack     (RECEIVED, REJECTED) -------- device
 //	server <-- result  (RUNNING, then one final) --- device
 //	server <-- status  (online, boot id, retained) - device
+//	server <-> state/… (what is, and what should be) device
 //
 // # Reading
 //

@@ -75,9 +75,11 @@ const (
 	UpAck UpKind = iota + 1
 	UpResult
 	UpStatus
+	UpStateUpdate
+	UpStateGet
 )
 
-// String returns "ack", "result" or "status".
+// String returns "ack", "result", "status", "state update" or "state get".
 func (k UpKind) String() string {
 	switch k {
 	case UpAck:
@@ -86,6 +88,10 @@ func (k UpKind) String() string {
 		return "result"
 	case UpStatus:
 		return "status"
+	case UpStateUpdate:
+		return "state update"
+	case UpStateGet:
+		return "state get"
 	}
 	return "unknown"
 }
@@ -99,4 +105,6 @@ type Up struct {
 	Ack     Ack
 	Result  Result
 	Status  Status
+	Update  StateUpdate
+	Get     StateGet
 }

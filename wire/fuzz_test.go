@@ -20,6 +20,9 @@ var seeds = []string{
 	`{"tid":"t","status":"RUNNING","progress":{"percent":1.25e1,"note":"x"},"state":[{"a":[null,true,-0.0]}]}`,
 	`{"tid":"t","status":"ok","result":{},"result":1}`,
 	`{"online":true,"boot":"b","ts":"2026-03-04T05:06:07+01:00","firmware":"1","inProgress":["a","b"]}`,
+	`{"state":{"a":{"b":1},"c":null},"ts":"2026-03-04T04:06:07.891Z","boot":"b","tid":"t-1","clientToken":"x"}`,
+	`{"state":{"desired":{"a":1},"reported":{},"delta":{"a":1}},"version":3,"desiredVersion":2,"timestamp":"2026-03-04T04:06:07.891Z"}`,
+	`{"code":"malformed","field":"state","text":"must be an object","clientToken":"x"}`, `{"state":[]}`,
 	`{"online":false,"boot":"b"}`, `{"\u0074id":"t"}`, `[]`, `{}`, `null`, ``, "{\"tid\":\"\xff\"}", `{"a":01}`, `{"a":1e}`, `{"tid":"t"} x`,
 }
 
@@ -73,7 +76,7 @@ func depth(b []byte) int {
 // without a change.
 func FuzzParseUp(f *testing.F) {
 	for _, s := range seeds {
-		for _, leaf := range []string{"ack", "result", "status"} {
+		for _, leaf := range []string{"ack", "result", "status", "state/update", "state/get"} {
 			f.Add("wilco/g/d/"+leaf, []byte(s))
 		}
 		f.Add("commands/d/ack", []byte(s))
@@ -113,6 +116,11 @@ func checkUpRoundTrip(t *testing.T, p DeviceProfile, topic string, up Up) {
 	case UpStatus:
 		up.Status.TS = up.Status.TS.Truncate(time.Millisecond)
 		again, err = p.AppendStatus(nil, up.Status)
+	case UpStateUpdate:
+		up.Update.TS = up.Update.TS.Truncate(time.Millisecond)
+		again, err = p.(StateProfile).AppendStateUpdate(nil, up.Update)
+	case UpStateGet:
+		again, err = p.(StateProfile).AppendStateGet(nil, up.Get)
 	}
 	if err != nil {
 		t.Fatalf("cannot write what was read: %v", err)
@@ -130,6 +138,9 @@ func checkUpRoundTrip(t *testing.T, p DeviceProfile, topic string, up Up) {
 // because its own matching of names ignores case.
 func checkAgainstStandard(t *testing.T, up Up, payload []byte) {
 	t.Helper()
+	if up.Kind == UpStateGet && len(payload) == 0 {
+		return
+	}
 	var doc map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &doc); err != nil {
 		t.Fatalf("accepted what encoding/json refuses: %v", err)
@@ -171,6 +182,14 @@ func checkAgainstStandard(t *testing.T, up Up, payload []byte) {
 		if len(up.Status.InProgress) > 0 {
 			same("inProgress", up.Status.InProgress)
 		}
+	case UpStateUpdate:
+		sameRaw("state", up.Update.State)
+		same("boot", up.Update.Boot)
+		same("tid", up.Update.TID)
+		same("clientToken", up.Update.ClientToken)
+		checkTime(t, up.Update.TS, doc["ts"])
+	case UpStateGet:
+		same("clientToken", up.Get.ClientToken)
 	}
 }
 

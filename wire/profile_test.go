@@ -20,7 +20,8 @@ func TestWilcoTopics(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	if got, want := p.Filters(), []string{"plant/a/+/+/ack", "plant/a/+/+/result", "plant/a/+/+/status"}; !slices.Equal(got, want) {
+	if got, want := p.Filters(), []string{"plant/a/+/+/ack", "plant/a/+/+/result", "plant/a/+/+/status",
+		"plant/a/+/+/state/update", "plant/a/+/+/state/get"}; !slices.Equal(got, want) {
 		t.Errorf("filters %v, want %v", got, want)
 	}
 	if p.Name() != "wilco" || !p.ReportsPresence() || !p.Ordered() {
@@ -50,7 +51,7 @@ func TestAtlasTopics(t *testing.T) {
 func TestNotUp(t *testing.T) {
 	for profile, topics := range map[Profile][]string{
 		NewWilco("plant"): {"", "plant", "plant/", "plant/g", "plant/g/d", "plant/g/d/", "plant/g/d/command", "plant/g/d/ack/x",
-			"plant/g/d/state/get", "plants/g/d/ack", "other/g/d/ack", "plantx/d/ack", "/plant/g/d/ack"},
+			"plant/g/d/state/get/accepted", "plant/g/d/state", "plants/g/d/ack", "other/g/d/ack", "plantx/d/ack", "/plant/g/d/ack"},
 		Atlas(): {"", "commands/", "commands/d", "commands/d/x", "commands/g/d/ack", "command/d/ack"},
 	} {
 		for _, topic := range topics {

@@ -4,7 +4,8 @@ import "strings"
 
 const wilcoName = "wilco" // stored; never change
 
-// wilco is the default profile: root/group/device/{command,ack,result,status}.
+// wilco is the default profile: root/group/device/{command,ack,result,status}, and
+// the topics of the state below root/group/device/state.
 type wilco struct{ root string }
 
 // NewWilco returns the wilco profile with its topics below root; empty means
@@ -23,7 +24,8 @@ func (wilco) ReportsPresence() bool { return true }
 func (wilco) Ordered() bool         { return true }
 
 func (p wilco) Filters() []string {
-	return []string{p.root + "/+/+/ack", p.root + "/+/+/result", p.root + "/+/+/status"}
+	return []string{p.root + "/+/+/ack", p.root + "/+/+/result", p.root + "/+/+/status",
+		p.root + "/+/+/" + string(StateReport), p.root + "/+/+/" + string(StateAsk)}
 }
 
 func (p wilco) Topic(a Address) string       { return p.topic(a, "/command") }
@@ -62,6 +64,10 @@ func (p wilco) ParseUp(topic string, payload []byte) (Up, error) {
 		up.Kind = UpResult
 	case "status":
 		up.Kind = UpStatus
+	case string(StateReport):
+		up.Kind = UpStateUpdate
+	case string(StateAsk):
+		up.Kind = UpStateGet
 	default:
 		return Up{}, ErrNotUp
 	}
@@ -76,6 +82,10 @@ func (p wilco) ParseUp(topic string, payload []byte) (Up, error) {
 		up.Result, err = parseResult(payload, resultStatuses)
 	case UpStatus:
 		up.Status, err = parseStatus(payload)
+	case UpStateUpdate:
+		up.Update, err = parseStateUpdate(payload)
+	case UpStateGet:
+		up.Get, err = parseStateGet(payload)
 	}
 	return up, err
 }
