@@ -280,7 +280,7 @@ type Health struct {
 // Event is one thing that happened, in the order of its commit.
 type Event struct {
 	ID      int64     `json:"id" doc:"rises without gaps"`
-	Type    string    `json:"type" enum:"command,device,anomaly"`
+	Type    string    `json:"type" enum:"command,device,state,anomaly"`
 	At      time.Time `json:"at"`
 	Device  string    `json:"device"`
 	TID     string    `json:"tid,omitempty"`
@@ -294,6 +294,7 @@ type Event struct {
 	Attempt int       `json:"attempt,omitempty"`
 	Online  *bool     `json:"online,omitempty"`
 	Boot    string    `json:"boot,omitempty"`
+	Version int64     `json:"version,omitempty" doc:"of the device's state, in state events"`
 }
 
 // Gap says that events are gone: those after After and before First have been

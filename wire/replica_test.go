@@ -51,7 +51,7 @@ func TestStateUpdateIsReadStrictly(t *testing.T) {
 	for doc, field := range map[string]string{
 		`{}`: "state", `{"state":null}`: "state", `{"state":[]}`: "state", `{"state":1}`: "state", `[]`: "document", ``: "document",
 		`{"state":{},"state":{}}`: "state", `{"state":{},"boot":1}`: "boot", `{"state":{},"tid":"#"}`: "tid",
-		`{"state":{},"ts":"yesterday"}`: "ts", `{"state":{}}x`: "document", `{"state":{"a":}}`: "state",
+		`{"state":{},"ts":"yesterday"}`: "ts", `{"state":{}}x`: "document", `{"state":{"a":}}`: "document",
 		`{"state":{},"clientToken":"` + strings.Repeat("x", MaxToken+1) + `"}`: "clientToken",
 	} {
 		_, err := stateProfile.ParseUp("wilco/g/d/state/update", []byte(doc))

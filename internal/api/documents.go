@@ -74,7 +74,7 @@ func tokenDoc(t *store.Token, secret string) client.APIToken {
 func eventDoc(e *store.Event) client.Event {
 	return client.Event{ID: e.ID, Type: string(e.Type), At: e.At, Device: e.Device.String(), TID: tidDoc(e.TID), Name: e.Name,
 		Kind: string(e.Kind), From: client.State(e.From), State: client.State(e.State), Reason: string(e.Reason), By: e.By,
-		Detail: e.Detail, Attempt: e.Attempt, Online: e.Online, Boot: e.Boot}
+		Detail: e.Detail, Attempt: e.Attempt, Online: e.Online, Boot: e.Boot, Version: e.Version}
 }
 
 func healthDoc(h service.Health) client.Health {

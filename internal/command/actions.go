@@ -273,6 +273,35 @@ func end(m *move) error {
 	return nil
 }
 
+// succeed takes the word that it is done. Where the command asks for a state, the
+// device's report must show it, and is waited for.
+func succeed(m *move) error {
+	if !m.ev.Unconverged {
+		if m.c.Converging {
+			m.ev.Result, m.ev.State = m.c.Result, m.c.DeviceState
+		}
+		m.c.Converging = false
+		return end(m)
+	}
+	if m.c.Converging {
+		return nil
+	}
+	m.heard()
+	m.c.Result, m.c.DeviceState = m.ev.Result, m.ev.State
+	m.c.Converging, m.c.CancelAsked = true, false
+	m.c.FinishDue = later(m.c.FinishDue, m.now.Add(m.c.Policy.patience(m.c.TID))) // time for a report, also after finish-by
+	m.to(Running, ReportAwaited)
+	return nil
+}
+
+// cancelRunning is cancel, but for what the device has done already.
+func cancelRunning(m *move) error {
+	if m.c.Converging {
+		return &NotAllowedError{m.c.State, Cancel, "and its device says that it is done"}
+	}
+	return cancel(m)
+}
+
 // finalWord is the end that a device's message means, and the reason.
 func finalWord(ev Event) (State, Reason) {
 	code := ""
@@ -281,6 +310,9 @@ func finalWord(ev Event) (State, Reason) {
 	}
 	switch ev.Kind {
 	case Succeeded:
+		if ev.Reported {
+			return Executed, StateReported
+		}
 		return Executed, DeviceSucceeded
 	case SaidFailed:
 		if code == wire.ReasonInterrupted {
@@ -317,6 +349,9 @@ func afterEnd(m *move) error {
 		return nil
 	}
 	s, _ := finalWord(m.ev)
+	if s == Executed && (m.c.Reason == StateReported || m.c.Reason == NotConverged) {
+		return nil // it said so before, or the report said it in its place
+	}
 	if s != m.c.State || s == Executed && !sameJSON(m.ev.Result, m.c.Result) {
 		m.anomaly(Contradiction)
 	}

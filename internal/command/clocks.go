@@ -15,7 +15,7 @@ func (c *Command) wake() time.Time {
 		}
 		return earlier(c.answerDue(), c.FinishDue)
 	case Acknowledged, Running:
-		if c.Policy.Heartbeat > 0 && !c.Parked {
+		if c.Policy.Heartbeat > 0 && !c.Parked && !c.Converging {
 			return earlier(c.heartbeatDue(), c.FinishDue)
 		}
 		return c.FinishDue
@@ -113,6 +113,18 @@ func tickAtWork(m *move) error {
 		m.park()
 	default:
 		return m.overdue(HeartbeatMissed)
+	}
+	return nil
+}
+
+// tickRunning: a device that says that it is done, and whose report does not show
+// it in time, has failed.
+func tickRunning(m *move) error {
+	if !m.c.Converging {
+		return tickAtWork(m)
+	}
+	if m.reached(m.c.FinishDue) {
+		m.to(Failed, NotConverged)
 	}
 	return nil
 }

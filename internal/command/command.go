@@ -116,6 +116,14 @@ type Command struct {
 	Result      json.RawMessage `json:"result,omitempty"`
 	DeviceState json.RawMessage `json:"deviceState,omitempty"` // sent by the device with its result
 
+	// Converging: the device has said SUCCESS, and its report of that is awaited.
+	Converging bool `json:"converging,omitempty"`
+	// Former is what the device reported when the command was first sent, at the
+	// paths that the command changes, and After the same when it had ended: the
+	// JSON of package replica. Empty for a command that declares no effects.
+	Former json.RawMessage `json:"former,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
+
 	FirstSent    time.Time `json:"firstSent,omitzero"`
 	LastSent     time.Time `json:"lastSent,omitzero"` // request, cancel or query
 	Acked        time.Time `json:"acked,omitzero"`

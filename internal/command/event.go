@@ -67,6 +67,10 @@ type Event struct {
 	InProgress   bool   // with Online: the device lists this tid as in progress
 	Epoch, Seq   int64  // the numbers that a publication of the request would carry
 
+	// With Succeeded, of a command that asks for a state: Unconverged, its report
+	// does not have that yet; Reported, its report has, whatever else it said.
+	Unconverged, Reported bool
+
 	SupersededBy *TID   // with Supersede
 	Digest       string // with Approve: of what the person has seen
 }
@@ -136,6 +140,9 @@ const (
 	DeviceReceived    Reason = "device_received"       // the device has it
 	DeviceRunning     Reason = "device_running"        // the device works on it
 	DeviceSucceeded   Reason = "device_succeeded"      // executed, in the device's own word
+	ReportAwaited     Reason = "report_awaited"        // the device says that it is done; its report must show it
+	StateReported     Reason = "state_reported"        // executed: the device's report has what was asked for
+	NotConverged      Reason = "not_converged"         // the device said that it is done, and its report never showed it
 	DeviceFailed      Reason = "device_failed"         // the device tried and failed
 	DeviceInterrupted Reason = "device_interrupted"    // a reboot of the device broke it off
 	DeviceRejected    Reason = "device_rejected"       // the device refused it: not executed
@@ -157,6 +164,6 @@ const (
 // Reasons lists the closed set.
 var Reasons = []Reason{Requested, VoteCounted, Approved, GlassBroken, NotApproved, ApprovalExpired, DeliverByPassed, BrokerWouldNot,
 	TurnCame, NoAckYet, CameOnline, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
-	DeviceRunning, DeviceSucceeded, DeviceFailed, DeviceInterrupted, DeviceRejected, DeviceTooLate,
+	DeviceRunning, DeviceSucceeded, ReportAwaited, StateReported, NotConverged, DeviceFailed, DeviceInterrupted, DeviceRejected, DeviceTooLate,
 	DeviceNeverGotIt, DeviceCancelled, DeviceWontCancel, NoAck, HeartbeatMissed, FinishByPassed,
 	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose}

@@ -137,6 +137,8 @@ func situations(t testing.TB) []situation {
 	both("at work", running(), 5)
 	both("RUNNING due", running(), 33)
 	both("finish due", running(), 101)
+	both("done, its report awaited", running().at(9, Event{Kind: Succeeded, Unconverged: true, Result: []byte(`{"ok":true}`)}), 20)
+	both("done, its report awaited, finish due", running().at(9, Event{Kind: Succeeded, Unconverged: true}), 101)
 	both("parked", running().offline().kind(33, Tick), 40)
 	both("answer not yet due", cancelling(), 6)
 	both("answer due, a try left", cancelling(), 15)
@@ -153,7 +155,9 @@ func situations(t testing.TB) []situation {
 	both("settle window over", noAck().kind(41, Tick), 1031)
 	add("closed", closed(), 2000, true)
 	add("", running().at(9, done), 20, true)
+	add("by its report", running().at(9, Event{Kind: Succeeded, Reported: true}), 20, true)
 	add("", running().kind(9, SaidFailed), 20, true)
+	add("its report never showed it", running().at(9, Event{Kind: Succeeded, Unconverged: true}).kind(101, Tick), 120, true)
 	add("", running().kind(9, SaidRejected), 20, true)
 	add("never sent", fresh().kind(60, Tick), 70, true)
 	add("the broker took none", refused().kind(60, Tick), 70, true)
@@ -180,8 +184,9 @@ func variants() []variant {
 		Online:     {{"", Event{}}, {" in progress", Event{InProgress: true}}},
 		AckRejected: {{"", Event{Reason: code(wire.ReasonBusy)}}, {" expired", Event{Reason: code(wire.ReasonExpired)}},
 			{" stale_seq", Event{Reason: code(wire.ReasonStaleSeq)}}},
-		SaidRunning:  {{"", Event{Progress: &wire.Progress{Note: "half"}}}},
-		Succeeded:    {{"", Event{Result: []byte(`{"ok":true}`)}}, {" other result", Event{Result: []byte(`{"ok":false}`)}}},
+		SaidRunning: {{"", Event{Progress: &wire.Progress{Note: "half"}}}},
+		Succeeded: {{"", Event{Result: []byte(`{"ok":true}`)}}, {" other result", Event{Result: []byte(`{"ok":false}`)}},
+			{" before its report", Event{Result: []byte(`{"ok":true}`), Unconverged: true}}, {" by its report", Event{Reported: true}}},
 		SaidFailed:   {{"", Event{}}, {" interrupted", Event{Reason: code(wire.ReasonInterrupted)}}},
 		SaidRejected: {{"", Event{}}, {" not_received", Event{Reason: code(wire.ReasonNotReceived)}}},
 	}
@@ -273,6 +278,9 @@ func outcome(was Command, ev Event, now time.Time) string {
 	}
 	if is.CancelAsked != was.CancelAsked {
 		s += fmt.Sprintf(" cancelAsked=%v", is.CancelAsked)
+	}
+	if is.Converging != was.Converging {
+		s += fmt.Sprintf(" converging=%v", is.Converging)
 	}
 	if is.Closed != was.Closed {
 		s += " closed"

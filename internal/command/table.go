@@ -42,14 +42,14 @@ var table = map[State]map[Kind]step{
 		SaidRunning:   {running, []State{Running}},
 		CancelRefused: {wontCancel, []State{Running}},
 	}),
-	Running: outstanding(Running, map[Kind]step{
-		Cancel:        {cancel, []State{Cancelling}},
-		Tick:          {tickAtWork, []State{Running, TimedOut}},
+	Running: unlessDone(outstanding(Running, map[Kind]step{
+		Cancel:        {cancelRunning, []State{Cancelling}},
+		Tick:          {tickRunning, []State{Running, TimedOut, Failed}},
 		Online:        {onlineAtWork, []State{Running}},
 		Received:      {ignore, []State{Running}},
 		SaidRunning:   {running, []State{Running}},
 		CancelRefused: {ignore, []State{Running}},
-	}),
+	})),
 	Cancelling: outstanding(Cancelling, map[Kind]step{
 		Cancel:        {ignore, []State{Cancelling}},
 		Tick:          {tickCancelling, []State{Cancelling, TimedOut}},
@@ -98,10 +98,40 @@ func outstanding(s State, row map[Kind]step) map[Kind]step {
 		row[BrokerRefused] = step{ignore, []State{s}}
 	}
 	row[AckRejected] = step{end, []State{Rejected}}
-	row[Succeeded] = step{end, []State{Executed}}
+	row[Succeeded] = step{succeed, []State{Executed, Running}}
 	row[SaidFailed] = step{end, []State{Failed}}
 	row[SaidRejected] = step{end, []State{Rejected}}
 	row[SaidCancelled] = step{end, []State{Cancelled}}
+	return row
+}
+
+// unlessDone passes over what says less than that the device is done, once it has
+// said so; another final word contradicts it.
+func unlessDone(row map[Kind]step) map[Kind]step {
+	for k, s := range row {
+		before := s.do
+		switch {
+		case k == Succeeded || !k.FromDevice() && k != Online:
+			continue
+		case k == Received || k == SaidRunning || k == CancelRefused || k == Online:
+			s.do = func(m *move) error {
+				if m.c.Converging {
+					return nil
+				}
+				return before(m)
+			}
+		default:
+			s.do = func(m *move) error {
+				if m.c.Converging {
+					m.anomaly(Contradiction)
+					return nil
+				}
+				return before(m)
+			}
+			s.to = append(slices.Clip(s.to), Running)
+		}
+		row[k] = s
+	}
 	return row
 }
 

@@ -26,6 +26,7 @@ const (
 	Forbidden        Code = "forbidden"         // you may not
 	NotFound         Code = "not_found"         // there is no such thing
 	Conflict         Code = "conflict"          // not in this state
+	Changed          Code = "changed"           // somebody else has changed it since
 	Exists           Code = "exists"            // there is one already
 	KeyReused        Code = "key_reused"        // same idempotency key, another body
 	TooLarge         Code = "too_large"         // above a documented size
@@ -56,6 +57,7 @@ var table = map[Code]Meaning{
 	Forbidden:        {http.StatusForbidden, 0x87, 3, "not allowed", "ask for the right, or use another identity"},
 	NotFound:         {http.StatusNotFound, 0x83, 4, "not found", "check the name"},
 	Conflict:         {http.StatusConflict, 0x83, 5, "not possible in its present state", "look at the present state first"},
+	Changed:          {http.StatusPreconditionFailed, 0x83, 5, "somebody else has changed it since", "look at it as it is now, and decide anew"},
 	Exists:           {http.StatusConflict, 0x83, 5, "it exists already", "use another name, or the one that exists"},
 	KeyReused:        {http.StatusConflict, 0x83, 5, "the idempotency key was used with another body", "use a new key for a new request"},
 	TooLarge:         {http.StatusRequestEntityTooLarge, 0x95, 2, "too large", "send less"},

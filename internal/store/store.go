@@ -104,6 +104,7 @@ type Event struct {
 	Percent *float64       `json:"percent,omitempty"` // of the work done, as the device reports it
 	Online  *bool          `json:"online,omitempty"`  // device events
 	Boot    string         `json:"boot,omitempty"`
+	Version int64          `json:"version,omitempty"` // state events: of the replica
 }
 
 // EventType is what an event is about. Stored; never change.
@@ -113,6 +114,7 @@ type EventType string
 const (
 	EventCommand EventType = "command" // a line of a command's timeline
 	EventDevice  EventType = "device"  // a device came online, went offline, or rebooted
+	EventState   EventType = "state"   // what is desired or reported of a device has changed
 	EventAnomaly EventType = "anomaly" // a device said what it should not have said
 )
 

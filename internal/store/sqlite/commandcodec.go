@@ -98,14 +98,17 @@ func packCommand(dst []byte, c *command.Command) ([]byte, error) {
 
 // rare is what few commands have; its names are those of command.Command.
 type rare struct {
-	Approval *command.Approval `json:"approval,omitempty"`
+	Approval   *command.Approval `json:"approval,omitempty"`
+	Converging bool              `json:"converging,omitempty"`
+	Former     json.RawMessage   `json:"former,omitempty"`
+	After      json.RawMessage   `json:"after,omitempty"`
 }
 
 func (w *docWriter) rare(c *command.Command) {
-	r := rare{Approval: c.Approval}
-	if r == (rare{}) {
+	if c.Approval == nil && !c.Converging && len(c.Former)+len(c.After) == 0 {
 		return
 	}
+	r := rare{Approval: c.Approval, Converging: c.Converging, Former: c.Former, After: c.After}
 	b, err := json.Marshal(r)
 	if err != nil {
 		w.fail(err)
@@ -284,7 +287,7 @@ func (r *docReader) rare(c *command.Command) {
 	if json.Unmarshal(r.b, &v) != nil {
 		r.bad = true
 	}
-	c.Approval = v.Approval
+	c.Approval, c.Converging, c.Former, c.After = v.Approval, v.Converging, v.Former, v.After
 }
 
 func (r *docReader) policy(p *command.Policy) {

@@ -18,7 +18,7 @@ import (
 // times, and never selected by what is in it. One event is
 //
 //	flags (1 byte), time in ms (varint), attempt (varint), [tid (16 bytes)],
-//	[percent (8 bytes)], then eleven texts, each its length (uvarint) and its bytes
+//	[percent (8 bytes)], [version (varint)], then eleven texts, each its length (uvarint) and its bytes
 //
 // The ID is not in it: it follows from the row's first ID and the place in the
 // row. Stored; never change: a new form wants a new column.
@@ -28,6 +28,7 @@ const (
 	flagOnline                // to true
 	flagNoTime                // At is zero
 	flagPercent               // a percentage follows
+	flagVersion               // a version follows
 )
 
 // eventBlock is packed events in a row of the table.
@@ -69,6 +70,9 @@ func appendEvent(b []byte, e *store.Event) []byte {
 	if e.Percent != nil {
 		flags |= flagPercent
 	}
+	if e.Version != 0 {
+		flags |= flagVersion
+	}
 	ms := e.At.UnixMilli()
 	if e.At.IsZero() {
 		flags |= flagNoTime
@@ -82,6 +86,9 @@ func appendEvent(b []byte, e *store.Event) []byte {
 	}
 	if e.Percent != nil {
 		b = binary.BigEndian.AppendUint64(b, math.Float64bits(*e.Percent))
+	}
+	if e.Version != 0 {
+		b = binary.AppendVarint(b, e.Version)
 	}
 	for _, s := range [...]string{string(e.Type), e.Device.Group, e.Device.Device, e.Name, string(e.Kind),
 		string(e.From), string(e.State), string(e.Reason), e.By, e.Detail, e.Boot} {
@@ -147,6 +154,10 @@ func (u *unpacker) event(skip bool) (e store.Event, err error) {
 	if flags[0]&flagPercent != 0 {
 		percent = u.take(8)
 	}
+	var version int64
+	if flags[0]&flagVersion != 0 {
+		version = u.varint()
+	}
 	var text [11][]byte
 	for i := range text {
 		text[i] = u.bytes()
@@ -171,7 +182,7 @@ func (u *unpacker) event(skip bool) (e store.Event, err error) {
 	if flags[0]&flagNoTime == 0 {
 		e.At = time.UnixMilli(ms).UTC()
 	}
-	e.Attempt = int(attempt)
+	e.Attempt, e.Version = int(attempt), version
 	e.Type = store.EventType(text[0])
 	e.Device = wire.Address{Group: string(text[1]), Device: string(text[2])}
 	e.Name, e.Kind = string(text[3]), command.Kind(text[4])
