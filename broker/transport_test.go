@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"testing"
@@ -132,4 +134,58 @@ func TestWebSocketRules(t *testing.T) {
 	if _, _, err := ws.Read(ctx); err == nil {
 		t.Error("a text frame was accepted")
 	}
+}
+
+// TestWebSocketFrameCutOff: a connection that is lost in the middle of a frame has
+// sent no part of that frame. What a library hands out of it may still be masked.
+func TestWebSocketFrameCutOff(t *testing.T) {
+	gone := make(chan struct{}, 9)
+	b := start(t, Options{
+		Listeners: []Listener{{Name: "ws", Network: "ws", Address: "127.0.0.1:0"}},
+		Events:    Events{Disconnected: func(ConnInfo, mqtt.ReasonCode, error) { gone <- struct{}{} }},
+	})
+	sub := open(t, b)
+	sub.connect(clean("sub"))
+	sub.subscribe(0, "t")
+
+	nc, err := net.Dial("tcp", b.Addr("ws").String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	fmt.Fprintf(nc, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n", nc.RemoteAddr())
+	r := bufio.NewReader(nc)
+	if answer, err := http.ReadResponse(r, nil); err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	// frame writes what there is of a frame of a length, masked.
+	frame := func(length int, part []byte) {
+		t.Helper()
+		out := []byte{0x82, 0x80 | byte(length), 1, 2, 3, 4}
+		for i, x := range part {
+			out = append(out, x^byte(i%4+1))
+		}
+		if _, err := nc.Write(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect := clean("pub")
+	hello, _ := connect.Append(nil, mqtt.V5)
+	frame(len(hello), hello)
+	if _, err := r.ReadByte(); err != nil { // of the CONNACK
+		t.Fatal(err)
+	}
+	said, _ := pub("t", "the whole truth", 0, 0).Append(nil, mqtt.V5)
+	half := len(said) - 6
+	frame(half, said[:half])
+	frame(100, said[half:])
+	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	<-gone
+	other := open(t, b)
+	other.connect(clean("other"))
+	other.send(pub("t", "next", 0, 0))
+	sub.expect(pub("t", "next", 0, 0))
 }

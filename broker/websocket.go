@@ -81,6 +81,16 @@ type webSocket struct {
 	tls    *tls.ConnectionState
 }
 
+// Read leaves out what came of a frame that was cut off: the library gives that out
+// together with the error, still masked.
+func (w *webSocket) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
 // Close does not wait for the peer: the MQTT DISCONNECT has said it all.
 func (w *webSocket) Close() error { return w.ws.CloseNow() }
 
