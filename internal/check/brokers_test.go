@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,7 +43,12 @@ func ownBroker(t *testing.T) string {
 
 func ownBrokerWith(t *testing.T, how broker.Share) string {
 	t.Helper()
+	var there sync.WaitGroup // connections; a session ends before its connection is told to have
 	b, err := broker.New(broker.Options{Authority: broker.AllowAnonymous(), Shares: map[string]broker.Share{"": how},
+		Events: broker.Events{
+			Connected:    func(broker.ConnInfo, bool) { there.Add(1) },
+			Disconnected: func(broker.ConnInfo, mqtt.ReasonCode, error) { there.Done() },
+		},
 		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +57,7 @@ func ownBrokerWith(t *testing.T, how broker.Share) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		there.Wait() // who has left may still be on the way out, and a broker that stops ends no session
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := b.Stop(ctx); err != nil {
