@@ -50,6 +50,8 @@ var layers = []layer{
 	{"server: commands, devices, disks", []unit{
 		{"internal/engine", 0, "runs the lifecycle over any store"},
 		{"internal/fleet", 0, "devices, identities, rights"},
+		{"internal/audit", 0, "who did what, as a chain"},
+		{"internal/hook", 0, "what happens at the end of a command"},
 		{"internal/store/sqlite", 0, "one file"},
 		{"internal/store/postgres", 0, "several servers"},
 	}},

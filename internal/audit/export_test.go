@@ -1,0 +1,4 @@
+package audit
+
+// Decode is for tests that change what is stored.
+var Decode = decode
