@@ -104,6 +104,7 @@ var words = map[string]func(*testscript.TestScript, bool, []string){
 	"pub":    wordPub,
 	"sub":    wordSub,
 	// what is awaited and compared
+	"tamper":  wordTamper,
 	"http":    wordHTTP,
 	"await":   wordAwait,
 	"anomaly": wordAnomaly,

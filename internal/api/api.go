@@ -28,6 +28,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store"
@@ -56,6 +57,7 @@ type Service interface {
 	CreateToken(context.Context, service.Principal, service.NewToken) (store.Token, string, error)
 	Tokens(context.Context, service.Principal) ([]store.Token, error)
 	RemoveToken(ctx context.Context, p service.Principal, id string) error
+	Audit(ctx context.Context, p service.Principal, after string, limit int) ([]audit.Entry, audit.Head, error)
 	Health(known bool) service.Health
 }
 
@@ -115,6 +117,7 @@ func New(o Options) *API {
 	a.events()
 	a.devices()
 	a.tokens()
+	a.audit()
 	a.health()
 	a.durations()
 	a.meta()

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wilco-iot/wilco/internal/api"
+	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/service"
@@ -28,7 +29,7 @@ type world struct {
 	Store   *sqlite.Store
 	Fleet   *fleet.Fleet
 	Engine  *engine.Engine
-	Service *service.Service
+	Service *service.Audited
 	API     *api.API
 	HTTP    *httptest.Server
 
@@ -99,8 +100,12 @@ func startWorld(dir string, o options) (*world, error) {
 	w.Engine.LinkUp()
 	w.Engine.Admit()
 	go w.devices()
-	w.Service = service.New(service.Options{Engine: w.Engine, Store: w.Store, Fleet: w.Fleet, Version: "test", Logger: o.Logger,
-		Parts: []service.Part{{Name: "broker", Check: w.broker}}})
+	log, err := audit.Open(ctx, w.Store, nil)
+	if err != nil {
+		return nil, err
+	}
+	w.Service = service.NewAudited(service.New(service.Options{Engine: w.Engine, Store: w.Store, Fleet: w.Fleet, Version: "test", Logger: o.Logger,
+		Parts: []service.Part{{Name: "broker", Check: w.broker}}}), log)
 	var svc api.Service = w.Service
 	if o.Wrap != nil {
 		svc = o.Wrap(svc)

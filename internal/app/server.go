@@ -26,6 +26,7 @@ import (
 
 	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/internal/api"
+	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/engine"
@@ -185,7 +186,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.startPurge()
-	return s.startHTTP(l)
+	return s.startHTTP(ctx, l)
 }
 
 // forEver is the session expiry interval that never ends (MQTT 5.0, 3.1.2.11.2).
@@ -220,11 +221,19 @@ func (s *Server) keepFirstToken(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) startHTTP(l *link.Link) error {
-	svc := service.New(service.Options{Engine: s.Engine, Store: s.Store, Fleet: s.Fleet, Policy: s.opt.Policy,
+func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
+	plain := service.New(service.Options{Engine: s.Engine, Store: s.Store, Fleet: s.Fleet, Policy: s.opt.Policy,
 		Version: s.opt.Version, Logger: s.log, Parts: []service.Part{
 			{Name: "engine", Check: s.Engine.Err}, {Name: "broker", Check: l.Err},
 		}})
+	log, err := audit.Open(ctx, s.Store, nil)
+	if err != nil {
+		return err
+	}
+	// Whoever keeps the program's log elsewhere has the heads with it.
+	s.log.Info("audit log opened", "head", log.Head())
+	s.push("audit log", func(context.Context) error { s.log.Info("audit log closed", "head", log.Head()); return nil })
+	svc := service.NewAudited(plain, log)
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(newCollector(s))
 	if s.Broker != nil {

@@ -77,7 +77,7 @@ func verify(t *testing.T, l *audit.Log, heads ...audit.Head) []string {
 
 func TestTheChainGoesOnAfterARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "w.db")
-	for n := range 40 {
+	for n := range 20 {
 		db, l := open(t, path)
 		if l.Head().Seq != int64(n) {
 			t.Fatalf("opened with the head %s after %d entries", l.Head(), n)
