@@ -93,12 +93,14 @@ func (b *Broker) Stats() Stats {
 	return s
 }
 
-// Waiting is how many QoS 1 and 2 messages of all sessions are not acknowledged by
-// their clients, sent or not, and their bytes. It looks at each session in turn,
-// so it is no snapshot, and takes longer the more there are.
+// Waiting is how many QoS 1 and 2 messages of all sessions and shares are not
+// acknowledged by their clients, sent or not, and their bytes; one that a share
+// has lent to a member counts once, as the member's. It looks at each session in
+// turn, so it is no snapshot, and takes longer the more there are.
 func (b *Broker) Waiting() (messages, bytes int) {
 	b.hub.mu.Lock()
 	clients := slices.Collect(maps.Values(b.hub.clients))
+	messages, bytes = b.hub.index.idle.count, b.hub.index.idle.bytes
 	b.hub.mu.Unlock()
 	for _, c := range clients {
 		c.mu.Lock()

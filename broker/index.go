@@ -18,6 +18,7 @@ type index struct {
 	hits   []hit  // result of the last match, one for each client
 	groups []*group
 	shares map[string]Share // see Options.Shares
+	idle   held             // messages of QoS 1 and 2 that wait in shares and are not lent
 }
 
 // node is one level. Filters that end here are in here, those that end in "#"
@@ -199,7 +200,7 @@ func (ix *index) add(c *client, s store.Subscription) (g *group) {
 	_, h := ix.find(inner, true)
 	fresh := false
 	if shared {
-		g = h.group(c.tenant, name, inner, ix.strategy(name))
+		g = ix.group(h, c.tenant, name, inner)
 		c.hash = hash(c.id)
 		fresh = g.members.put(newHolder(c, s))
 	} else {

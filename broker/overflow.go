@@ -154,10 +154,11 @@ func (t *turn) settleLoans() {
 func (t *turn) scout() {
 	c := t.unread
 	t.unread = nil
-	t.aside(func() { c.scout(t.b) })
+	upto := t.b.hub.seq // aside commits what is left of that
+	t.aside(func() { c.scout(t.b, upto) })
 }
 
-func (c *client) scout(b *Broker) {
+func (c *client) scout(b *Broker, upto uint64) {
 	c.mu.Lock()
 	after, limit, ok := c.core.Unread()
 	c.mu.Unlock()
@@ -170,7 +171,7 @@ func (c *client) scout(b *Broker) {
 		list = nil
 	}
 	c.mu.Lock()
-	c.core.Scout(after, list)
+	c.core.Scout(after, upto, list)
 	c.mu.Unlock()
 	for i := range list {
 		list[i].Message.Release()

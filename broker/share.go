@@ -91,7 +91,8 @@ type group struct {
 	all     lane             // of the strategies without keys
 	count   int              // messages of QoS 1 and 2, waiting or lent
 	bytes   int
-	zero    int // messages of QoS 0 that wait
+	idle    *held // those that are not lent, of all shares
+	zero    int   // messages of QoS 0 that wait
 	zeroMem int
 	stored  bool     // a member's session outlives its connection
 	qos     mqtt.QoS // highest of a member
@@ -317,6 +318,7 @@ func (l *lane) push(e *entry) {
 		l.tail.next = e
 	}
 	l.tail = e
+	l.g.rests(e, 1)
 }
 
 // pop takes the first entry off its lane.
@@ -326,7 +328,16 @@ func (l *lane) pop() *entry {
 		l.tail = nil
 	}
 	e.next = nil
+	l.g.rests(e, -1)
 	return e
+}
+
+// rests counts e, which comes to rest in a lane or leaves it.
+func (g *group) rests(e *entry, n int) {
+	if !e.zero {
+		g.idle.count += n
+		g.idle.bytes += n * e.m.Size()
+	}
 }
 
 // putBack puts e, which was taken off the lane before, where it was: that is the
@@ -340,6 +351,7 @@ func (l *lane) putBack(e *entry) {
 		l.tail = e
 	}
 	*at, l.owner = e, nil
+	l.g.rests(e, 1)
 }
 
 // concerns tells whether who, in coming or going, may have changed where the

@@ -29,13 +29,13 @@ func (h *holders) share(tenant, name string) *group {
 	return nil
 }
 
-// group returns a share of the filter, which it makes when there is none.
-func (h *holders) group(tenant, name, filter string, how Share) *group {
+// group returns a share of the filter that h has, which it makes when there is none.
+func (ix *index) group(h *holders, tenant, name, filter string) *group {
 	if g := h.share(tenant, name); g != nil {
 		return g
 	}
-	g := &group{tenant: tenant, name: strings.Clone(name), filter: strings.Clone(filter), how: how,
-		id: shareID(tenant, name, filter)}
+	g := &group{tenant: tenant, name: strings.Clone(name), filter: strings.Clone(filter), how: ix.strategy(name),
+		id: shareID(tenant, name, filter), idle: &ix.idle}
 	g.all.g = g
 	h.groups = append(h.groups, g)
 	return g
@@ -245,7 +245,7 @@ func (t *turn) restoreShare(id string, r *restored) error {
 		return nil
 	}
 	_, at := h.index.find(filter, true)
-	g := at.group(tenant, name, filter, h.index.strategy(name))
+	g := h.index.group(at, tenant, name, filter)
 	g.kept = true
 	for after := uint64(0); ; {
 		list, err := t.b.store.Queue(nil, id, after, t.b.limits.Window)

@@ -110,16 +110,17 @@ func (s *Session) Unread() (after uint64, limit int, ok bool) {
 }
 
 // Scout takes note of messages read from the stored queue, as Unread said, in
-// order; it holds none of them. An empty list says that there are no more.
-func (s *Session) Scout(after uint64, list []Delivery) {
+// order; it holds none of them. upto is the newest number that was in the store
+// before it was read: an empty list says that nothing waits up to there.
+func (s *Session) Scout(after, upto uint64, list []Delivery) {
 	if !s.unread() || after > s.position() {
 		return // the connection went meanwhile, and what waits begins earlier
 	}
+	o := &s.oldest
 	if len(list) == 0 {
-		s.oldest.seen = s.last
+		o.seen = max(o.seen, min(upto, s.last))
 		return
 	}
-	o := &s.oldest
 	for i := range list {
 		d := &list[i]
 		if d.Seq > s.position() && waits(d) {

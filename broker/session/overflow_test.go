@@ -129,7 +129,7 @@ func (c *crowd) send(qos mqtt.QoS, size int) {
 			c.t.Fatal("nothing to be read, and unknown")
 		}
 		list, _ := c.mem.Queue(nil, "c", after, min(limit, rapid.IntRange(1, 3).Draw(c.t, "read")))
-		c.s.Scout(after, list)
+		c.s.Scout(after, c.seq, list)
 	}
 	var acts session.Actions
 	if ok := c.s.Enqueue(d, &acts); ok != take {
@@ -315,7 +315,7 @@ func (c *crowd) read() {
 		c.feed.list, _ = c.mem.Queue(nil, "c", after, limit)
 	}
 	if after, limit, ok := c.s.Unread(); ok && c.scout.of == nil {
-		c.scout = reading{of: c.s, after: after}
+		c.scout = reading{of: c.s, after: after, safe: c.seq}
 		c.scout.list, _ = c.mem.Queue(nil, "c", after, limit)
 	}
 }
@@ -325,7 +325,7 @@ func (c *crowd) late() {
 		c.s.Feed(c.feed.list, c.feed.safe)
 	}
 	if c.scout.of == c.s {
-		c.s.Scout(c.scout.after, c.scout.list)
+		c.s.Scout(c.scout.after, c.scout.safe, c.scout.list)
 	}
 	c.feed, c.scout = reading{}, reading{}
 }
@@ -470,4 +470,38 @@ func (c *crowd) last() bool {
 	c.send(0, 0)
 	c.pump()
 	return len(c.untold) > 0
+}
+
+// What came after the store was found empty is known to wait all the same: it is
+// dropped as the oldest when that is due, and not left out without a word.
+func TestScoutBeforeCommit(t *testing.T) {
+	lim := session.Limits{Inflight: 1, InflightBytes: 1000, QueueMessages: 2, QueueBytes: 1 << 20, Window: 1}
+	s := session.New(&lim)
+	s.Attach(session.Link{Version: mqtt.V5, ExpirySeconds: 1, Overflow: session.DropOldest})
+	s.Detach(time.Time{}, new(session.Actions))
+	m := session.NewMessage(&mqtt.Publish{QoS: 1}, "t", "", "", time.Time{})
+	var acts session.Actions
+	add := func(seq uint64) session.Delivery {
+		d := session.Delivery{Message: m, Seq: seq, QoS: 1, Stored: true}
+		if !s.Enqueue(d, &acts) {
+			t.Fatal("not taken")
+		}
+		return d
+	}
+	first := add(1)
+	after, _, _ := s.Unread()
+	s.Scout(after, 0, nil) // read before 1 was committed
+	second := add(2)
+	if fit := s.Offer(m.Size()); fit != session.Unknown {
+		t.Fatalf("offer: %d", fit)
+	}
+	after, _, _ = s.Unread()
+	s.Scout(after, 2, []session.Delivery{first, second}[after:])
+	if fit := s.Offer(m.Size()); fit != session.Fits {
+		t.Fatalf("offer: %d", fit)
+	}
+	add(3)
+	if want := []session.Change{{Kind: session.Removed, Seq: 1}, {Kind: session.Lost, ID: uint16(session.DropQueueFull), Seq: 1}}; !slices.Equal(acts.Store, want) {
+		t.Errorf("store: %v, want %v", acts.Store, want)
+	}
 }

@@ -235,7 +235,7 @@ func (st *stage) scout() {
 	}
 	list := st.after(after, limit)
 	st.say("scout %d after %d", len(list), after)
-	st.s.Scout(after, list)
+	st.s.Scout(after, st.durable, list)
 }
 
 func (st *stage) after(after uint64, limit int) []session.Delivery {
