@@ -24,6 +24,10 @@ func (nowhere) Command(context.Context, command.TID) (command.Command, error) {
 	return command.Command{}, fault.New(fault.NotFound, "not here")
 }
 func (nowhere) Commands(context.Context, []command.TID) ([]command.Command, error) { return nil, nil }
+func (nowhere) Document(_ context.Context, id store.DocumentID) (store.Document, error) {
+	return store.Document{}, fault.New(fault.NotFound, "there is no %s", id)
+}
+
 func (nowhere) CommandByKey(context.Context, wire.Address, string) (command.TID, string, error) {
 	return command.TID{}, "", fault.New(fault.NotFound, "not here")
 }

@@ -47,6 +47,7 @@ type Store interface {
 	Commands(context.Context, []command.TID) ([]command.Command, error)
 	CommandByKey(context.Context, wire.Address, string) (command.TID, string, error)
 	OpenCommands(context.Context) iter.Seq2[store.Open, error]
+	Document(context.Context, store.DocumentID) (store.Document, error)
 }
 
 // Directory knows the registered devices.
@@ -211,6 +212,9 @@ type Request struct {
 	By      string         // who asks
 	RetryOf *command.TID
 	Hold    *command.Approval // what it waits for before it goes; nil: nothing
+	// IfDesired is the version of the desired state that a StateDesired was made
+	// for; nil: any.
+	IfDesired *int64
 }
 
 // Created is what became of a Request: the command, or why there is none.
@@ -222,7 +226,8 @@ type Created struct {
 
 // Create makes commands, in the order of the requests for each device, and
 // returns when all are durable. Each request has its own outcome: NotFound for
-// a device that is not registered, KeyReused, Invalid, or the store's error. The
+// a device that is not registered, KeyReused, Invalid, Changed for one whose
+// IfDesired is not the version any more, or the store's error. The
 // error of Create itself is that of ctx.
 func (e *Engine) Create(ctx context.Context, reqs []Request) ([]Created, error) {
 	out := make([]Created, len(reqs))

@@ -59,6 +59,11 @@ func (t *turn) newCommand(r *Request) Created {
 		return Created{Err: err}
 	}
 	c.Key, c.Digest, c.RetryOf = r.Key, r.Digest, r.RetryOf
+	if c.Name == StateDesired {
+		if err := t.desired(d, &c, r.IfDesired); err != nil {
+			return Created{Err: err}
+		}
+	}
 	if c.Policy.Supersede {
 		t.supersede(d, &c)
 	}

@@ -140,6 +140,8 @@ func (j *upJob) decide(t *turn) bool {
 	case j.onCommandTopic:
 		j.alarm(t)
 		return true
+	case j.up.Kind == wire.UpStateUpdate, j.up.Kind == wire.UpStateGet:
+		return t.stateDocument(j)
 	case j.err != nil:
 		t.anomaly(j, AnomalyMalformed, "", j.err.Error())
 		return true
@@ -173,8 +175,18 @@ func (j *upJob) decide(t *turn) bool {
 		t.anomaly(j, AnomalyWrongDevice, said, "tid: is a command of another device")
 		return true
 	}
-	if _, err := t.apply(t.s.device(a), c, ev); err != nil {
+	d := t.s.device(a)
+	if err = t.resultState(d, j, &c); err == nil {
+		_, err = t.apply(d, c, ev)
+	}
+	switch {
+	case errors.Is(err, command.ErrNotAllowed):
 		t.anomaly(j, AnomalyMalformed, said, err.Error())
+	case err != nil:
+		return j.waits(t, d, err)
+	}
+	if ch, ok := t.replicas[d]; ok {
+		t.followReport(ch)
 	}
 	return true
 }
@@ -245,6 +257,7 @@ func (t *turn) status(d *device, j *upJob) {
 	}
 	if p.Online && (!was.Online || rebooted) && t.s.linked {
 		t.reconcile(d, st.InProgress)
+		t.welcome(d)
 	}
 }
 

@@ -39,26 +39,29 @@ type shard struct {
 	seen   map[wire.Address]store.Presence // what Presence answers; written after commits
 
 	// Owned by the goroutine of run; Start fills them before that.
-	devices   map[wire.Address]*device
-	timers    timers
-	cache     map[command.TID]command.Command
-	waiters   map[command.TID][]*waiter
-	barred    map[*device]struct{} // those of these that have open commands
-	checked   time.Time            // when they were last looked at
-	linked    bool
-	empty     bool  // no device can be connected yet, see Options.NobodyConnected
-	pending   []job // of a turn that failed, to be run first in the next one
-	failing   int   // turns failed in a row
-	conflicts int   // and of these, because somebody else had written
+	devices      map[wire.Address]*device
+	timers       timers
+	cache        map[command.TID]command.Command
+	waiters      map[command.TID][]*waiter
+	replicas     map[wire.Address]kept // some of them
+	replicaBytes int
+	barred       map[*device]struct{} // those of these that have open commands
+	checked      time.Time            // when they were last looked at
+	linked       bool
+	empty        bool  // no device can be connected yet, see Options.NobodyConnected
+	pending      []job // of a turn that failed, to be run first in the next one
+	failing      int   // turns failed in a row
+	conflicts    int   // and of these, because somebody else had written
 }
 
 func newShard(e *Engine) *shard {
 	return &shard{e: e, empty: e.opt.NobodyConnected, wake: make(chan struct{}, 1),
-		seen:    make(map[wire.Address]store.Presence),
-		devices: make(map[wire.Address]*device),
-		cache:   make(map[command.TID]command.Command),
-		waiters: make(map[command.TID][]*waiter),
-		barred:  make(map[*device]struct{})}
+		seen:     make(map[wire.Address]store.Presence),
+		devices:  make(map[wire.Address]*device),
+		cache:    make(map[command.TID]command.Command),
+		waiters:  make(map[command.TID][]*waiter),
+		replicas: make(map[wire.Address]kept),
+		barred:   make(map[*device]struct{})}
 }
 
 // add puts a job in the inbox. It does not block: what comes in is bounded by

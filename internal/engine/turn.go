@@ -12,18 +12,19 @@ import (
 
 // turn is what a shard decides between two commits.
 type turn struct {
-	s       *shard
-	now     time.Time
-	dirty   map[command.TID]*change
-	keys    map[keyOf]command.TID // of the commands made in this turn
-	order   []*change
-	batch   store.Batch
-	sends   []send
-	linked  bool // before the turn
-	empty   bool // before the turn
-	look    bool // somebody else has written: keys are looked up in the store
-	touched map[*device]devicePast
-	after   []func() // once committed, in order; the acknowledgements among them
+	s        *shard
+	now      time.Time
+	dirty    map[command.TID]*change
+	keys     map[keyOf]command.TID // of the commands made in this turn
+	order    []*change
+	batch    store.Batch
+	sends    []send
+	linked   bool // before the turn
+	empty    bool // before the turn
+	look     bool // somebody else has written: keys are looked up in the store
+	touched  map[*device]devicePast
+	replicas map[*device]*replicaChange // looked at, changed or not
+	after    []func()                   // once committed, in order; the acknowledgements among them
 }
 
 // change is a command as it was before the turn and as it has become.
@@ -63,6 +64,10 @@ func (s *shard) turn(jobs []job) {
 		if ch.is.Version != ch.was.Version {
 			t.batch.Commands = append(t.batch.Commands, store.CommandWrite{Command: ch.is, Was: ch.was.Version})
 		}
+	}
+	if err := t.writeReplicas(); err != nil {
+		t.undo(jobs, err)
+		return
 	}
 	if !t.batch.Empty() {
 		if _, err := s.e.opt.Store.Commit(context.Background(), &t.batch); err != nil {
@@ -138,6 +143,9 @@ func (t *turn) create(d *device, c command.Command) {
 // apply moves a command by the machine and collects what follows from it.
 func (t *turn) apply(d *device, c command.Command, ev command.Event) (command.Command, error) {
 	t.touch(d)
+	if err := t.shown(d, &c, &ev); err != nil {
+		return c, err
+	}
 	ev.DeviceOnline = t.sendable(d)
 	ev.Boot = d.presence.Boot
 	ev.Epoch, ev.Seq = t.s.e.opt.Epoch, d.seq+1
@@ -150,6 +158,9 @@ func (t *turn) apply(d *device, c command.Command, ev command.Event) (command.Co
 			t.s.e.stats.duplicates.Add(1)
 		}
 		return c, nil
+	}
+	if err := t.record(d, &c, &next); err != nil {
+		return c, err
 	}
 	ch, ok := t.dirty[c.TID]
 	if !ok {
@@ -165,6 +176,7 @@ func (t *turn) apply(d *device, c command.Command, ev command.Event) (command.Co
 	for _, e := range effects {
 		if e == command.SendRequest {
 			d.seq++
+			t.deltaOf(d, &next)
 		}
 		t.sends = append(t.sends, send{d, next, e})
 	}
@@ -217,6 +229,7 @@ func (t *turn) pump(d *device) {
 // act does what the commit has made true.
 func (t *turn) act() {
 	s := t.s
+	t.keepReplicas()
 	for _, ch := range t.order {
 		s.timers.set(ch.is.TID, ch.device, ch.is.Wake)
 		s.keep(ch.is)
@@ -252,6 +265,7 @@ func (t *turn) undo(jobs []job, err error) {
 	var conflict *store.ConflictError
 	if errors.As(err, &conflict) {
 		t.relearn(conflict.TIDs)
+		t.relearnReplicas(conflict.Documents)
 		if s.conflicts++; s.conflicts < maxConflicts {
 			s.pending = append(s.pending, jobs...)
 			return // the next turn reads anew, and knows better
