@@ -105,7 +105,7 @@ func (s *stress) run() {
 	s.await("the publishers", publishers.Wait)
 	s.await("what waits", func() {
 		for s.waiting() > 0 && !s.over.Load() {
-			time.Sleep(100 * time.Microsecond)
+			<-time.After(time.Millisecond) // no signal tells of it
 		}
 	})
 	if !s.t.Failed() {
