@@ -203,6 +203,18 @@ func (s *Scheduler[K]) Dead(k K) {
 	}
 }
 
+// Clear drops all that waits or is not answered: there is no connection to ask
+// over, and what was asked may never have arrived. Cooldowns stay.
+func (s *Scheduler[K]) Clear() {
+	for _, n := range s.queue {
+		n.place = -1
+	}
+	s.queue = nil
+	for _, n := range s.nodes {
+		n.open, n.asks = false, 0
+	}
+}
+
 // Forget frees the memory of k.
 func (s *Scheduler[K]) Forget(k K) {
 	if n := s.nodes[k]; n != nil {

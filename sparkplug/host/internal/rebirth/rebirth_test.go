@@ -107,6 +107,7 @@ func TestAnsweredOrDead(t *testing.T) {
 	for name, end := range map[string]func(*rebirth.Scheduler[string]){
 		"born":      func(s *rebirth.Scheduler[string]) { s.Born("n", 1, start) },
 		"dead":      func(s *rebirth.Scheduler[string]) { s.Dead("n") },
+		"cleared":   func(s *rebirth.Scheduler[string]) { s.Clear() },
 		"forgotten": func(s *rebirth.Scheduler[string]) { s.Forget("n") },
 	} {
 		for _, asked := range []bool{false, true} {
