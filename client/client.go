@@ -200,6 +200,8 @@ func statusCode(status int) string {
 		return "forbidden"
 	case status == http.StatusNotFound:
 		return "not_found"
+	case status == http.StatusPreconditionFailed:
+		return "changed"
 	case status == http.StatusTooManyRequests:
 		return "too_many"
 	case status == http.StatusGatewayTimeout:

@@ -30,6 +30,7 @@ import (
 
 	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/replica"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
@@ -54,6 +55,8 @@ type Service interface {
 	ChangeDevice(context.Context, service.Principal, wire.Address, service.DeviceChange) (store.Device, error)
 	RemoveDevice(context.Context, service.Principal, wire.Address) error
 	Anomalies(context.Context, service.Principal, wire.Address, int) ([]store.Anomaly, error)
+	State(context.Context, service.Principal, wire.Address) (replica.Replica, error)
+	StateHistory(ctx context.Context, p service.Principal, a wire.Address, limit int) ([]replica.Revision, error)
 	CreateToken(context.Context, service.Principal, service.NewToken) (store.Token, string, error)
 	Tokens(context.Context, service.Principal) ([]store.Token, error)
 	RemoveToken(ctx context.Context, p service.Principal, id string) error
@@ -116,6 +119,7 @@ func New(o Options) *API {
 	a.bulk()
 	a.events()
 	a.devices()
+	a.state()
 	a.tokens()
 	a.audit()
 	a.health()

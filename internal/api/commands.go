@@ -173,19 +173,24 @@ func (a *API) send(ctx context.Context, in *sendInput) (*commandOutput, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.made(ctx, made, in.Wait), nil
+}
+
+// made answers with a command that has been made, after a wait if one is asked for.
+func (a *API) made(ctx context.Context, made service.Created, wait span) *commandOutput {
 	c := made.Command
-	if in.Wait.d > 0 {
+	if wait.d > 0 {
 		// The command exists by now, so a wait that fails must not hide its tid.
-		if later, err := a.wait(ctx, c.TID, in.Wait.d, 0); err == nil {
+		if later, err := a.wait(ctx, c.TID, wait.d, 0); err == nil {
 			c = later
 		}
 	}
 	if made.Existed {
 		out := answer(http.StatusOK, &c)
 		out.Replayed = "true"
-		return out, nil
+		return out
 	}
-	return answer(http.StatusAccepted, &c), nil
+	return answer(http.StatusAccepted, &c)
 }
 
 func checkWait(s span) error {

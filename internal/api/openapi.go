@@ -29,6 +29,7 @@ func description() huma.Config {
 		{Name: "commands", Description: "Ask devices to do things, and see what became of it."},
 		{Name: "events", Description: "Everything that happens, in the order of its commit."},
 		{Name: "devices", Description: "Who may be asked."},
+		{Name: "state", Description: "How devices are, and how they should be."},
 		{Name: "tokens", Description: "Who may ask."},
 		{Name: "server", Description: "How the server is."},
 	}

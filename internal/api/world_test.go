@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -193,6 +194,10 @@ func (w *world) write(a wire.Address, up any) (d doc) {
 	case wire.Status:
 		d.topic = w.profile.StatusTopic(a)
 		d.payload, err = w.profile.AppendStatus(nil, u)
+	case wire.StateUpdate:
+		p := w.profile.(wire.StateProfile)
+		d.topic = p.StateTopic(a, wire.StateReport)
+		d.payload, err = p.AppendStateUpdate(nil, u)
 	}
 	if err != nil {
 		panic(err)
@@ -210,6 +215,9 @@ func (w *world) Publish(p engine.Publication, done func(error)) {
 func (w *world) devices() {
 	defer close(w.done)
 	for d := range w.docs {
+		if strings.Contains(d.topic, "/state/") {
+			continue
+		}
 		c, err := w.profile.ParseCommand(d.payload)
 		if err != nil {
 			panic(err)

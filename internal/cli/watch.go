@@ -26,24 +26,32 @@ func (a *app) watchCommand() *cobra.Command {
 		if group, device, found := strings.Cut(o.Device, "/"); found {
 			o.Group, o.Device = group, device
 		}
-		c, err := a.connect()
-		if err != nil {
-			return err
-		}
-		for item, err := range c.Events(ctx, o) {
-			if errors.Is(err, context.Canceled) {
-				return nil // that is how a watch ends
-			}
-			if err != nil {
-				return a.unreachable(err)
-			}
-			if err := a.printItem(item); err != nil {
-				return err
-			}
-		}
-		return nil
+		return a.watch(ctx, o, func(*client.Event) bool { return true })
 	})
 	return c
+}
+
+// watch prints the events that are wanted, and the gaps, until ctx ends.
+func (a *app) watch(ctx context.Context, o client.EventOptions, wanted func(*client.Event) bool) error {
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	for item, err := range c.Events(ctx, o) {
+		if errors.Is(err, context.Canceled) {
+			return nil // that is how a watch ends
+		}
+		if err != nil {
+			return a.unreachable(err)
+		}
+		if item.Event != nil && !wanted(item.Event) {
+			continue
+		}
+		if err := a.printItem(item); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) printItem(item client.Item) error {
@@ -67,6 +75,8 @@ func (a *app) printItem(item client.Item) error {
 		line += " online"
 	case e.Type == "device" && e.Online != nil:
 		line += " offline"
+	case e.Type == "state":
+		line += fmt.Sprintf(" %s %d", e.Name, e.Version)
 	case e.Type == "anomaly":
 		line += " ANOMALY " + e.Kind
 	default:

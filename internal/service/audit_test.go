@@ -23,7 +23,8 @@ import (
 )
 
 // reads are the use cases that change nothing. Every other one must be recorded.
-var reads = []string{"Anomalies", "Audit", "Authenticate", "Command", "Deliveries", "Device", "Devices", "Health", "Hooks", "List", "Policy", "Tail",
+var reads = []string{"Anomalies", "Audit", "Authenticate", "Command", "Deliveries", "Device", "Devices", "Health", "Hooks", "List", "Policy", "State",
+	"StateHistory", "Tail",
 	"Tokens", "Wait"}
 
 // A use case that is added to Service and changes something must be made anew in

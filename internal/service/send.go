@@ -39,6 +39,9 @@ type Order struct {
 	Params json.RawMessage // any JSON value; nil: none
 	Policy command.Policy
 	Key    string // idempotency key, unique within the device; "": none
+	// IfDesired is the version of the desired state that a StateDesired was made
+	// for; nil: any.
+	IfDesired *int64
 	// Err is why the order could not be read. It stays the outcome of this
 	// item, so that the items of a bulk request keep their places.
 	Err error
@@ -72,7 +75,7 @@ func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]
 			out[i].Err = err
 			continue
 		}
-		r := Request{Device: o.Device, Name: o.Name, Params: o.Params, Policy: o.Policy, Key: o.Key, By: p.Name}
+		r := Request{Device: o.Device, Name: o.Name, Params: o.Params, Policy: o.Policy, Key: o.Key, By: p.Name, IfDesired: o.IfDesired}
 		if o.Key != "" {
 			r.Digest = digest(o)
 		}

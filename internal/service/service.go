@@ -41,6 +41,8 @@ type Store interface {
 	LastEvent(context.Context) (int64, error)
 	Changed() <-chan struct{}
 	Anomalies(ctx context.Context, device wire.Address, limit int) ([]store.Anomaly, error)
+	Document(context.Context, store.DocumentID) (store.Document, error)
+	Documents(ctx context.Context, kind store.Kind, prefix, after string, limit int) ([]store.Document, error)
 }
 
 // Part is a part of the server that can be down. Check returns nil when it is
