@@ -29,12 +29,14 @@ type conn struct {
 	deep     bool    // the turn that was taken needed much stack: of the reader
 	client   *client // set once, when CONNECT is accepted
 	identity Identity
-	in       inbox
-	small    [232]byte // what in reads into while little comes; with it a conn has 640 bytes
-	timer    *time.Timer
-	seen     atomic.Int64 // when something came last, as time since broker.epoch
-	alive    time.Duration
-	until    time.Time // when the certificate that the client came with is over; zero: never
+	// challenge is set when the client has named an authentication method.
+	challenge *challenge
+	in        inbox
+	small     [224]byte // what in reads into while little comes; with it a conn has 640 bytes
+	timer     *time.Timer
+	seen      atomic.Int64 // when something came last, as time since broker.epoch
+	alive     time.Duration
+	until     time.Time // when the certificate that the client came with is over; zero: never
 
 	// guarded by client.mu, once there is a client
 	ctl     []byte // answers to be written
@@ -158,15 +160,19 @@ func (c *conn) takeTurn() (more, ok bool) {
 	c.b.count.publishIn.Add(uint64(t.publish))
 	t.settle()
 	closing, tell, code := t.acts.Close, t.acts.Tell, t.acts.Code
-	published, scanned, more := t.publish, t.scanned, t.most > 0 && t.publish >= t.most
+	published, scanned, auth := t.publish, t.scanned, t.auth
+	more = auth != nil || t.most > 0 && t.publish >= t.most
 	t.finish()
+	if err == nil && !closing && auth != nil {
+		err = c.reauthenticate(auth)
+	}
 	switch {
 	case closing && tell:
 		c.end(code, nil)
 	case closing:
 		c.leave(code)
 	case err != nil:
-		c.end(codeOf(err), err)
+		c.end(codeOf(err), err) // [MQTT-4.12.1-2]
 	default:
 		c.pace(published, scanned)
 		return more, true
@@ -180,7 +186,7 @@ func (t *turn) takeAll(in *inbox) error {
 	now := time.Now()
 	packets := uint64(0)
 	defer func() { t.b.count.packetsIn.Add(packets) }()
-	for !t.acts.Close && (t.most == 0 || t.publish < t.most) {
+	for !t.acts.Close && t.auth == nil && (t.most == 0 || t.publish < t.most) {
 		h, body, ok, err := in.next()
 		if err != nil || !ok {
 			return err
@@ -245,6 +251,10 @@ func (t *turn) take(h mqtt.Header, body []byte, now time.Time) error {
 	}
 	if err := p.Decode(h, body, t.conn.info.Version); err != nil { // [MQTT-4.13.1-1]
 		return err
+	}
+	if a, ok := p.(*mqtt.Auth); ok && t.conn.challenge != nil {
+		t.auth = a
+		return nil
 	}
 	cl := t.from
 	cl.mu.Lock()

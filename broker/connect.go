@@ -19,7 +19,7 @@ import (
 func (c *conn) handshake(in *inbox) bool {
 	p, err := c.readConnect(in)
 	if err == nil {
-		err = c.accept(p)
+		err = c.accept(in, p)
 	}
 	if err == nil {
 		return true
@@ -94,11 +94,13 @@ func refusal(code mqtt.ReasonCode, text string) error { return &mqtt.Error{Code:
 
 // accept checks p, and gives the connection its session. Who the client is
 // comes before anything is read or changed of any session.
-func (c *conn) accept(p *mqtt.Connect) error {
-	if p.AuthMethod != "" { // [MQTT-4.12.0-4] [MQTT-4.12.0-6]
-		return refusal(mqtt.BadAuthenticationMethod, "no enhanced authentication") // [MQTT-4.12.0-1]
+func (c *conn) accept(in *inbox, p *mqtt.Connect) error {
+	keepWill(p.Will)
+	authenticate := c.authenticate // [MQTT-4.12.0-6]
+	if p.AuthMethod != "" {
+		authenticate = func(p *mqtt.Connect) (Identity, error) { return c.challenged(in, p) }
 	}
-	id, err := c.authenticate(p) // [MQTT-3.1.4-2]
+	id, err := authenticate(p) // [MQTT-3.1.4-2]
 	if err != nil {
 		return err
 	}
@@ -125,6 +127,15 @@ func (c *conn) authenticate(p *mqtt.Connect) (Identity, error) {
 	}
 	ctx := &loginTime{Context: context.Background(), until: time.Now().Add(c.b.options.Limits.ConnectTimeout)}
 	defer ctx.end()
+	id, err := c.b.options.Authority.Authenticate(ctx, c.credentials(p))
+	if err == nil && id == nil {
+		err = errors.New("authority gave no identity")
+	}
+	return id, coded(err)
+}
+
+// credentials is what the client has shown.
+func (c *conn) credentials(p *mqtt.Connect) Credentials {
 	cred := Credentials{
 		ClientID: p.ClientID, Username: p.Username, HasPassword: p.HasPassword, Password: p.Password,
 		Remote: c.info.Remote, Listener: c.info.Listener,
@@ -139,18 +150,7 @@ func (c *conn) authenticate(p *mqtt.Connect) (Identity, error) {
 	if cert := cred.Certificate(); cert != nil {
 		c.until = cert.NotAfter
 	}
-	id, err := c.b.options.Authority.Authenticate(ctx, cred)
-	if err == nil && id == nil {
-		err = errors.New("authority gave no identity")
-	}
-	if err == nil {
-		return id, nil
-	}
-	var e *mqtt.Error
-	if errors.As(err, &e) && e.Code.Failed() && e.Code.ListedIn(mqtt.TypeConnack) {
-		return nil, err
-	}
-	return nil, &mqtt.Error{Code: mqtt.NotAuthorized, Text: err.Error()}
+	return cred
 }
 
 // loginTime is a context that ends at a deadline. Most who get it never wait, and
@@ -201,12 +201,19 @@ func (c *conn) checkWill(p *mqtt.Connect) error {
 		}
 		w.Retain = false
 	}
-	// The will outlives the packet, whose bytes it borrows.
+	return nil
+}
+
+// keepWill copies what a will, which may be nil, borrows of its packet: it outlives
+// that.
+func keepWill(w *mqtt.Will) {
+	if w == nil {
+		return
+	}
 	w.Payload = append([]byte{}, w.Payload...)
 	if w.CorrelationData != nil {
 		w.CorrelationData = append([]byte{}, w.CorrelationData...)
 	}
-	return nil
 }
 
 // granted is the session expiry interval that p gets, in seconds. The embedding
@@ -340,6 +347,9 @@ func (c *conn) connack(dst []byte, p *mqtt.Connect, present bool, assigned strin
 		}
 		if keep := c.b.keepAlive(p); keep != time.Duration(p.KeepAlive)*time.Second {
 			a.HasServerKeepAlive, a.ServerKeepAlive = true, uint16(keep/time.Second)
+		}
+		if x := c.challenge; x != nil { // [MQTT-4.12.0-5]
+			a.AuthMethod, a.AuthData, x.last = x.method, x.last, nil
 		}
 	}
 	dst, err := a.Append(dst, p.Version)

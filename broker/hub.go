@@ -78,6 +78,7 @@ type turn struct {
 	received []uint16        // inbound QoS 2 ids answered by this turn
 	held     int             // how often conn.hold was raised
 	refused  bool            // the rest of the turn is not taken
+	auth     *mqtt.Auth      // ends the turn; borrows the reader's buffer
 
 	packet  mqtt.Publish
 	ack     mqtt.Ack
@@ -122,7 +123,7 @@ func (t *turn) free() {
 	t.batch.Reset()
 	t.acts.Reset()
 	t.shed.Reset()
-	t.over, t.joined, t.unread = nil, nil, nil
+	t.over, t.joined, t.unread, t.auth = nil, nil, nil, nil
 	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
 	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
 	t.received = t.received[:0]

@@ -50,7 +50,7 @@ func (s *Session) Receive(p mqtt.Packet, now time.Time, out *Actions) Request {
 		s.disconnect(p, out)
 	case *mqtt.Auth:
 		// Without an authentication method in CONNECT there is no AUTH
-		// [MQTT-4.12.0-7], and methods are refused there.
+		// [MQTT-4.12.0-7]; with one the shell takes it.
 		out.fail(mqtt.ProtocolError)
 	default:
 		// A second CONNECT [MQTT-3.1.0-2], and what only servers send.
