@@ -122,6 +122,22 @@ func TestUsersAuthority(t *testing.T) {
 			t.Errorf("%+v: %v %v", c, i, err)
 		}
 	}
+	// A password that was right is known again without the slow hash, and no other.
+	for range cap(u.hashing) {
+		u.hashing <- struct{}{}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for password, want := range map[string]mqtt.ReasonCode{secret: mqtt.Success, "wrong": mqtt.ServerBusy, "": mqtt.ServerBusy} {
+		_, err := u.Authenticate(ended, broker.Credentials{Username: "a", HasPassword: true, Password: []byte(password)})
+		var e *mqtt.Error
+		if got := errors.As(err, &e); got != (want != mqtt.Success) || got && e.Code != want {
+			t.Errorf("password %q while all hash: %v", password, err)
+		}
+	}
+	if _, err := u.Authenticate(ended, broker.Credentials{Username: "root", HasPassword: true, Password: []byte(secret)}); err == nil {
+		t.Error("the password of one user lets in another")
+	}
 	a, _ := u.Identify("a")
 	if !a.MayPublish("up/x") || a.MayPublish("x") || a.MayPublish("$SYS/x") || !a.MayReceive("x") || a.MayReceive("$SYS/x") ||
 		!a.MaySubscribe("#") || a.MaySubscribe("$SYS/#") {
