@@ -284,3 +284,20 @@ func TestChallengeAgainRefused(t *testing.T) {
 		})
 	}
 }
+
+func TestB17_AnotherIdentity(t *testing.T) {
+	b := start(t, Options{Authority: &toy{secret: "s"}})
+	p := open(t, b)
+	p.sendConnect(with("TOY", "ann nonce"))
+	p.login(1, "s")
+	p.must()
+	p.send(auth(mqtt.ReAuthenticate, "bob nonce"))
+	p.login(2, "s") // bob knows the secret as well
+	p.expect(&mqtt.Disconnect{Reason: mqtt.NotAuthorized})
+	p.closed()
+	b.hub.mu.Lock()
+	defer b.hub.mu.Unlock()
+	if owner := b.hub.clients["x"].owner; owner != "ann" {
+		t.Errorf("the session is of %s", owner)
+	}
+}

@@ -3,7 +3,6 @@ package conformance
 // Reasons that several statements share.
 const (
 	noText  = "The property is never sent."
-	noAuth  = "Enhanced authentication is not offered: a CONNECT that names a method is refused with 0x8C."
 	noAlias = "The client library sends no aliases."
 	allQoS  = "QoS 2 is supported."
 	oneCopy = "A client gets one copy of a message, however many of its filters match."
@@ -12,7 +11,6 @@ const (
 // reasons say why a statement has no code, or no test.
 var reasons = map[string]string{
 	"MQTT-3.1.2-29": "Reason strings and user properties of the server's own are never sent.",
-	"MQTT-3.1.2-30": noAuth,
 	"MQTT-3.2.2-9":  allQoS,
 	"MQTT-3.2.2-10": allQoS,
 	"MQTT-3.2.2-12": allQoS,
@@ -31,11 +29,6 @@ var reasons = map[string]string{
 	"MQTT-3.11.2-1": noText, "MQTT-3.11.2-2": noText,
 	"MQTT-3.14.2-3": noText, "MQTT-3.14.2-4": noText,
 	"MQTT-3.15.2-2": noText, "MQTT-3.15.2-3": noText,
-	"MQTT-4.12.0-2": noAuth,
-	"MQTT-4.12.0-3": noAuth,
-	"MQTT-4.12.0-5": noAuth,
-	"MQTT-4.12.1-1": noAuth,
-	"MQTT-4.12.1-2": noAuth,
 
 	"MQTT-3.8.3-2 v3.1.1": "Wildcards are supported.",
 	"MQTT-7.0.0-1 v3.1.1": "The broker opens no connections of its own.",

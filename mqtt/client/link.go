@@ -40,6 +40,7 @@ type link struct {
 	sent        uint64 // batches
 	received    uint64 // packets
 	broken      bool   // a write failed: the stream may end in half a packet
+	auth        *authCall
 
 	// Owned by the reader.
 	publish mqtt.Publish

@@ -30,6 +30,11 @@ type Options struct {
 	Username string
 	Password []byte
 
+	// AuthMethod is the method of an enhanced authentication (MQTT 5), and Auth
+	// begins one: at each connection, and for each Reauthenticate. Both or none.
+	AuthMethod string
+	Auth       func() AuthStep
+
 	// CleanStart ends a former session at the first connection of this client.
 	// With MQTT 5, later reconnects resume if SessionExpiry is not 0. With
 	// MQTT 3.1.1 it is Clean Session: no connection ever resumes.
@@ -155,6 +160,10 @@ func (o *Options) valid() error {
 		return errors.New("MQTT 3.1.1 needs a client identifier unless CleanStart is set") // [MQTT-3.1.3-7 v3.1.1]
 	case o.Version == mqtt.V311 && o.Username == "" && o.Password != nil:
 		return errors.New("MQTT 3.1.1 has no password without a user name") // [MQTT-3.1.2-22 v3.1.1]
+	case (o.AuthMethod == "") != (o.Auth == nil):
+		return errors.New("AuthMethod and Auth go together")
+	case o.Auth != nil && o.Version == mqtt.V311:
+		return errors.New("MQTT 3.1.1 has no enhanced authentication")
 	case o.KeepAlive > math.MaxUint16*time.Second:
 		return errors.New("keep alive is above 65,535 seconds")
 	case o.SessionExpiry < 0 || o.ConnectTimeout < 0 || o.MaxQueued < 0 || o.MaxQueuedBytes < 0:

@@ -62,6 +62,9 @@ func (c *Client) receive(l *link, h mqtt.Header, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if a, ok := p.(*mqtt.Auth); ok {
+		return c.receiveAuth(l, a)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l.dead {

@@ -123,6 +123,15 @@ func (c *Client) connect(s *server) (*link, *mqtt.Connack, error) {
 // [MQTT-3.1.0-1]
 func (c *Client) handshake(l *link, s *server) (*mqtt.Connack, error) {
 	packet := c.connectPacket(s)
+	var step AuthStep
+	if c.opts.Auth != nil {
+		step = c.opts.Auth()
+		var err error
+		if packet.AuthData, err = step(nil, false); err != nil {
+			return nil, fmt.Errorf("authenticate: %w", err)
+		}
+		packet.AuthMethod = c.opts.AuthMethod
+	}
 	if c.opts.OnConnect != nil {
 		if err := c.opts.OnConnect(packet); err != nil {
 			return nil, fmt.Errorf("before CONNECT: %w", err)
@@ -136,6 +145,12 @@ func (c *Client) handshake(l *link, s *server) (*mqtt.Connack, error) {
 		return nil, fmt.Errorf("write CONNECT: %w", err)
 	}
 	h, body, err := l.in.Next()
+	for err == nil && h.Type == mqtt.TypeAuth {
+		if err := c.answerAuth(l, step, h, body); err != nil {
+			return nil, err
+		}
+		h, body, err = l.in.Next()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read CONNACK: %w", err)
 	}
@@ -154,6 +169,14 @@ func (c *Client) handshake(l *link, s *server) (*mqtt.Connack, error) {
 	}
 	if connack.SessionPresent && packet.CleanStart { // [MQTT-3.2.2-4]
 		return nil, &mqtt.Error{Code: mqtt.ProtocolError, Text: "the server resumes a session that was to start clean"}
+	}
+	if err := c.sameMethod(connack.AuthMethod); err != nil {
+		return nil, err
+	}
+	if step != nil {
+		if _, err := step(connack.AuthData, true); err != nil {
+			return nil, fmt.Errorf("authenticate: %w", err)
+		}
 	}
 	return connack, nil
 }
