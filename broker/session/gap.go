@@ -21,7 +21,7 @@ type Losses [DropReasons]uint64
 // know of: not what it refused itself, or what was its own as a publisher.
 func (r DropReason) lost() bool {
 	switch r {
-	case DropExpired, DropTooLarge, DropDenied, DropQoS0Full, DropQueueFull, DropOffline, DropStoreFull:
+	case DropExpired, DropTooLarge, DropDenied, DropQoS0Full, DropQueueFull, DropOffline, DropStoreFull, DropDamaged:
 		return true
 	}
 	return false

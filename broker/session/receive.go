@@ -75,8 +75,9 @@ func (s *Session) publish(p *mqtt.Publish, out *Actions) Request {
 		return Route
 	}
 	if p.QoS == mqtt.ExactlyOnce {
-		if state, repeat := s.received[p.PacketID]; repeat { // [MQTT-4.3.3-10]
-			if state == earlier {
+		state, repeat := s.received[p.PacketID]
+		if repeat && (state != doubtful || p.Dup) { // [MQTT-4.3.3-10]
+			if state == earlier || state == doubtful {
 				if !s.claim(out) {
 					return Nothing
 				}
@@ -177,7 +178,7 @@ func (s *Session) pubrel(p *mqtt.Ack, out *Actions) {
 	if ok {
 		delete(s.received, p.PacketID) // [MQTT-4.3.3-12]
 		s.change(out, Change{Kind: Forgotten, ID: p.PacketID})
-		if state != earlier {
+		if state != earlier && state != doubtful {
 			s.unanswered--
 		}
 	} else {

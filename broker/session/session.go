@@ -73,12 +73,13 @@ const (
 	DropRefused                         // the client answered PUBACK or PUBREC >= 0x80
 	DropRetainRefused                   // not retained: not allowed there, or no room
 	DropStoreFull                       // the store has no room; its publisher was told
+	DropDamaged                         // the store's disk has lost it
 	DropReasons
 )
 
 var dropNames = [DropReasons]string{
 	"expired", "too_large", "denied", "denied_publish", "qos0_full",
-	"queue_full", "offline", "session_ended", "refused", "retain_refused", "store_full",
+	"queue_full", "offline", "session_ended", "refused", "retain_refused", "store_full", "damaged",
 }
 
 // String is the reason's name, made for metric labels.
@@ -197,9 +198,10 @@ type Session struct {
 type inbound uint8
 
 const (
-	pending inbound = iota // not decided; forgotten with the connection
-	counted                // taken, and counts against our Receive Maximum
-	earlier                // taken on an earlier connection
+	pending  inbound = iota // not decided; forgotten with the connection
+	counted                 // taken, and counts against our Receive Maximum
+	earlier                 // taken on an earlier connection
+	doubtful                // the same, unless that it ended was lost: only a PUBLISH with DUP is a repeat
 )
 
 // place is where an outbound packet id is in use.
@@ -236,6 +238,7 @@ type Saved struct {
 	Will          *mqtt.Will
 	DetachedAt    time.Time
 	Received      []uint16 // inbound QoS 2 ids
+	Doubtful      []uint16 // inbound QoS 2 ids whose handshake may have ended: a new message may have them
 	Reserved      []uint16 // packet ids of queued messages
 	Released      []Handshake
 	Count, Bytes  int    // of the queue
@@ -258,6 +261,9 @@ func Restore(lim *Limits, v Saved) *Session {
 	s.will = v.Will
 	for _, id := range v.Received {
 		s.receive(id, earlier)
+	}
+	for _, id := range v.Doubtful {
+		s.receive(id, doubtful)
 	}
 	for _, id := range v.Reserved {
 		s.use(id, place{pos: noPosition})
@@ -315,9 +321,10 @@ func (s *Session) Attach(l Link) {
 	s.stored = s.stored || l.ExpirySeconds > 0
 	s.unanswered = 0
 	for id, state := range s.received {
-		if state == pending {
+		switch state {
+		case pending:
 			delete(s.received, id)
-		} else {
+		case counted:
 			s.received[id] = earlier
 		}
 	}

@@ -14,6 +14,10 @@ import (
 // Version of the encoding of values. Stored; never change.
 const version1 = 1
 
+// doubtful follows the version of a QoS 2 packet id from a client whose handshake
+// may have ended, see putright. Stored; never change.
+const doubtful = 1
+
 // Bits of flags. Stored; never change.
 const (
 	qosMask       = 0x03

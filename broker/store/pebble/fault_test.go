@@ -290,40 +290,6 @@ func TestDamagedQueue(t *testing.T) {
 	}
 }
 
-// TestDamagedLog flips a bit in what a crash left as log: that is told from a
-// torn end, and the store opens without that file.
-func TestDamagedLog(t *testing.T) {
-	for _, at := range []float64{0.2, 0.5, 0.8} {
-		dir := t.TempDir()
-		s := mustOpen(t, filepath.Join(dir, "live"), Options{})
-		commit(t, s, putSession("a", true))
-		for i := range uint64(500) {
-			commit(t, s, appendOp(i+1, message("t", "x"), "a"))
-		}
-		copied := filepath.Join(dir, "copy")
-		if err := os.CopyFS(copied, os.DirFS(filepath.Join(dir, "live"))); err != nil {
-			t.Fatal(err)
-		}
-		logs := glob(t, copied, "*.log")
-		flip(t, logs[len(logs)-1], at)
-		again, err := Open(copied, Options{})
-		if err == nil {
-			n := len(queueOf(t, again, "a", 0, 1000))
-			t.Errorf("at %v: the damage went unnoticed, %d messages are left", at, n)
-			_ = again.Close()
-		} else if file := logs[len(logs)-1]; !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), file) {
-			t.Errorf("at %v: %v", at, err)
-		} else if err := os.Remove(file); err != nil { // the cure that it names
-			t.Error(err)
-		} else if err := mustOpen(t, copied, Options{}).Close(); err != nil {
-			t.Error(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // TestTornLog cuts the log short, as a power cut does: what was whole is there.
 func TestTornLog(t *testing.T) {
 	dir := t.TempDir()

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -16,6 +18,34 @@ type files struct {
 	vfs.FS
 	lazy bool
 	real bool // on a disk, with modes
+
+	mu   sync.Mutex
+	read map[string]bool // names of files that were opened since watch; nil for none
+}
+
+// watch begins to take down which files are opened.
+func (f *files) watch() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.read = make(map[string]bool)
+}
+
+// watched ends that, and says which.
+func (f *files) watched() map[string]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	read := f.read
+	f.read = nil
+	return read
+}
+
+func (f *files) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	f.mu.Lock()
+	if f.read != nil {
+		f.read[filepath.Base(name)] = true
+	}
+	f.mu.Unlock()
+	return f.FS.Open(name, o...)
 }
 
 // own gives a new file to its owner only.

@@ -51,8 +51,9 @@ func each(r pebble.Reader, kind byte, visit func(rest, value []byte) error) erro
 	return errors.Join(it.Error(), it.Close())
 }
 
-// load reads what is kept in memory, and which sessions are to be swept.
-func (s *Store) load() (unswept []*ended, err error) {
+// load reads what is kept in memory, and which sessions are to be swept, and puts
+// right what was found damaged.
+func (s *Store) load(found *salvage) (unswept []*ended, err error) {
 	v, closer, err := s.db.Get([]byte{keyFormat})
 	switch {
 	case err == pebble.ErrNotFound:
@@ -122,6 +123,9 @@ func (s *Store) load() (unswept []*ended, err error) {
 			return d.err()
 		}),
 	)
+	if found != nil && err == nil {
+		return s.putRight(found, sids, unswept)
+	}
 	for _, q := range s.sessions {
 		if q.low == 0 { // its totals were lost
 			err = errors.Join(err, fmt.Errorf("session %q has no totals: %w", q.client, errMalformed))
@@ -212,9 +216,13 @@ func (s *Store) readSessions(list []store.Session, at map[uint64]int) error {
 			x.Subscriptions = append(x.Subscriptions, sub)
 			return err
 		}),
-		each(s.db, keyReceived, func(key, _ []byte) error {
+		each(s.db, keyReceived, func(key, v []byte) error {
 			if x := of(key); x != nil {
-				x.Saved.Received = append(x.Saved.Received, binary.BigEndian.Uint16(key[8:]))
+				list := &x.Saved.Received
+				if len(v) > 1 && v[1] == doubtful {
+					list = &x.Saved.Doubtful
+				}
+				*list = append(*list, binary.BigEndian.Uint16(key[8:]))
 			}
 			return nil
 		}),

@@ -87,7 +87,7 @@ type Stats struct {
 	Groups  uint64 // written, each with one sync
 	Batches uint64 // committed in them
 	Refused uint64 // batches, with ErrFull
-	Damaged uint64 // damaged places that reading a queue has skipped
+	Damaged uint64 // damaged places: in logs, at the start, and those that reading a queue has skipped
 }
 
 // Store is a store.Store over Pebble. Make one with Open. It is safe for
@@ -97,6 +97,7 @@ type Store struct {
 	options Options
 	log     *slog.Logger
 	db      *pebble.DB
+	lock    *pebble.Lock
 
 	mu       sync.Mutex
 	turned   sync.Cond // applied went up, or failed or closing was set
@@ -143,15 +144,16 @@ func Open(dir string, o Options) (*Store, error) {
 		endings: make(chan *ended, 1024),
 	}
 	s.turned.L = &s.mu
-	if err := s.openDB(); err != nil {
+	found, err := s.openDB()
+	if err != nil {
 		return nil, err
 	}
 	s.open = s.newGroup(1)
-	unswept, err := s.load()
+	unswept, err := s.load(found)
 	if err != nil {
 		err = s.explain(err)
 		_ = s.open.batch.Close()
-		return nil, errors.Join(fmt.Errorf("open broker store %s: %w", dir, err), s.db.Close())
+		return nil, errors.Join(fmt.Errorf("open broker store %s: %w", dir, err), s.db.Close(), s.lock.Close())
 	}
 	s.unswept = len(unswept)
 	if s.options.Reserve == 0 {
@@ -164,42 +166,88 @@ func Open(dir string, o Options) (*Store, error) {
 	s.running.Go(s.commitLoop)
 	s.running.Go(s.notifyLoop)
 	s.running.Go(func() { s.sweepLoop(unswept) })
+	if found != nil {
+		if err := s.salvaged(); err != nil {
+			return nil, errors.Join(fmt.Errorf("open broker store %s: %w", dir, err), s.Close())
+		}
+	}
 	return s, nil
 }
 
-// openDB opens Pebble in the directory.
-func (s *Store) openDB() error {
-	fs := &files{FS: s.options.fs, lazy: s.options.Durability == OS}
-	if fs.FS == nil {
-		fs.FS, fs.real = vfs.Default, true
-		if err := os.MkdirAll(s.dir, 0o700); err != nil {
-			return fmt.Errorf("open broker store: %w", err)
-		}
-		if err := os.Chmod(s.dir, 0o700); err != nil {
-			return fmt.Errorf("open broker store: %w", err)
-		}
-	}
-	look := s.checkLogs
-	if fs.lazy {
-		look = s.mendLogs
-	}
-	if err := look(fs); err != nil {
+// salvaged waits until what damage means for sessions is durable.
+func (s *Store) salvaged() error {
+	done := make(chan error, 1)
+	s.Commit(new(store.Batch), func(err error) { done <- err })
+	if err := <-done; err != nil {
 		return err
 	}
-	db, err := pebble.Open(s.dir, s.pebbleOptions(fs))
-	switch {
-	case err == nil:
-		s.db = db
-		if fs.lazy {
-			if err := s.dropLogs(fs); err != nil {
-				return errors.Join(fmt.Errorf("open broker store: %w", err), db.Close())
-			}
-		}
-		return nil
-	case isDamage(err):
-		return fmt.Errorf("open broker store: %w", s.explain(err))
+	return s.files().Remove(filepath.Join(s.dir, salvageFile))
+}
+
+// files is the file system with the directory.
+func (s *Store) files() *files {
+	if fs := s.options.fs; fs != nil {
+		return &files{FS: fs, lazy: s.options.Durability == OS}
 	}
-	return fmt.Errorf("open broker store %s (is another process using it?): %w", s.dir, err)
+	return &files{FS: vfs.Default, lazy: s.options.Durability == OS, real: true}
+}
+
+// openDB opens Pebble in the directory, and says what is lost of its logs, or nil.
+func (s *Store) openDB() (*salvage, error) {
+	fs := s.files()
+	if fs.real {
+		if err := os.MkdirAll(s.dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open broker store: %w", err)
+		}
+		if err := os.Chmod(s.dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open broker store: %w", err)
+		}
+	}
+	if err := fs.MkdirAll(s.dir, 0); err != nil {
+		return nil, fmt.Errorf("open broker store: %w", err)
+	}
+	lock, err := pebble.LockDirectory(s.dir, fs) // before the first look: logs may be replaced
+	if err != nil {
+		return nil, fmt.Errorf("open broker store %s (is another process using it?): %w", s.dir, err)
+	}
+	found, err := s.openLocked(fs, lock)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open broker store %s: %w", s.dir, s.explain(err)), lock.Close())
+	}
+	s.lock = lock
+	return found, nil
+}
+
+func (s *Store) openLocked(fs *files, lock *pebble.Lock) (found *salvage, err error) {
+	if fs.lazy {
+		if err = s.mendLogs(fs); err == nil {
+			found, err = readSalvage(fs, s.dir)
+		}
+	} else {
+		found, err = s.salvageLogs(fs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o := s.pebbleOptions(fs)
+	o.Lock = lock
+	fs.watch()
+	if s.db, err = pebble.Open(s.dir, o); err != nil {
+		return nil, err
+	}
+	read := fs.watched()
+	if fs.lazy {
+		if err := s.dropLogs(fs); err != nil {
+			return nil, errors.Join(err, s.db.Close())
+		}
+	}
+	if found != nil && !s.tell(found, func(log string) bool { return found.resumed || read[filepath.Base(log)] }) {
+		if err := fs.Remove(filepath.Join(s.dir, salvageFile)); err != nil {
+			return nil, errors.Join(err, s.db.Close())
+		}
+		return nil, nil
+	}
+	return found, nil
 }
 
 // Sizes of what Pebble keeps in memory: the blocks it has read, and the tables
@@ -299,7 +347,7 @@ func (s *Store) Close() error {
 		return s.failed
 	}
 	_ = s.open.batch.Close()
-	if err := s.db.Close(); err != nil {
+	if err := errors.Join(s.db.Close(), s.lock.Close()); err != nil {
 		return fmt.Errorf("close broker store: %w", err)
 	}
 	return nil
