@@ -53,12 +53,26 @@
 //
 // Values carry no checksum of their own: Pebble checks one for each block of a
 // table, and each chunk of its log, whenever it reads them from the disk; a
-// second would only find what memory damages. A torn end of the log, as a power
-// cut leaves it, is nothing that was ever said to be done; Open tells it from
-// damage, except of the very last write, by what later writes say about it. A
-// damaged block of a
-// queue is skipped and reported, and the rest is delivered; anything else that
-// is damaged is an error that names the file.
+// second would only find what memory damages.
+//
+// A damaged log is replaced, before Pebble reads it, by one with the records
+// that are whole. A record that is not costs itself; when its length cannot be
+// believed either, the rest of its block of 32 KiB. That is logged, counted and
+// told to MQTT 5 subscribers that miss messages; the file is kept as
+// NUMBER.log.damaged, of which the last four stay. What a missing group means for
+// those after it is on the type putright.
+//
+// A torn end of the log, as a machine leaves it that dies while writing, is
+// nothing that was ever said to be done, and so is dropped. It is told from
+// damage by the writes after it, which begin only when it was synced; of the very
+// last write nothing can say so, unless the log was brought to an end in good order.
+//
+// A damaged block of a queue's table is skipped and reported, and the rest is
+// delivered. Any other damage, of a table, the MANIFEST, a marker or the OPTIONS,
+// is an error that names the file and the cure.
+//
+// With OS nothing was synced, and damage looks like what a machine that died has
+// not written: all from there on goes, so that what is left is how things were.
 //
 // # Invariants
 //

@@ -58,8 +58,8 @@ type piece struct {
 // valid follows there, and to the next block otherwise: what a length cannot
 // vouch for is never searched for chunks, since a payload may look like one.
 // Whether that is damage, or only where the machine died while writing, shows
-// by what was written later: chunks say how far the log was synced, and nothing
-// is acknowledged before that.
+// by what was written later: chunks say how far the log was synced, and a record
+// begins only when the one before is. Nothing is acknowledged before that.
 func readLog(b []byte, number uint32, closed bool) logContent {
 	var c logContent
 	pieces, synced := c.walk(b, number)
@@ -103,6 +103,9 @@ func (c *logContent) walk(b []byte, number uint32) (pieces []piece, synced int) 
 		if n, promised, ok := chunk(b, at, number); ok {
 			pieces = append(pieces, piece{at, at + n, b[at+6]})
 			synced = max(synced, int(min(promised, uint64(len(b)))))
+			if b[at+6] == chunkFull || b[at+6] == chunkFirst {
+				synced = max(synced, at) // the committer waits for one sync before the next record
+			}
 			at += n
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/broker/store"
 )
 
 // liveCopy is what is on the disk of a store that was not closed.
@@ -88,4 +89,198 @@ func TestDamagedLog(t *testing.T) {
 	}
 }
 
-var _ = rand.New
+// history is groups that were each written as a record of one log, with where
+// they are in it.
+type history struct {
+	dir, file string
+	b         []byte
+	records   []logRecord
+}
+
+// write commits groups one by one, and copies what is on the disk then.
+func write(t *testing.T, groups [][]store.Op) history {
+	t.Helper()
+	live := t.TempDir()
+	s := mustOpen(t, live, Options{})
+	for _, g := range groups {
+		commit(t, s, g...)
+	}
+	h := history{dir: liveCopy(t, live)}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.file = newest(t, h.dir)
+	var err error
+	if h.b, err = os.ReadFile(h.file); err != nil {
+		t.Fatal(err)
+	}
+	c := readLog(h.b, numberOf(t, h.file), false)
+	if len(c.records) != len(groups) || len(c.holes) > 0 || c.tornSize > 0 {
+		t.Fatalf("%d groups are %d records; %v, %d torn", len(groups), len(c.records), c.holes, c.tornSize)
+	}
+	h.records = c.records
+	return h
+}
+
+func numberOf(t *testing.T, file string) (number uint32) {
+	t.Helper()
+	if _, err := fmt.Sscanf(filepath.Base(file), "%d.log", &number); err != nil {
+		t.Fatal(err)
+	}
+	return number
+}
+
+// TestDamageAnywhere damages a log at random, and looks that nothing is gone but
+// what was in the damaged blocks, or after a cut, that nothing comes back but
+// what was removed there, and that order and totals are right.
+func TestDamageAnywhere(t *testing.T) {
+	trials := 60
+	if testing.Short() {
+		trials = 15
+	}
+	rng := rand.New(rand.NewPCG(7, 7))
+	groups, fates := traffic(rng)
+	h := write(t, groups)
+	end, told := h.records[len(h.records)-1].to, 0
+	for trial := range trials {
+		b := bytes.Clone(h.b)
+		from, to, cut := rng.IntN(end), 0, len(b)
+		switch trial % 3 {
+		case 0:
+			b[from] ^= 1 << rng.IntN(8)
+			to = from + 1
+		case 1:
+			from -= from % blockSize
+			to = min(from+blockSize, end)
+			clear(b[from:to])
+		case 2:
+			cut, to = from, end
+			b = b[:cut]
+		}
+		blocks := [2]int{from - from%blockSize, to + (blockSize-to%blockSize)%blockSize}
+		if cut < len(h.b) {
+			blocks = [2]int{cut, len(h.b)}
+		}
+		harmed := func(group int) bool {
+			r := h.records[group]
+			return r.from < blocks[1] && r.to > blocks[0]
+		}
+		dir := liveCopy(t, h.dir)
+		if err := os.WriteFile(newest(t, dir), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var said bytes.Buffer
+		s := mustOpen(t, dir, Options{Logger: logTo(&said)})
+		missing := fates.check(t, s, harmed)
+		where := fmt.Sprintf("trial %d, %d-%d", trial, from, to)
+		if missing > 0 && s.Stats().Damaged == 0 && cut == len(h.b) && to < h.records[len(h.records)-2].from {
+			t.Errorf("%s: %d are missing, and nothing is said", where, missing)
+		}
+		if s.Stats().Damaged > 0 && (cut < len(h.b) || !strings.Contains(said.String(), filepath.Base(h.file))) {
+			t.Errorf("%s: %s", where, said.String())
+		}
+		if t.Failed() {
+			t.Fatal(where)
+		}
+		if missing > 0 && s.Stats().Damaged > 0 {
+			told++
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if told < trials/4 {
+		t.Errorf("only %d of %d trials lost anything", told, trials)
+	}
+}
+
+// fate is in which group a message was appended, and in which removed from each
+// queue, 0 for never.
+type fate struct {
+	appended int
+	removed  map[string]int
+}
+
+type fates map[uint64]*fate
+
+var queues = []string{"a", "b", "c"}
+
+// traffic makes groups of appends and removals.
+func traffic(rng *rand.Rand) ([][]store.Op, fates) {
+	groups, all := [][]store.Op{{putSession("a", true), putSession("b", false), putSession("c", true)}}, fates{}
+	seq := uint64(0)
+	for len(groups) < 110 { // as many as one log takes
+		var g []store.Op
+		for range 1 + rng.IntN(3) {
+			seq++
+			f := &fate{appended: len(groups), removed: map[string]int{}}
+			to := queues[:1+rng.IntN(3)]
+			for _, q := range to {
+				f.removed[q] = 0
+			}
+			all[seq] = f
+			g = append(g, appendOp(seq, message("t", fmt.Sprintf("%d:%s", seq, bytes.Repeat([]byte{'x'}, rng.IntN(1500)))), to...))
+		}
+		for range rng.IntN(4) {
+			old, q := 1+rng.Uint64N(seq), queues[rng.IntN(3)]
+			if f := all[old]; f.appended < len(groups) {
+				if when, has := f.removed[q]; has && when == 0 {
+					f.removed[q] = len(groups)
+					g = append(g, removed(q, old))
+				}
+			}
+		}
+		groups = append(groups, g)
+	}
+	return groups, all
+}
+
+// check compares the queues of s with what became of each message, as far as that
+// is in groups that were not harmed. It returns how many messages are missing.
+func (all fates) check(t *testing.T, s *Store, harmed func(group int) bool) (missing int) {
+	t.Helper()
+	counts := map[string]int{}
+	for v, err := range s.Sessions() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts[v.ClientID] = v.Saved.Count
+	}
+	for _, q := range queues {
+		list, err := s.Queue(nil, q, 0, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, known := counts[q]; !known {
+			if !harmed(0) {
+				t.Errorf("%s is gone", q)
+			}
+			continue
+		}
+		have, last := map[uint64]bool{}, uint64(0)
+		for _, d := range list {
+			f := all[d.Seq]
+			if d.Seq <= last || f == nil || !strings.HasPrefix(string(d.Message.Payload), fmt.Sprint(d.Seq, ":")) {
+				t.Fatalf("%s: %d after %d: %.20q", q, d.Seq, last, d.Message.Payload)
+			}
+			last, have[d.Seq] = d.Seq, true
+			d.Message.Release()
+		}
+		if counts[q] != len(list) {
+			t.Errorf("%s: %d are counted, and %d there", q, counts[q], len(list))
+		}
+		for seq, f := range all {
+			gone, has := f.removed[q]
+			switch {
+			case !has:
+			case have[seq] && gone > 0 && !harmed(gone):
+				t.Errorf("%s: %d is back, and was removed in group %d", q, seq, gone)
+			case !have[seq] && gone == 0 && !harmed(f.appended):
+				t.Errorf("%s: %d is gone, and is in group %d", q, seq, f.appended)
+			case !have[seq] && gone == 0:
+				missing++
+			}
+		}
+	}
+	return missing
+}
