@@ -17,6 +17,7 @@ func (r *run) commit() error {
 	if !r.stopping {
 		r.ledger.Start(&r.batch, r.cfg.Clock())
 	}
+	r.keepState()
 	batch, arrived := r.batch, r.arrived
 	r.batch, r.arrived = ledger.Batch{}, nil
 	if err := r.write(batch.Records); err != nil {
@@ -36,6 +37,9 @@ func (r *run) commit() error {
 		r.greet()
 	}
 	r.pump()
+	if !r.talk.asked {
+		r.pumpState()
+	}
 	return nil
 }
 

@@ -18,6 +18,7 @@ type Device struct {
 
 	mu       sync.Mutex
 	commands map[string]handling
+	replica  *replica // nil: it has no state
 	running  bool
 }
 
@@ -79,7 +80,7 @@ func (d *Device) Run(ctx context.Context) error {
 		return errors.New("device: it is running already")
 	}
 	d.running = true
-	commands := maps.Clone(d.commands)
+	commands, state := maps.Clone(d.commands), d.replica
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
@@ -96,7 +97,7 @@ func (d *Device) Run(ctx context.Context) error {
 		defer opened.Close() // everything in it is durable already
 		journal = opened
 	}
-	r := newRun(&d.cfg, commands, journal)
+	r := newRun(&d.cfg, commands, state, journal)
 	if err := r.restore(); err != nil {
 		return fmt.Errorf("%w: %w", ErrJournal, err)
 	}
@@ -104,9 +105,9 @@ func (d *Device) Run(ctx context.Context) error {
 }
 
 // newRun prepares one boot.
-func newRun(cfg *Config, commands map[string]handling, journal Journal) *run {
+func newRun(cfg *Config, commands map[string]handling, state *replica, journal Journal) *run {
 	r := &run{
-		cfg: cfg, commands: commands, journal: journal, boot: rand.Text(),
+		cfg: cfg, commands: commands, replica: state, journal: journal, boot: rand.Text(),
 		topic:   cfg.Profile.Topic(cfg.Address),
 		queued:  make(map[string]bool),
 		shrunk:  make(map[string]bool),

@@ -32,6 +32,10 @@
 // When the journal cannot be written, the device stops: Run returns the error,
 // and nothing was done that is not written down.
 //
+// # State
+//
+// A [Replica] reports how the device is, and hears how it should be.
+//
 // # Shape
 //
 // Package internal/ledger decides, without any I/O; one goroutine per [Device.Run]

@@ -21,8 +21,8 @@ func (r *run) connect() error {
 		ReceiveMaximum: receiveMaximum,
 		// RetainAsPublished lets us see that somebody retains commands; 3.1.1
 		// shows that only of those that were there before.
-		Subscriptions: []mqtt.Subscription{{Filter: r.topic, QoS: mqtt.AtLeastOnce,
-			RetainAsPublished: cfg.Version != mqtt.V311}},
+		Subscriptions: append([]mqtt.Subscription{{Filter: r.topic, QoS: mqtt.AtLeastOnce,
+			RetainAsPublished: cfg.Version != mqtt.V311}}, r.stateSubscriptions()...),
 		OnMessage: r.onMessage,
 		OnUp:      func(u client.Up) { r.posted.put(func() { r.onUp(u) }) },
 		OnDown:    func(error) { r.posted.put(r.onDown) },
@@ -42,6 +42,9 @@ func (r *run) connect() error {
 func (r *run) onMessage(d *client.Delivery) {
 	a := arrival{delivery: d}
 	if d.Topic != r.topic {
+		if r.onState(d) {
+			return
+		}
 		// A subscription of a former life in the same session.
 		d.Ack()
 		return
@@ -92,6 +95,7 @@ func (r *run) greet() {
 		r.sayAck(wire.Ack{TID: tid, Status: wire.Received})
 	}
 	r.sayOnline(time.Now())
+	r.askState()
 }
 
 // tick does what is due by the clock.
@@ -106,6 +110,7 @@ func (r *run) tick() {
 		r.oweAll() // what the server refused
 		r.pump()
 		r.sayOnline(now)
+		r.pumpState() // what the server refused
 	}
 }
 

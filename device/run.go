@@ -26,6 +26,7 @@ const (
 type run struct {
 	cfg      *Config
 	commands map[string]handling
+	replica  *replica // nil: the device has no state
 	journal  Journal
 	boot     string // boot id
 	topic    string // commands come here
@@ -58,6 +59,7 @@ type run struct {
 	shrunk       map[string]bool // tids whose result is too large for the server
 	onTheWay     int             // answers published whose end is not known yet
 	nextPresence time.Time
+	talk         talk // about the state
 }
 
 // arrival is a message on the command topic with the document in it.
@@ -84,13 +86,19 @@ func (r *run) restore() error {
 		}
 	}
 	r.appended = len(records)
-	return nil
+	if r.replica == nil {
+		return nil
+	}
+	return r.replica.restore(r.ledger.Reported())
 }
 
 // run connects and works until ctx ends.
 func (r *run) run(ctx context.Context) error {
 	r.life, r.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer r.end(ErrStopping)
+	if r.replica != nil {
+		defer r.replica.attach(nil)
+	}
 	if err := r.connect(); err != nil {
 		return fmt.Errorf("device: %w", err)
 	}
@@ -121,6 +129,9 @@ func (r *run) reboot() error {
 	r.oweAll()
 	if err := r.commit(); err != nil {
 		return err
+	}
+	if r.replica != nil {
+		r.replica.attach(func() { r.posted.put(func() {}) })
 	}
 	r.client.Start()
 	return nil

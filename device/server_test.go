@@ -106,7 +106,7 @@ func (s *server) answer(conn net.Conn, p mqtt.Packet) {
 	case *mqtt.Subscribe:
 		s.session = true
 		s.subs = slices.Clone(p.Subscriptions)
-		s.write(conn, &mqtt.Suback{PacketID: p.PacketID, Reasons: []mqtt.ReasonCode{mqtt.GrantedQoS1}})
+		s.write(conn, &mqtt.Suback{PacketID: p.PacketID, Reasons: slices.Repeat([]mqtt.ReasonCode{mqtt.GrantedQoS1}, len(p.Subscriptions))})
 	case *mqtt.Publish:
 		s.took(p)
 		if !s.deaf {
@@ -153,10 +153,14 @@ func (s *server) speaks() wire.DeviceProfile {
 
 // publish sends a document to the device, or keeps it for later.
 func (s *server) publish(payload string, retain bool) {
+	s.publishOn(s.speaks().Topic(address), payload, retain)
+}
+
+func (s *server) publishOn(topic, payload string, retain bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nextID++
-	p := &mqtt.Publish{Topic: []byte(s.speaks().Topic(address)), Payload: []byte(payload), QoS: mqtt.AtLeastOnce,
+	p := &mqtt.Publish{Topic: []byte(topic), Payload: []byte(payload), QoS: mqtt.AtLeastOnce,
 		PacketID: s.nextID, Retain: retain}
 	s.unacked = append(s.unacked, p)
 	if s.conn != nil && s.session {

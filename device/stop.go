@@ -46,8 +46,8 @@ func (r *run) settle(ctx context.Context) error {
 		if err := r.commit(); err != nil {
 			return err
 		}
-		answered := !r.up || (len(r.outbox) == 0 && r.onTheWay == 0)
-		if len(r.jobs) == 0 && answered {
+		answered := !r.up || (len(r.outbox) == 0 && r.onTheWay == 0 && !r.talk.busy)
+		if len(r.jobs)+r.talk.bringing == 0 && answered {
 			return nil
 		}
 		select {

@@ -46,6 +46,10 @@ type StateReply struct {
 	Code, Field, Text        string
 }
 
+// StateDesired is the name of the command that changes what is desired of a
+// device; its params are a merge patch. Stored; never change.
+const StateDesired = "state.desired"
+
 // MaxToken is the longest client token, in bytes.
 const MaxToken = 64
 

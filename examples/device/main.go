@@ -9,12 +9,15 @@
 //	move {"position": 40}   goes there slowly, telling how far it has come; can be cancelled
 //	fail                    breaks down
 //
+// and it reports its position as its state, where it can also be desired.
+//
 // Try to kill it while it moves, and start it again: the command ends as
 // interrupted, and is not executed a second time.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -50,7 +53,7 @@ func run() error {
 	if *secret != "" {
 		password = []byte(*secret)
 	}
-	v := new(valve)
+	v := &valve{tell: func(int) {}}
 	d, err := device.New(device.Config{
 		Address:  address,
 		Servers:  []string{*server},
@@ -69,6 +72,27 @@ func run() error {
 		return nil, device.Fail("stuck", "the valve does not move")
 	})
 
+	// What is desired is done like a command; where the valve stands is reported
+	// with every step, whoever has moved it.
+	state := device.NewReplica[position](d)
+	state.OnDesired("position", func(_ context.Context, value json.RawMessage) error {
+		var to int
+		if err := json.Unmarshal(value, &to); err != nil {
+			return device.Reject(wire.ReasonBadParams, err.Error())
+		}
+		if to < 0 || to > 100 {
+			return device.Reject(wire.ReasonBadParams, "position must be from 0 to 100")
+		}
+		v.moveTo(to)
+		return nil
+	})
+	v.tell = func(at int) {
+		if err := state.Report(position{at}); err != nil {
+			slog.Error("cannot report the position", "error", err)
+		}
+	}
+	v.tell(v.where())
+
 	// The first Ctrl-C stops the device cleanly: it says goodbye to the server.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -80,6 +104,7 @@ func run() error {
 type valve struct {
 	mu       sync.Mutex
 	position int
+	tell     func(int) // told of every step
 }
 
 type position struct {
@@ -140,6 +165,7 @@ func (v *valve) moveTo(at int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.position = at
+	v.tell(at)
 }
 
 func (v *valve) where() int {

@@ -6,6 +6,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/replica"
+	"github.com/wilco-iot/wilco/wire"
 	"github.com/wilco-iot/wilco/wire/state"
 )
 
@@ -14,7 +15,7 @@ import (
 // is made, or when it is approved, in the same commit; it is executed when the
 // device's report has what the patch asks for. Its end takes nothing back: what is
 // desired stays so until somebody desires otherwise.
-const StateDesired = "state.desired"
+const StateDesired = wire.StateDesired
 
 // desired checks a request that changes what is desired, and does so unless c
 // waits for approval.

@@ -31,6 +31,7 @@ func (r *Record) Append(dst []byte) ([]byte, error) {
 		w.name("final")
 		w.final(r.Final)
 	}
+	w.raw("state", r.State)
 	w.b = append(w.b, '}')
 	if w.err != nil {
 		return dst, fmt.Errorf("encode journal record: %w", w.err)

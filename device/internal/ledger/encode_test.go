@@ -15,7 +15,7 @@ import (
 // be forgotten by Append.
 func full(t *testing.T) *Record {
 	r := &Record{Kind: Ended, TID: "t", Cmd: "c", Params: json.RawMessage(`{"a":1}`), Epoch: 1, Seq: 2, NotAfter: noon, At: noon.Add(time.Millisecond),
-		Final: &Final{Status: wire.Failure, Result: json.RawMessage(`[1]`), Reason: &wire.Reason{Code: "c", Text: "t"}, State: json.RawMessage(`"s"`), Refused: true}}
+		Final: &Final{Status: wire.Failure, Result: json.RawMessage(`[1]`), Reason: &wire.Reason{Code: "c", Text: "t"}, State: json.RawMessage(`"s"`), Refused: true}, State: json.RawMessage(`{"a":1}`)}
 	for _, v := range []any{*r, *r.Final, *r.Final.Reason} {
 		for i := range reflect.TypeOf(v).NumField() {
 			if reflect.ValueOf(v).Field(i).IsZero() {
@@ -60,6 +60,7 @@ func TestAppendRefuses(t *testing.T) {
 		"params": func(r *Record) { r.Params = json.RawMessage(`{`) },
 		"result": func(r *Record) { r.Final.Result = json.RawMessage(`1 2`) },
 		"state":  func(r *Record) { r.Final.State = json.RawMessage("\x00") },
+		"report": func(r *Record) { r.State = json.RawMessage(`{`) },
 		"year":   func(r *Record) { r.At = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 	} {
 		r := full(t)

@@ -81,6 +81,8 @@ type Ledger struct {
 	done    []*Entry // in order of end
 
 	epoch, seq int64 // the highest seen; no request at or below is executed
+
+	reported json.RawMessage // the last state that was to be kept; nil: none
 }
 
 // New returns an empty ledger. Traits is asked about commands by name, and must
@@ -96,7 +98,11 @@ func (l *Ledger) Apply(r Record) error {
 	if r.Epoch > l.epoch || (r.Epoch == l.epoch && r.Seq > l.seq) {
 		l.epoch, l.seq = r.Epoch, r.Seq
 	}
-	if r.Kind == Floor {
+	switch r.Kind {
+	case Floor:
+		return nil
+	case Reported:
+		l.reported = r.State
 		return nil
 	}
 	e := l.entries[r.TID]
@@ -219,8 +225,19 @@ func (l *Ledger) Snapshot() []Record {
 	for _, e := range l.waiting {
 		all = append(all, e.received())
 	}
+	if l.reported != nil {
+		all = append(all, Record{Kind: Reported, State: l.reported})
+	}
 	return append(all, Record{Kind: Floor, Epoch: l.epoch, Seq: l.seq})
 }
+
+// Report keeps the state that the device reports, in place of the one before.
+func (l *Ledger) Report(b *Batch, state json.RawMessage) {
+	l.record(b, Record{Kind: Reported, State: state})
+}
+
+// Reported returns the state that was kept last; nil when there was none.
+func (l *Ledger) Reported() json.RawMessage { return l.reported }
 
 func (e *Entry) received() Record {
 	return Record{Kind: Received, TID: e.TID, Cmd: e.Cmd, Params: e.Params, Epoch: e.Epoch, Seq: e.Seq, NotAfter: e.NotAfter}

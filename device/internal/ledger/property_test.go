@@ -280,6 +280,7 @@ func FuzzDecode(f *testing.F) {
 		{Kind: Received, TID: "t", Cmd: "c", Params: json.RawMessage(`{"a":1}`), Epoch: 1, Seq: 2, NotAfter: noon, At: noon},
 		{Kind: Ended, TID: "t", Final: &Final{Status: wire.Failure, Reason: &wire.Reason{Code: "c", Text: "t"}, Refused: true}},
 		{Kind: Floor, Epoch: 3, Seq: 4},
+		{Kind: Reported, State: json.RawMessage(`{"a":1}`)},
 	} {
 		b, err := r.Append(nil)
 		if err != nil {

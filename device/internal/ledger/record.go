@@ -20,6 +20,7 @@ const (
 	Ended      Kind = "ended"      // what became of it, for ever
 	Handed     Kind = "handed"     // the server has been told so
 	Floor      Kind = "floor"      // the highest (epoch, seq) seen
+	Reported   Kind = "reported"   // the state that the device has reported, in place of the one before
 )
 
 // Record is one line of the journal: a change of the ledger. The ledger is
@@ -35,6 +36,7 @@ type Record struct {
 	NotAfter time.Time       `json:"notAfter,omitzero"`
 	At       time.Time       `json:"at,omitzero"`
 	Final    *Final          `json:"final,omitempty"`
+	State    json.RawMessage `json:"state,omitempty"` // of Reported
 }
 
 // Final is the answer to a command that will never change again.
@@ -62,6 +64,11 @@ func Decode(b []byte) (Record, error) {
 func (r *Record) valid() error {
 	switch r.Kind {
 	case Floor:
+		return nil
+	case Reported:
+		if len(r.State) == 0 {
+			return errors.New("it reports no state")
+		}
 		return nil
 	case Received, Started, Cancelling, Handed:
 	case Ended:
