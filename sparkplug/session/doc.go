@@ -42,7 +42,8 @@
 //
 // A message of a session whose NBIRTH is late or lost, and whose number happens
 // to be the one expected, is taken for one of the session before. The loss of exactly 256 messages, or of a multiple, with no death or birth
-// seen, leaves no trace in the numbers. An edge node that uses the same bdSeq in
+// seen, leaves no trace in the numbers, and a
+// message that is repeated 256 messages later is taken for the one expected. An edge node that uses the same bdSeq in
 // each session can be declared dead by the late NDEATH of the one before; its
 // next message then asks for a rebirth.
 //
