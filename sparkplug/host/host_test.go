@@ -764,3 +764,109 @@ func TestOptions(t *testing.T) {
 	}
 	stopHost(t, h)
 }
+
+// TestStateOfEachServer: each server has a timestamp of its own, the birth is the
+// first thing said there, and a stranger at one is no matter of the other. Shows
+// [tck-id-operational-behavior-host-application-multi-server-timestamp]
+// [tck-id-operational-behavior-primary-application-state-with-multiple-servers-state]
+// [tck-id-host-topic-phid-birth-required].
+func TestStateOfEachServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := startServer(t), startServer(t)
+		onA, onB := listen(t, a.options()), listen(t, b.options())
+		// A node that is alive before the host is.
+		e := startEdge(t, a.options(), "edge")
+		startHost(t, host.Options{HostID: "scada", Servers: []host.Server{{Name: "a", Client: a.options()}, {Name: "b", Client: b.options()}}})
+		e.data("n", 1)
+		settle(time.Minute)
+		stranger := a.options()
+		stranger.ClientID = "stranger"
+		m := client.Message{Topic: "spBv1.0/STATE/scada", Payload: []byte(`{"online":false,"timestamp":99999999999999}`), QoS: 1, Retain: true}
+		if err := startClient(t, stranger).Publish(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		settle(time.Minute)
+		got, other := onA.heard(m.Topic), onB.heard(m.Topic)
+		if len(got) != 3 || got[2] != `{"online":true,"timestamp":100000000000000}` {
+			t.Errorf("at a: %q", got)
+		}
+		if len(other) != 1 || other[0] != got[0] {
+			t.Errorf("at b: %q", other)
+		}
+		onA.mu.Lock()
+		defer onA.mu.Unlock()
+		for _, d := range onA.list {
+			if strings.Contains(d.Topic, "/NCMD/") {
+				t.Error("a command before the birth")
+			}
+			if strings.Contains(d.Topic, "/STATE/") {
+				break
+			}
+		}
+	})
+}
+
+// A host that stops while its server is away does so at once.
+func TestStopWithoutServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startServer(t)
+		h := startHost(t, one(s, host.Options{}))
+		s.stop()
+		settle(time.Minute)
+		began := time.Now()
+		stopHost(t, h)
+		if d := time.Since(began); d > 6*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := h.AwaitUp(ctx); err != host.ErrStopped {
+			t.Error(err)
+		}
+	})
+}
+
+// TestNastyTopics: names that are hard (68, 69), levels that are wrong (70), other
+// namespaces (23, 71), and a group named STATE (67).
+func TestNastyTopics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startServer(t)
+		h := startHost(t, one(s, host.Options{Filters: []string{"#"}}))
+		c := startClient(t, client.Options{Dial: s.dial, ClientID: "edge"})
+		long := strings.Repeat("x", 60_000)
+		birth := sparkplug.Payload{HasSeq: true, Metrics: []sparkplug.Metric{double("temp", 1, 1)}}
+		device := sparkplug.Payload{HasSeq: true, Seq: 1, Metrics: []sparkplug.Metric{double("speed", 2, 2)}}
+		nodes := []host.NodeID{
+			{Group: "g", Node: "N"}, {Group: "g", Node: "n"}, {Group: "g h", Node: "ü.ß 1"}, {Group: "STATE", Node: "n"}, {Group: "g", Node: long},
+		}
+		say := func(topic string, p *sparkplug.Payload) {
+			if err := c.Publish(t.Context(), client.Message{Topic: topic, Payload: p.Append(nil), QoS: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range nodes {
+			say("spBv1.0/"+id.Group+"/NBIRTH/"+id.Node, &birth)
+			say("spBv1.0/"+id.Group+"/DBIRTH/"+id.Node+"/dev", &device)
+		}
+		wrong := []string{
+			"spBv1.0/g/NBIRTH/n/dev", "spBv1.0/g/DBIRTH/n", "spBv1.0/g/NBIRTH", "spBv1.0/g/OTHER/n", "spBv1.0//NBIRTH/n", "spBv1.0/g/DDATA/n/a/b",
+			"spCv1.0/g/NBIRTH/n", "sparkplug/certificates/spBv1.0/g/NBIRTH/n", "anything",
+		}
+		for _, topic := range wrong {
+			say(topic, &birth)
+		}
+		settle(time.Second)
+		if got := h.Stats().Foreign; got != uint64(len(wrong)) {
+			t.Errorf("%d foreign messages, want %d", got, len(wrong))
+		}
+		if got := len(h.Nodes()); got != len(nodes) {
+			t.Errorf("%d nodes", got)
+		}
+		for _, id := range nodes {
+			n, devices, ok := h.Node(id)
+			if !ok || n.Status != host.Online || len(devices) != 2 || devices[1].Device != "dev" || !devices[1].Online {
+				t.Errorf("%.20s: %v %+v", id, ok, n.Status)
+			}
+		}
+	})
+}
