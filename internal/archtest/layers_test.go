@@ -29,6 +29,7 @@ var layers = []layer{
 		{"sparkplug/session", pure | public, "births, deaths and sequence numbers"},
 		{"sparkplug/host/internal/rebirth", pure, "when to ask for a rebirth"},
 		{"device/internal/ledger", 0, "the device's journal"},
+		{"sparkplug/edge/internal/node", pure, "what a Sparkplug edge node says"},
 	}},
 	{"ports: what the parts above are joined by", []unit{
 		{"mqtt/client", public, "the ordered client"},
@@ -42,6 +43,7 @@ var layers = []layer{
 		{"broker/store/pebble", public, "the broker's queue on disk"},
 		{"device", public, "the device library"},
 		{"sparkplug/host", public, "the Sparkplug host application"},
+		{"sparkplug/edge", public, "a Sparkplug edge node"},
 		{"internal/config", 0, "the configuration file"},
 		{"internal/store/storetest", tests, "the suite over every store"},
 		{"broker/store/storetest", tests, "the suite over every queue"},

@@ -1,0 +1,229 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/wilco-iot/wilco/sparkplug"
+	"github.com/wilco-iot/wilco/sparkplug/edge/internal/node"
+)
+
+// The reasons why a sample or a declaration is refused. Compare with errors.Is.
+var (
+	ErrUnknownDevice = node.ErrUnknownDevice
+	ErrUnknownMetric = node.ErrUnknownMetric
+	ErrDuplicate     = node.ErrDuplicate    // a device or metric of that name is there already
+	ErrReserved      = node.ErrReserved     // the node declares that metric itself
+	ErrDeviceDown    = node.ErrDeviceDown   // SetDevice has said so
+	ErrNoDefinition  = node.ErrNoDefinition // a template without its definition among the node's metrics
+)
+
+// Stats count since New.
+type Stats = node.Stats
+
+// Node is an edge node. Make it with New.
+type Node struct {
+	cfg    Config
+	bdSeq  *counter // of the goroutine that connects
+	writes chan node.Action
+
+	mu      sync.Mutex
+	core    *node.Core
+	writers map[string]map[string]WriteFunc // by device and metric
+	link    *link                           // messages go there; nil while there is none
+	running bool
+	told    node.State    // the state that changed was closed for
+	changed chan struct{} // closed and replaced when the state changes
+}
+
+// New checks the configuration and reads the file of bdSeq. Run connects. The
+// errors are those of the file, of AddDevice, and about the rest in words.
+func New(cfg Config) (*Node, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, fmt.Errorf("sparkplug edge: %w", err)
+	}
+	metrics, writers := split(cfg.Metrics)
+	core, err := node.New(node.Config{
+		Group: cfg.Group, Node: cfg.Node, PrimaryHost: cfg.PrimaryHost, Legacy: cfg.LegacyState,
+		Servers: len(cfg.places()), Aliases: cfg.Aliases, Echo: cfg.EchoWrites, History: cfg.History,
+	}, metrics)
+	if err != nil {
+		return nil, fmt.Errorf("sparkplug edge: %w", err)
+	}
+	n := &Node{
+		cfg: cfg, core: core, writers: map[string]map[string]WriteFunc{"": writers},
+		writes: make(chan node.Action, maxWrites), changed: make(chan struct{}),
+	}
+	for _, d := range cfg.Devices {
+		if err := n.AddDevice(d); err != nil {
+			return nil, fmt.Errorf("sparkplug edge: %w", err)
+		}
+	}
+	if n.bdSeq, err = openCounter(cfg.File); err != nil {
+		return nil, fmt.Errorf("sparkplug edge: %w", err)
+	}
+	return n, nil
+}
+
+// Update takes samples of a device, or of the edge node when device is empty,
+// each by its Name. All of them are taken, or none. It returns at once: they are
+// sent, or wait.
+//
+// A sample without a value is null; without a Timestamp it is of now, without
+// Properties it has those of the declaration, and is of good quality. What
+// changes neither value nor properties is not told. A Historical sample is for
+// the record and leaves the present value alone; a Transient one is dropped when
+// it cannot be sent while it is the present value.
+//
+// The errors are ErrUnknownDevice, ErrUnknownMetric, ErrDeviceDown and those of
+// values that do not fit the declaration.
+func (n *Node) Update(device string, samples ...sparkplug.Metric) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	err := n.core.Update(device, samples, time.Now())
+	n.flush()
+	return err
+}
+
+// AddDevice declares a device, which is born at once unless it is Down. The
+// errors are ErrDuplicate, ErrNoDefinition and those of names and values that
+// cannot be in a birth.
+func (n *Node) AddDevice(d Device) error {
+	metrics, writers := split(d.Metrics)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.core.AddDevice(d.Name, metrics, !d.Down); err != nil {
+		return err
+	}
+	n.writers[d.Name] = writers
+	n.flush()
+	return nil
+}
+
+// RemoveDevice ends a device for good; what waits of it is dropped. A device of
+// that name may be added again, with other metrics. ErrUnknownDevice when there
+// is none.
+func (n *Node) RemoveDevice(device string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.core.RemoveDevice(device); err != nil {
+		return err
+	}
+	delete(n.writers, device)
+	n.flush()
+	return nil
+}
+
+// SetDevice says that a device is there (its DBIRTH goes out) or has been lost
+// (its DDEATH does). ErrUnknownDevice when there is none.
+func (n *Node) SetDevice(device string, up bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	err := n.core.SetDevice(device, up)
+	n.flush()
+	return err
+}
+
+// Stats are the counters.
+func (n *Node) Stats() Stats {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.core.Stats()
+}
+
+// AwaitOnline blocks until all births have been handed to the connection, or ctx
+// ends, whose error it returns.
+func (n *Node) AwaitOnline(ctx context.Context) error {
+	for {
+		n.mu.Lock()
+		online, changed := n.core.State() == node.Online, n.changed
+		n.mu.Unlock()
+		if online {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// flush sends what is due and does what the core asks for. mu is held.
+func (n *Node) flush() {
+	// An error says that the connection is full or gone. Then a result, or the
+	// end of the connection, brings us here again.
+	_ = n.core.Send(time.Now(), n.publish)
+	for _, a := range n.core.Actions() {
+		n.do(a)
+	}
+	if s := n.core.State(); s != n.told {
+		n.told = s
+		close(n.changed)
+		n.changed = make(chan struct{})
+		n.cfg.Logger.Info("sparkplug: "+s.String(), "group", n.cfg.Group, "node", n.cfg.Node)
+	}
+	if n.link != nil {
+		n.link.wake()
+	}
+}
+
+// do is one action of the core. mu is held.
+func (n *Node) do(a node.Action) {
+	log := n.cfg.Logger.With("group", n.cfg.Group, "node", n.cfg.Node, "device", a.Device)
+	switch a.Kind {
+	case node.Write:
+		select {
+		case n.writes <- a:
+		default:
+			log.Warn("sparkplug: write refused: too many are waiting", "metric", string(a.Metric.Name))
+		}
+	case node.Refused:
+		log.Warn("sparkplug: command refused", "metrics", a.Count, "error", a.Err)
+	case node.Unfit:
+		log.Error("sparkplug: cannot be sent", "error", a.Err)
+	case node.Disconnect:
+		log.Info("sparkplug: leaving", "reason", a.Reason.String())
+		if n.link != nil {
+			n.link.finish(ending{walk: a.Reason != node.Stopped, death: a.Death, err: errors.New(a.Reason.String())})
+		}
+	}
+}
+
+// writeLoop calls the handlers until ctx ends.
+func (n *Node) writeLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-n.writes:
+			n.write(ctx, a)
+		}
+	}
+}
+
+func (n *Node) write(ctx context.Context, a node.Action) {
+	name := string(a.Metric.Name)
+	n.mu.Lock()
+	f := n.writers[a.Device][name]
+	n.mu.Unlock()
+	if f == nil || ctx.Err() != nil {
+		return // the device has been removed since, or we end
+	}
+	out, err := f(ctx, a.Metric)
+	if err == nil {
+		// The sample is of the metric that was written, whatever f calls it.
+		out.Name, out.Historical = a.Metric.Name, false
+		n.mu.Lock()
+		err = n.core.Wrote(a.Device, out, time.Now())
+		n.flush()
+		n.mu.Unlock()
+	}
+	if err != nil {
+		n.cfg.Logger.Warn("sparkplug: write failed", "group", n.cfg.Group, "node", n.cfg.Node, "device", a.Device, "metric", name, "error", err)
+	}
+}
