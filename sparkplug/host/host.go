@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/wilco-iot/wilco/sparkplug"
 	"github.com/wilco-iot/wilco/sparkplug/session"
@@ -27,6 +28,7 @@ type Host struct {
 	done    chan struct{}
 
 	blocked   atomic.Int32 // links that wait for a shard
+	unblocked atomic.Int64 // when one did last, in nanoseconds since 1970
 	known     atomic.Int64 // edge nodes
 	foreign   atomic.Uint64
 	elsewhere atomic.Uint64
@@ -218,7 +220,13 @@ func (h *Host) send(s *shard, it item) {
 	}
 	h.blocked.Add(1)
 	s.in <- it
+	h.unblocked.Store(time.Now().UnixNano())
 	h.blocked.Add(-1)
+}
+
+// behind tells whether messages may wait before us whose time we do not know.
+func (h *Host) behind() bool {
+	return h.blocked.Load() > 0 || time.Now().UnixNano()-h.unblocked.Load() < int64(patience)
 }
 
 func (h *Host) alarm(a Alarm) { h.opts.OnAlarm(a) }

@@ -86,7 +86,7 @@ func (s *shard) run() {
 			wait := time.Until(s.queue[0].deadline)
 			if wait <= 0 {
 				wait = patience
-				if len(s.in) == 0 && s.h.blocked.Load() == 0 {
+				if len(s.in) == 0 && !s.h.behind() {
 					wait = 0
 				}
 			}
@@ -98,8 +98,16 @@ func (s *shard) run() {
 // due gives up what has had its time. A message that would fill a hole may be
 // waiting here or before us: then that comes first.
 func (s *shard) due() {
-	now := time.Now()
-	if len(s.in) > 0 || s.h.blocked.Load() > 0 {
+	if len(s.in) == 0 {
+		s.until(time.Now())
+	}
+}
+
+// until gives up what had its time before something that was received at now. A
+// shard that never rests lives by the times of its messages; but when a link had
+// to wait for a shard, those behind it have times that are too late.
+func (s *shard) until(now time.Time) {
+	if len(s.queue) == 0 || s.queue[0].deadline.After(now) || s.h.behind() {
 		return
 	}
 	for len(s.queue) > 0 && !s.queue[0].deadline.After(now) {
@@ -112,6 +120,8 @@ func (s *shard) take(it *item) {
 	switch it.what {
 	case message:
 		if it.epoch == s.epochs[it.link.index] {
+			// What fills a hole at the last instant does.
+			s.until(it.at.Add(-1))
 			s.receive(it)
 		}
 		it.msg.Ack()
