@@ -14,13 +14,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/broker/store"
 )
 
 // export answers /metrics and /healthz for a broker that runs alone, until stop
 // is called, which waits for the answers under way. There is no access control.
-func export(address string, b *broker.Broker, log *slog.Logger) (at net.Addr, stop func(), err error) {
+func export(address string, b *broker.Broker, queues store.Store, log *slog.Logger) (at net.Addr, stop func(), err error) {
 	registry := prometheus.NewRegistry()
-	if err := registry.Register(newBrokerCollector(b)); err != nil {
+	if err := registry.Register(newBrokerCollector(b, queues)); err != nil {
 		return nil, nil, err
 	}
 	mux := http.NewServeMux()

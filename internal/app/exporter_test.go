@@ -79,6 +79,7 @@ func TestBrokerMetrics(t *testing.T) {
 	for _, want := range []string{
 		"wilco_broker_connections 1", "wilco_broker_sessions 1", "wilco_broker_publish_in_total 1",
 		`wilco_broker_dropped_total{reason="queue_full"} 0`, `wilco_broker_dropped_total{reason="store_full"} 0`,
+		`wilco_broker_dropped_total{reason="damaged"} 0`, "wilco_broker_store_damaged_total 0",
 		"wilco_broker_queued_messages 1", "wilco_broker_subscriptions 2",
 	} {
 		if !strings.Contains(all, "\n"+want+"\n") {

@@ -4,22 +4,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/broker/store"
 )
 
 // brokerCollector gives a broker's counters to Prometheus when it asks, the same
 // for wilco serve and wilco broker.
 type brokerCollector struct {
-	b *broker.Broker
+	b      *broker.Broker
+	queues store.Store
 
 	connections, sessions, subscriptions, retained, retainedBytes, queued, queuedBytes *prometheus.Desc
-	publishIn, publishOut, bytesIn, bytesOut, dropped, storeFailures                   *prometheus.Desc
+	publishIn, publishOut, bytesIn, bytesOut, dropped, storeFailures, storeDamaged     *prometheus.Desc
 }
 
-func newBrokerCollector(b *broker.Broker) *brokerCollector {
+func newBrokerCollector(b *broker.Broker, queues store.Store) *brokerCollector {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("wilco_broker_"+name, help, labels, nil)
 	}
-	return &brokerCollector{b: b,
+	return &brokerCollector{b: b, queues: queues,
 		connections:   d("connections", "Connections of the broker."),
 		sessions:      d("sessions", "Sessions of the broker, connected or not."),
 		subscriptions: d("subscriptions", "Subscriptions of all sessions."),
@@ -33,6 +35,7 @@ func newBrokerCollector(b *broker.Broker) *brokerCollector {
 		bytesOut:      d("bytes_out_total", "Bytes sent."),
 		dropped:       d("dropped_total", "Messages dropped, by reason.", "reason"),
 		storeFailures: d("store_failures_total", "Turns that the broker's store could not keep."),
+		storeDamaged:  d("store_damaged_total", "Damaged places of the broker's store, each left out and logged."),
 	}
 }
 
@@ -55,6 +58,7 @@ func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	count(ch, c.bytesIn, float64(s.BytesIn))
 	count(ch, c.bytesOut, float64(s.BytesOut))
 	count(ch, c.storeFailures, float64(s.StoreFailures))
+	count(ch, c.storeDamaged, float64(damagedPlaces(c.queues)))
 	for reason, n := range s.Dropped {
 		count(ch, c.dropped, float64(n), reason.String())
 	}

@@ -38,6 +38,24 @@ func openQueues(dir, durability string, log *slog.Logger) (store.Store, error) {
 	return queues, nil
 }
 
+// storeEvents has die called when a store on a disk has failed for good: it takes
+// nothing more, and a new start finds out what it has.
+func storeEvents(die func(error)) broker.Events {
+	return broker.Events{StoreFailed: func(err error) {
+		if errors.Is(err, pebblestore.ErrFailed) {
+			die(err)
+		}
+	}}
+}
+
+// damagedPlaces is how many damaged places a store has found; 0 for one in memory.
+func damagedPlaces(queues store.Store) uint64 {
+	if s, ok := queues.(*pebblestore.Store); ok {
+		return s.Stats().Damaged
+	}
+	return 0
+}
+
 // startBroker opens the built-in broker, as yet for this server alone.
 func (s *Server) startBroker(profiles []wire.Profile) error {
 	if s.opt.Broker != "" {
@@ -53,11 +71,8 @@ func (s *Server) startBroker(profiles []wire.Profile) error {
 	}
 	s.push("queues", func(context.Context) error { return queues.Close() })
 	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: authority.New(s.Fleet), Store: queues,
-		RefuseRetained: never, Shares: s.opt.Shares, Status: status(s.opt.Version), Logger: s.log, Events: broker.Events{StoreFailed: func(err error) {
-			if errors.Is(err, pebblestore.ErrFailed) { // it takes nothing more; a new start finds out what it has
-				s.die(fmt.Errorf("broker: %w", err))
-			}
-		}}})
+		RefuseRetained: never, Shares: s.opt.Shares, Status: status(s.opt.Version), Logger: s.log,
+		Events: storeEvents(func(err error) { s.die(fmt.Errorf("broker: %w", err)) })})
 	if err != nil {
 		return err
 	}
@@ -65,7 +80,7 @@ func (s *Server) startBroker(profiles []wire.Profile) error {
 	if err := b.Open(); err != nil {
 		return err
 	}
-	s.Broker = b
+	s.Broker, s.queues = b, queues
 	return nil
 }
 

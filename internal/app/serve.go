@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wilco-iot/wilco/broker"
+	pebblestore "github.com/wilco-iot/wilco/broker/store/pebble"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/mqtt"
@@ -196,15 +197,25 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 	if err != nil {
 		return err
 	}
-	defer func() { failed = errors.Join(failed, queues.Close()) }() // after the broker has stopped
+	defer func() { // after the broker has stopped
+		if err := queues.Close(); !errors.Is(failed, pebblestore.ErrFailed) { // else it says so again
+			failed = errors.Join(failed, err)
+		}
+	}()
+	died := make(chan error, 1)
 	b, err := broker.New(broker.Options{Listeners: ls, Authority: authority, Store: queues, Shares: shares,
-		Status: status(o.Version), Logger: log})
+		Status: status(o.Version), Logger: log, Events: storeEvents(func(err error) {
+			select {
+			case died <- err:
+			default:
+			}
+		})})
 	if err != nil {
 		return err
 	}
 	metrics := ""
 	if o.Metrics != "" {
-		at, stop, err := export(o.Metrics, b, log)
+		at, stop, err := export(o.Metrics, b, queues, log)
 		if err != nil {
 			return fault.Wrap(err, fault.Unavailable, "%v", err)
 		}
@@ -219,10 +230,14 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 	}
 	defer watch(files, reload, log)()
 	fmt.Fprintf(out, "ready%s%s\n", addresses(b.Addr, ls), metrics)
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case err = <-died:
+		err = fault.Wrap(err, fault.Unavailable, "%v", err)
+	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer cancel()
-	return b.Stop(stop)
+	return errors.Join(err, b.Stop(stop))
 }
 
 // status is what the broker says of its version.

@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/internal/api"
 	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/command"
@@ -77,6 +78,7 @@ type Server struct {
 	Store  *sqlite.Store
 	Engine *engine.Engine
 	Broker *broker.Broker // nil with an external broker
+	queues store.Store    // of Broker
 
 	http       net.Listener
 	firstToken string
@@ -237,7 +239,7 @@ func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(newCollector(s))
 	if s.Broker != nil {
-		metrics.MustRegister(newBrokerCollector(s.Broker))
+		metrics.MustRegister(newBrokerCollector(s.Broker, s.queues))
 	}
 	handler := api.New(api.Options{Service: svc, Metrics: metrics, Logger: s.log})
 	listener, err := net.Listen("tcp", s.opt.HTTP)

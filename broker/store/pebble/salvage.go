@@ -195,7 +195,7 @@ func (s *Store) replace(fs vfs.FS, l *logFile) error {
 	aside := l.path + damagedSuffix
 	if len(l.holes) == 0 {
 		aside = ""
-		s.log.Info("broker store: the last write to the log was torn when the machine died; nobody was told that it was kept",
+		s.log.Warn("broker store: the last write to the log is torn, as a crash leaves it; nobody was told that it was kept",
 			"file", l.path, "at", l.torn, "bytes", l.tornSize)
 	}
 	short := filepath.Base(l.path) + ".short"
