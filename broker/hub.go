@@ -71,6 +71,7 @@ type turn struct {
 	unread   *client         // of which the store has to be asked what may be dropped
 	wake     []*conn         // writers to start after the turn
 	stored   []queued        // deliveries that wait for the store
+	retained []change        // of retained messages, that wait for the store
 	drops    []Drop          // to be told after the turn
 	over     []string        // sessions that ended, to be told after the turn
 	joined   *conn           // accepted by this turn, to be told after it
@@ -123,6 +124,7 @@ func (t *turn) free() {
 	t.batch.Reset()
 	t.acts.Reset()
 	t.shed.Reset()
+	t.retained = nil
 	t.over, t.joined, t.unread, t.auth = nil, nil, nil, nil
 	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
 	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
@@ -194,6 +196,7 @@ func (t *turn) aside(meanwhile func()) {
 	clear(t.stored)
 	clear(t.targets)
 	t.stored, t.targets, t.received, t.held = t.stored[:0], t.targets[:0], t.received[:0], 0
+	t.retained = nil
 	h.mu.Unlock()
 	meanwhile()
 	h.mu.Lock()
@@ -370,7 +373,9 @@ func (t *turn) retain(m *session.Message) bool {
 			return false
 		}
 	}
-	r.put(m, t.b.hub.seq+1)
+	seq := t.b.hub.seq + 1
+	t.retained = append(t.retained, r.change(m, seq))
+	r.put(m, seq)
 	t.batch.Add(store.Op{Kind: store.PutRetained, Message: m.Hold()})
 	return true
 }
@@ -404,7 +409,7 @@ func (t *turn) commit() {
 // promise is what the store's answer has to set going.
 func (t *turn) promise() *promise {
 	p := &promise{
-		b: t.b, conn: t.conn, last: t.last, held: t.held,
+		b: t.b, conn: t.conn, last: t.last, held: t.held, retained: t.retained,
 		answers: slices.Clone(t.acts.Send), stored: slices.Clone(t.stored), received: slices.Clone(t.received),
 	}
 	for _, c := range t.acts.Store {

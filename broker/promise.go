@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/mqtt"
@@ -17,7 +18,8 @@ type promise struct {
 	last     uint64
 	stored   []queued
 	received []uint16 // inbound QoS 2 ids
-	reserved uint64   // highest message that a packet id was reserved for
+	retained []change
+	reserved uint64 // highest message that a packet id was reserved for
 }
 
 // done is called by the store, in the order of the commits.
@@ -28,6 +30,8 @@ func (p *promise) done(err error) {
 	case err != nil:
 		p.fail(err)
 		return
+	default:
+		p.release()
 	}
 	if p.conn != nil {
 		cl := p.conn.client
@@ -52,6 +56,15 @@ func (p *promise) done(err error) {
 	for _, q := range p.stored {
 		if q.to != nil {
 			q.to.rouse()
+		}
+	}
+}
+
+// release lets go of the retained messages that were replaced.
+func (p *promise) release() {
+	for _, c := range p.retained {
+		if c.old != nil {
+			c.old.Release()
 		}
 	}
 }
@@ -135,5 +148,16 @@ func (p *promise) undo(stays bool) {
 		if q.to != nil {
 			q.to.rouse()
 		}
+	}
+	if len(p.retained) > 0 && p.b.begin() {
+		go func() { // done may be called under the hub's mutex
+			defer p.b.running.Done()
+			p.b.hub.mu.Lock()
+			for _, c := range slices.Backward(p.retained) {
+				p.b.hub.retained.undo(c)
+			}
+			p.b.hub.mu.Unlock()
+			p.release()
+		}()
 	}
 }

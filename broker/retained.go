@@ -42,16 +42,48 @@ func (r *retained) room(m *session.Message, l *Limits) bool {
 		(m.Owner == system.Name() || own.count <= l.IdentityRetained && own.bytes <= l.IdentityRetainedBytes)
 }
 
-func (r *retained) get(topic string) *session.Message {
+func (r *retained) get(topic string) *session.Message { return r.find(topic).message }
+
+// find returns the place of a topic, or nowhere.
+func (r *retained) find(topic string) *leaf {
 	n := &r.root
 	for more := true; more; {
 		var level string
 		level, topic, more = strings.Cut(topic, "/")
 		if n = n.children[level]; n == nil {
-			return nil
+			return &nowhere
 		}
 	}
-	return n.message
+	return n
+}
+
+// change is a retained message that was put and is not durable yet, with what it
+// replaced, of which it holds a reference.
+type change struct {
+	topic    string
+	seq, was uint64
+	old      *session.Message // nil: none
+}
+
+// change says what putting m as seq changes.
+func (r *retained) change(m *session.Message, seq uint64) change {
+	c := change{topic: m.Topic, seq: seq}
+	if n := r.find(m.Topic); n.message != nil {
+		c.was, c.old = n.seq, n.message.Hold()
+	}
+	return c
+}
+
+// undo takes back what the store did not keep, unless something else is there by
+// now.
+func (r *retained) undo(c change) {
+	switch n := r.find(c.topic); {
+	case n.message == nil || n.seq != c.seq:
+	case c.old == nil:
+		r.remove(c.topic)
+	default:
+		r.put(c.old, c.was)
+	}
 }
 
 // put stores m of number seq, for which it takes a reference [MQTT-3.3.1-5].

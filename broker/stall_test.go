@@ -176,3 +176,24 @@ func TestQoS0AfterWhatWasNotKept(t *testing.T) {
 		})
 	}
 }
+
+// What the store did not keep of the retained messages is not retained: what was
+// there before is.
+func TestRetainedThatWasNotKept(t *testing.T) {
+	for _, fails := range []error{store.ErrFull, errors.New("broken")} {
+		t.Run(fails.Error(), func(t *testing.T) {
+			s := &moody{Memory: store.NewMemory()}
+			b := start(t, Options{Store: s})
+			from := join(t, b, clean("from"))
+			from.publish(retainedPub("a", "1", 1, 1), mqtt.NoMatchingSubscribers)
+			s.err.Store(&fails)
+			from.send(retainedPub("a", "2", 0, 0), retainedPub("b", "2", 0, 0), retainedPub("a", "3", 0, 0))
+			eventually(t, func() bool { return b.Stats().StoreFailures == 1 && b.Stats().Retained == 1 })
+			s.err.Store(nil)
+			sub := join(t, b, clean("sub"))
+			sub.subscribe(1, "#")
+			sub.expect(retainedPub("a", "1", 1, 1))
+			sub.quiet()
+		})
+	}
+}

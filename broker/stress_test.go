@@ -59,7 +59,7 @@ type stress struct {
 	b     *Broker
 	rand  *rand.Rand
 	moved atomic.Int64 // packets that came from the broker
-	calm  atomic.Bool // nobody is cut any more
+	calm  atomic.Bool  // nobody is cut any more
 	over  atomic.Bool
 	last  sync.WaitGroup // until all subscribers have the last message
 	work  sync.WaitGroup // until all clients have ended

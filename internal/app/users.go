@@ -39,8 +39,9 @@ type directory struct {
 
 // user is one of them. But for what it remembers, it does not change.
 type user struct {
-	hash               *fleet.Hash // nil: a certificate alone lets it in
-	publish, subscribe []string    // filters
+	hash               *fleet.Hash      // nil: a certificate alone lets it in
+	publish, subscribe []string         // filters
+	overflow           *broker.Overflow // nil: that of the listener
 
 	// opened is the quick keyed hash of a password that was found right by the slow
 	// one, which is made to be slow for who steals the file, and would be most of
@@ -142,13 +143,13 @@ func (u *users) Authenticate(ctx context.Context, c broker.Credentials) (broker.
 	d := u.inForce.Load()
 	x := d.users[name]
 	if x != nil && x.hash == nil && cert != nil && !c.HasPassword {
-		return identity{u, name}, nil
+		return u.identity(name, x), nil
 	}
 	hash := d.decoy
 	sum := quick(c.Password)
 	if x != nil && x.hash != nil {
 		if c.HasPassword && x.remembers(&sum) {
-			return identity{u, name}, nil
+			return u.identity(name, x), nil
 		}
 		hash = *x.hash
 	}
@@ -163,16 +164,34 @@ func (u *users) Authenticate(ctx context.Context, c broker.Credentials) (broker.
 		return nil, &mqtt.Error{Code: mqtt.BadUserNameOrPassword, Text: "user name or password is wrong"}
 	}
 	x.opened.Store(&sum)
-	return identity{u, name}, nil
+	return u.identity(name, x), nil
 }
 
 // Identify implements broker.Directory.
 func (u *users) Identify(name string) (broker.Identity, bool) {
-	if u.inForce.Load().users[name] == nil {
+	x := u.inForce.Load().users[name]
+	if x == nil {
 		return nil, false
 	}
-	return identity{u, name}, true
+	return u.identity(name, x), true
 }
+
+func (u *users) identity(name string, x *user) broker.Identity {
+	i := identity{u, name}
+	if x.overflow == nil {
+		return i
+	}
+	return choosy{i, *x.overflow}
+}
+
+// choosy is a user with an overflow policy of its own.
+type choosy struct {
+	identity
+	overflow broker.Overflow
+}
+
+// Overflow implements broker.Overflowing.
+func (i choosy) Overflow() broker.Overflow { return i.overflow }
 
 // identity is a user that has logged in. Its rights are those that the users
 // file gives it at the moment of asking.

@@ -44,6 +44,7 @@ func TestParseUsers(t *testing.T) {
 		"no secret":             {"users:\n  - name: a\n", "no secret"},
 		"cut in the secret":     {good[:len("users:\n  - name: a\n    secret: ")+30], "not a hash"},
 		"a filter that is none": {"users:\n  - name: a\n    secret: " + hash + "\n    subscribe: ['a#']\n", "a#"},
+		"a policy of no name":   {"users:\n  - name: a\n    secret: " + hash + "\n    overflow: youngest\n", "youngest"},
 		"internal topics":       {"users:\n  - name: a\n    secret: " + hash + "\n    publish: ['$SYS/x']\n", "$SYS"},
 		"too many rounds":       {"users:\n  - name: a\n    secret: " + strings.Replace(hash, "$101$", "$1000001$", 1) + "\n", "not a hash"},
 	} {
@@ -232,5 +233,31 @@ func TestE09_UsersFile(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestOverflowOfUsers(t *testing.T) {
+	secret, hash := fleet.NewSecret()
+	file := filepath.Join(t.TempDir(), "users.yaml")
+	text := fmt.Sprintf("users:\n  - name: a\n    secret: %s\n    overflow: oldest\n  - name: r\n    secret: %[1]s\n    overflow: refuse\n  - name: b\n    secret: %[1]s\n", hash)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u, _, err := newUsers(nil, file, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]any{"a": broker.DropOldest, "r": broker.Refuse, "b": nil} {
+		i, err := u.Authenticate(t.Context(), broker.Credentials{Username: name, HasPassword: true, Password: []byte(secret)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got any
+		if o, ok := i.(broker.Overflowing); ok {
+			got = o.Overflow()
+		}
+		if got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
 	}
 }

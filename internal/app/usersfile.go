@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/mqtt"
 )
@@ -19,6 +20,7 @@ import (
 //	  - name: dashboard
 //	    secret: $7$...               # as wilco broker secret makes them
 //	    subscribe: ["plant/#"]
+//	    overflow: oldest             # refuse, newest or oldest; default: as the listener
 //	  - name: plant/valve-1          # without a secret: by certificate
 //	    publish: ["plant/valve-1/+"]
 //	    subscribe: ["plant/valve-1/command"]
@@ -43,6 +45,7 @@ func parseUsers(text []byte, certs bool) (map[string]*user, error) {
 			Name               string
 			Secret             string
 			Publish, Subscribe []string
+			Overflow           string
 		}
 	}
 	in := yaml.NewDecoder(bytes.NewReader(text))
@@ -72,6 +75,13 @@ func parseUsers(text []byte, certs bool) (map[string]*user, error) {
 			x.hash = &hash
 		case !certs:
 			return nil, fmt.Errorf("user %q has no secret, and no listener asks for a certificate", d.Name)
+		}
+		if d.Overflow != "" {
+			policy, err := broker.ParseOverflow(d.Overflow)
+			if err != nil {
+				return nil, fmt.Errorf("user %q: %w", d.Name, err)
+			}
+			x.overflow = &policy
 		}
 		for _, f := range append(append([]string(nil), d.Publish...), d.Subscribe...) {
 			if err := mqtt.ValidFilter(f); err != nil || f[0] == '$' {

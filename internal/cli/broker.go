@@ -38,8 +38,8 @@ func (a *app) brokerCommand() *cobra.Command {
 		Long: "Broker runs an ordered MQTT 3.1.1 and 5.0 broker until it is interrupted. When it accepts connections it prints\n" +
 			"one line: ready tcp=ADDRESS ws=ADDRESS tls=ADDRESS metrics=ADDRESS, with those that there are.\n\n" +
 			"The users file has a list of users: name; secret, a hash as wilco broker secret makes it; publish and subscribe, topic\n" +
-			"filters. What is not given is denied. A user without a secret comes in by a certificate with the URI wilco:NAME, for\n" +
-			"which --client-ca is needed. A file that cannot be used changes nothing; who is taken out of it loses the connection.",
+			"filters; overflow, in place of --overflow. A topic that is not given is denied. A user without a secret comes in by a\n" +
+			"certificate with the URI wilco:NAME, for which --client-ca is needed. A file that cannot be used changes nothing; who is taken out of it loses the connection.",
 		Example: "  wilco broker --tcp 127.0.0.1:0 --anonymous\n  wilco broker --tls :8883 --cert cert.pem --key key.pem --users users.yaml --data /var/lib/broker",
 		Args:    a.args()}
 	f := c.Flags()
