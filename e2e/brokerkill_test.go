@@ -26,7 +26,8 @@ const killRounds = "WILCO_KILL_ROUNDS"
 // TestBrokerKillNine kills a broker that keeps its queues on disk again and again,
 // while publishers and subscribers of QoS 1 and 2 are at work over both versions.
 // Nothing that was acknowledged is lost, QoS 2 comes once, and each publisher's
-// messages come in order.
+// messages come in order: to each subscriber, and to the two together that share
+// a subscription by topic.
 func TestBrokerKillNine(t *testing.T) {
 	t.Parallel()
 	for _, durability := range []string{"fsync", "os"} { // a killed process costs neither of them anything
@@ -64,6 +65,7 @@ func brokerKillNine(t *testing.T, durability string) {
 	for i, v := range versions {
 		hears = append(hears, newHearer(t, address, fmt.Sprint("hears-", i), v))
 	}
+	hears = append(hears, newTeam(t, address))
 	for i, v := range append(versions, versions...) {
 		speaks = append(speaks, newSpeaker(t, address, fmt.Sprint("speaks-", i), v, mqtt.QoS(1+i/2)))
 	}
@@ -99,7 +101,7 @@ func startBroker(address, data, durability string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := spawn("wilco broker", w, nil, program("wilco"), "broker", "--tcp", address, "--anonymous", "--data", data, "--durability", durability)
+	p, err := spawn("wilco broker", w, nil, program("wilco"), "broker", "--tcp", address, "--anonymous", "--data", data, "--durability", durability, "--share", "key:topic")
 	w.Close()
 	if err != nil {
 		r.Close()
@@ -175,7 +177,8 @@ func (s *speaker) finish() {
 	}
 }
 
-// hearer is a lasting session that writes down what it gets, by topic.
+// hearer is a lasting session, or those of a team that shares what comes, and
+// writes down what it gets, by topic.
 type hearer struct {
 	t    *testing.T
 	id   string
@@ -187,9 +190,23 @@ type hearer struct {
 func newHearer(t *testing.T, address, id string, v mqtt.Version) *hearer {
 	t.Helper()
 	h := &hearer{t: t, id: id, got: map[string][]int64{}, more: make(chan struct{}, 1)}
-	dialBroker(t, client.Options{Servers: []string{"mqtt://" + address}, ClientID: id, Version: v,
-		Subscriptions: []mqtt.Subscription{{Filter: "kill/#", QoS: mqtt.ExactlyOnce}}, OnMessage: h.hear})
+	h.join(address, id, v, "kill/#")
 	return h
+}
+
+// newTeam makes a hearer of two sessions that share a subscription.
+func newTeam(t *testing.T, address string) *hearer {
+	t.Helper()
+	h := &hearer{t: t, id: "team", got: map[string][]int64{}, more: make(chan struct{}, 1)}
+	h.join(address, "team-0", mqtt.V5, "$share/team/kill/#")
+	h.join(address, "team-1", mqtt.V311, "$share/team/kill/#")
+	return h
+}
+
+func (h *hearer) join(address, id string, v mqtt.Version, filter string) {
+	h.t.Helper()
+	dialBroker(h.t, client.Options{Servers: []string{"mqtt://" + address}, ClientID: id, Version: v,
+		Subscriptions: []mqtt.Subscription{{Filter: filter, QoS: mqtt.ExactlyOnce}}, OnMessage: h.hear})
 }
 
 func (h *hearer) hear(d *client.Delivery) {
