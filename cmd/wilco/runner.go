@@ -31,6 +31,7 @@ var runner = cli.Runner{
 	Broker:        runBroker,
 	Demo:          runDemo,
 	BenchCommands: benchCommands,
+	BenchState:    benchState,
 	BenchMQTT:     benchMQTT,
 	Simulate:      simulate,
 	Mosquitto:     mosquittoConfig,
@@ -99,6 +100,19 @@ func runDemo(ctx context.Context, o cli.DemoOptions, streams cli.IO) error {
 func benchCommands(ctx context.Context, o cli.BenchCommandsOptions, streams cli.IO) error {
 	report, err := bench.Commands(ctx, bench.CommandsOptions{For: o.For, Devices: o.Devices, InFlight: o.InFlight,
 		Backlog: o.Backlog, Data: o.Data, Progress: progress(streams, o.JSON)})
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		return printJSON(streams.Out, report)
+	}
+	report.Print(streams.Out)
+	return nil
+}
+
+func benchState(ctx context.Context, o cli.BenchStateOptions, streams cli.IO) error {
+	report, err := bench.State(ctx, bench.StateOptions{For: o.For, Devices: o.Devices, Window: o.Window, Data: o.Data,
+		Progress: progress(streams, o.JSON)})
 	if err != nil {
 		return err
 	}

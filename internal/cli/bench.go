@@ -19,6 +19,14 @@ type BenchCommandsOptions struct {
 	JSON     bool
 }
 
+// BenchStateOptions are those of wilco bench state.
+type BenchStateOptions struct {
+	For             time.Duration
+	Devices, Window int
+	Data            string // "" means a directory that is removed
+	JSON            bool
+}
+
 // BenchMQTTOptions are those of wilco bench mqtt and the commands below it.
 type BenchMQTTOptions struct {
 	Load                                       MQTTLoad
@@ -47,7 +55,7 @@ const (
 
 func (a *app) benchCommand() *cobra.Command {
 	c := &cobra.Command{Use: "bench", Short: "Measure a server or a broker"}
-	c.AddCommand(a.benchCommands(), a.benchMQTT())
+	c.AddCommand(a.benchCommands(), a.benchState(), a.benchMQTT())
 	return a.parent(c)
 }
 
@@ -79,6 +87,33 @@ func (a *app) benchCommands() *cobra.Command {
 			return missing("benchmark of commands")
 		}
 		return a.run.BenchCommands(ctx, o, a.IO)
+	})
+	return c
+}
+
+func (a *app) benchState() *cobra.Command {
+	var o BenchStateOptions
+	c := &cobra.Command{Use: "state", Short: "Measure reports of devices: published, kept with their history, answered, all durable",
+		Long: "It starts a server in a process of its own, and simulated devices in this one. Each device reports its state, six\n" +
+			"values of which one is new, as soon as the server has accepted the report before.",
+		Example: "  wilco bench state --for 10s --devices 1000", Args: a.args()}
+	f := c.Flags()
+	f.DurationVar(&o.For, "for", 10*time.Second, "how long it takes")
+	f.IntVar(&o.Devices, "devices", 200, "how many devices are simulated")
+	f.IntVar(&o.Window, "window", 1, "reports of each device under way at once")
+	f.StringVar(&o.Data, "data", "", "directory of the server (default: one that is removed at the end)")
+	c.RunE = a.do(func(ctx context.Context, _ []string) error {
+		o.JSON = a.json
+		if err := between("devices", float64(o.Devices), 1, 1e5); err != nil {
+			return err
+		}
+		if err := between("window", float64(o.Window), 1, 1000); err != nil {
+			return err
+		}
+		if a.run.BenchState == nil {
+			return missing("benchmark of the state")
+		}
+		return a.run.BenchState(ctx, o, a.IO)
 	})
 	return c
 }

@@ -45,6 +45,7 @@ type Runner struct {
 	Broker        func(context.Context, BrokerOptions, IO) error
 	Demo          func(context.Context, DemoOptions, IO) error
 	BenchCommands func(context.Context, BenchCommandsOptions, IO) error
+	BenchState    func(context.Context, BenchStateOptions, IO) error
 	BenchMQTT     func(context.Context, BenchMQTTOptions, IO) error
 	Simulate      func(context.Context, SimulateOptions, IO) error
 	Mosquitto     func(context.Context, MosquittoOptions, IO) error
