@@ -31,6 +31,7 @@ func (s *Session) Recall(dst []uint64, sent bool, want func(seq uint64) bool) []
 		s.count--
 		s.bytes -= d.Message.Size()
 	}
+	s.tidy()
 	return dst
 }
 

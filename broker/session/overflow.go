@@ -87,6 +87,7 @@ type oldest struct {
 	// gone: of the messages without packet id that waited, all up to here were
 	// dropped. What was read from the store before that may still have them.
 	gone uint64
+	from uint64 // in queue, nothing before this position may be dropped
 }
 
 // mark is one message in the store.
@@ -157,7 +158,7 @@ func (s *Session) excess(size int) (messages, bytes int) {
 // room for a message of that size.
 func (s *Session) dispensable(size int) bool {
 	messages, bytes := s.excess(size)
-	for p := s.queue.base; p < s.queue.end() && (messages > 0 || bytes > 0); p++ {
+	for p := max(s.queue.base, s.oldest.from); p < s.queue.end() && (messages > 0 || bytes > 0); p++ {
 		if d := s.queue.at(p); waits(d) {
 			messages--
 			bytes -= d.Message.Size()
@@ -180,7 +181,8 @@ func (s *Session) makeRoom(size int, out *Actions) bool {
 	if !s.dispensable(size) {
 		return false
 	}
-	for p := s.queue.base; p < s.queue.end() && !s.Room(size); p++ {
+	for p := max(s.queue.base, s.oldest.from); p < s.queue.end() && !s.Room(size); p++ {
+		s.oldest.from = p + 1
 		d := s.queue.at(p)
 		if !waits(d) {
 			continue
@@ -199,7 +201,29 @@ func (s *Session) makeRoom(size int, out *Actions) bool {
 		out.Drops = append(out.Drops, Drop{Reason: DropQueueFull, QoS: m.qos, Count: 1})
 		s.discard(m.seq, int(m.size), out)
 	}
+	s.tidy()
 	return true
+}
+
+// tidy takes marked messages out of the middle of queue when they are most of it:
+// behind one that waits for the client's window they could gather without end. A
+// lent one that was lost is still to be reported.
+func (s *Session) tidy() {
+	if s.queue.n <= 2*s.count+modest {
+		return
+	}
+	old := s.queue
+	s.queue = ring[Delivery]{base: old.end()}
+	s.oldest.from = s.queue.base
+	for p := old.base; p < old.end(); p++ {
+		d := old.at(p)
+		if d.QoS < recalled || d.Lent && d.QoS == discarded {
+			s.queue.push(*d)
+			continue
+		}
+		s.queueMem -= d.Message.Size()
+		d.Message.Release()
+	}
 }
 
 // discard takes a message that waited off the totals, and out of the store.
