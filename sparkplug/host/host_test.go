@@ -870,3 +870,44 @@ func TestNastyTopics(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingAskedWithinGrace: what was asked and not answered before the server
+// went away is not asked again before its nodes had time to be born.
+func TestNothingAskedWithinGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startServer(t)
+		h := startHost(t, one(s, host.Options{Grace: 30 * time.Second}))
+		e := startEdge(t, s.options(), "edge")
+		e.birth("n")
+		settle(0)
+		e.mu.Lock()
+		e.answers = false
+		e.mu.Unlock()
+		e.next("n")
+		e.data("n", 1)
+		settle(7 * time.Second)
+		before := e.timesAsked("n")
+		if before == 0 {
+			t.Fatal("not asked")
+		}
+		s.stop()
+		settle(time.Second)
+		s.start()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		if err := h.AwaitUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.c.AwaitUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		settle(20 * time.Second)
+		if n := e.timesAsked("n") - before; n != 0 {
+			t.Errorf("asked %d times within the grace", n)
+		}
+		settle(2 * time.Minute)
+		if e.timesAsked("n") == before {
+			t.Error("never asked again")
+		}
+	})
+}

@@ -94,3 +94,16 @@ func TestNasty64OwnDeath(t *testing.T) {
 		t.Error("the own death was answered")
 	}
 }
+
+// A new connection begins with nothing published: what is retained is of before.
+func TestPresenceBeginsAnew(t *testing.T) {
+	var p presence
+	now := time.UnixMilli(1000)
+	p.connect(now)
+	p.born = true
+	p.receive([]byte(`{"online":false,"timestamp":900}`), false, now)
+	p.connect(now.Add(time.Second))
+	if p.receive([]byte(`{"online":true,"timestamp":1000}`), false, now) || p.repair(now.Add(time.Hour)) != fine {
+		t.Error("repaired before our birth")
+	}
+}
