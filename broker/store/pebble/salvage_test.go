@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -283,4 +284,176 @@ func (all fates) check(t *testing.T, s *Store, harmed func(group int) bool) (mis
 		}
 	}
 	return missing
+}
+
+// TestLogsRoundTrip reads back what writeLog wrote, of records around the size of
+// a block.
+func TestLogsRoundTrip(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for range 200 {
+		var records []logRecord
+		for range rng.IntN(6) {
+			size := []int{12, 300, blockSize - headerSize, 3 * blockSize}[rng.IntN(4)] + rng.IntN(60)
+			records = append(records, logRecord{batch: bytes.Repeat([]byte{byte(rng.Int())}, size)})
+		}
+		c := readLog(writeLog(records, 9), 9, rng.IntN(2) == 0)
+		if !c.clean || len(c.holes) > 0 || c.tornSize > 0 || len(c.records) != len(records) {
+			t.Fatalf("%d records: %d, clean %v, holes %v, torn %d", len(records), len(c.records), c.clean, c.holes, c.tornSize)
+		}
+		for i, r := range c.records {
+			if !bytes.Equal(r.batch, records[i].batch) {
+				t.Fatalf("record %d of %d bytes is %d", i, len(records[i].batch), len(r.batch))
+			}
+		}
+	}
+}
+
+// FuzzReadLog reads anything: all it gives was there, in order.
+func FuzzReadLog(f *testing.F) {
+	whole := writeLog([]logRecord{{batch: make([]byte, 40)}, {batch: make([]byte, 2*blockSize)}, {batch: make([]byte, 20)}}, 9)
+	f.Add(whole, false)
+	f.Add(whole[:len(whole)-15], true)
+	flipped := bytes.Clone(whole)
+	flipped[30] ^= 1
+	f.Add(flipped, false)
+	f.Fuzz(func(t *testing.T, b []byte, closed bool) {
+		c := readLog(b, 9, closed)
+		at := 0
+		for _, r := range c.records {
+			if r.from < at || r.to > len(b) || r.to < r.from+headerSize {
+				t.Fatalf("record %d-%d after %d of %d", r.from, r.to, at, len(b))
+			}
+			at = r.to
+		}
+		for _, h := range c.holes {
+			if h.from < 0 || h.to > len(b) || h.to <= h.from || h.before > len(c.records) {
+				t.Fatalf("hole %+v of %d bytes", h, len(b))
+			}
+		}
+		if again := readLog(writeLog(c.records, 9), 9, true); len(again.records) != len(c.records) || len(again.holes) > 0 {
+			t.Fatal("what was mended is not whole")
+		}
+	})
+}
+
+// TestTornIsNoLoss cuts the last record: that is said, with its size, and is not
+// counted as damage.
+func TestTornIsNoLoss(t *testing.T) {
+	h := write(t, [][]store.Op{{putSession("a", true)}, {appendOp(1, message("t", "1"), "a")}, {appendOp(2, message("t", "2"), "a")}})
+	last := h.records[2]
+	if err := os.WriteFile(h.file, h.b[:last.to-3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	s := mustOpen(t, h.dir, Options{Logger: logTo(&said)})
+	if got := inShort(t, s); got != "a: 1; last 1" {
+		t.Error(got)
+	}
+	size := fmt.Sprintf("bytes=%d", last.to-3-last.from)
+	if line := said.String(); s.Stats().Damaged != 0 || strings.Contains(line, "ERROR") || !strings.Contains(line, size) || !strings.Contains(line, h.file) {
+		t.Errorf("%d, %s: %s", s.Stats().Damaged, size, line)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKeptAside keeps the last few damaged logs only.
+func TestKeptAside(t *testing.T) {
+	h := write(t, [][]store.Op{{putSession("a", true)}, {putSession("b", true)}, {putSession("c", true)}})
+	for i := range keptAside + 2 {
+		if err := os.WriteFile(filepath.Join(h.dir, fmt.Sprintf("00000%d.log%s", i, damagedSuffix)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.damage(t, 1)
+	if err := mustOpen(t, h.dir, Options{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if kept := glob(t, h.dir, "*"+damagedSuffix); len(kept) != keptAside {
+		t.Error(kept)
+	}
+}
+
+// TestDamagedFiles damages every other file at random places: the store opens
+// with what it had, but for what it reports, or says which file it is and what
+// to do.
+func TestDamagedFiles(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	groups, all := traffic(rng)
+	dir := t.TempDir()
+	s := mustOpen(t, dir, Options{})
+	for _, g := range groups {
+		commit(t, s, g...)
+	}
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"*.sst", "MANIFEST-*", "OPTIONS-*", "marker.*"} {
+		opened := 0
+		for trial := range 12 {
+			copied := liveCopy(t, dir)
+			files := glob(t, copied, pattern)
+			file := files[rng.IntN(len(files))]
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch at := rng.IntN(len(b) + 1); {
+			case trial%3 == 0 || at == len(b):
+				b = b[:at]
+			case trial%3 == 1:
+				b[at] ^= 1 << rng.IntN(8)
+			default:
+				clear(b[at:min(at+4096, len(b))])
+			}
+			if err := os.WriteFile(file, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(copied, Options{})
+			if err != nil {
+				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "restore "+copied) {
+					t.Errorf("%s: %v", filepath.Base(file), err)
+				}
+				continue
+			}
+			opened++
+			missing, err := all.missing(t, s)
+			if err != nil && !errors.Is(err, ErrDamaged) {
+				t.Errorf("%s: %v", filepath.Base(file), err)
+			}
+			if missing > 0 && err == nil && s.Stats().Damaged == 0 {
+				t.Errorf("%s: %d messages are missing, and nothing is said", filepath.Base(file), missing)
+			}
+			_ = s.Close()
+		}
+		t.Logf("%s: opened %d times", pattern, opened)
+	}
+}
+
+// missing counts what was never removed and is not there.
+func (all fates) missing(t *testing.T, s *Store) (missing int, err error) {
+	for _, q := range queues {
+		list, err := s.Queue(nil, q, 0, 1<<20)
+		if err != nil {
+			return 0, err
+		}
+		have, last := map[uint64]bool{}, uint64(0)
+		for _, d := range list {
+			if d.Seq <= last || !strings.HasPrefix(string(d.Message.Payload), fmt.Sprint(d.Seq, ":")) {
+				t.Fatalf("%s: %d after %d: %.20q", q, d.Seq, last, d.Message.Payload)
+			}
+			last, have[d.Seq] = d.Seq, true
+			d.Message.Release()
+		}
+		for seq, f := range all {
+			if gone, has := f.removed[q]; has && gone == 0 && !have[seq] {
+				missing++
+			}
+		}
+	}
+	return missing, nil
 }

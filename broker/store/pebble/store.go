@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -233,6 +234,9 @@ func (s *Store) openLocked(fs *files, lock *pebble.Lock) (found *salvage, err er
 	o.Lock = lock
 	fs.watch()
 	if s.db, err = pebble.Open(s.dir, o); err != nil {
+		if !isDamage(err) && !isSystem(err) {
+			err = fmt.Errorf("%w: %w", errMalformed, err) // a list of files, or a file of another length
+		}
 		return nil, err
 	}
 	read := fs.watched()
@@ -300,6 +304,12 @@ func (s *Store) explain(err error) error {
 
 func isDamage(err error) bool {
 	return err != nil && (pebble.IsCorruptionError(err) || errors.Is(err, errMalformed))
+}
+
+// isSystem tells whether the operating system has refused something.
+func isSystem(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno)
 }
 
 // quiet is Pebble's log.
