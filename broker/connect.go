@@ -251,7 +251,11 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 	if cl != nil && cl.conn != nil && !b.takeovers.allow(p.ClientID, b.now()) {
 		return refusal(mqtt.ConnectionRateExceeded, "client identifier is fought over")
 	}
-	if cl != nil {
+	if cl == nil { // else nothing is added, also when this begins a session anew
+		if err := b.roomForSession(c); err != nil {
+			return err
+		}
+	} else {
 		t.takeOver(cl, p.CleanStart, now)
 		if cl.ended {
 			cl = nil
@@ -259,12 +263,6 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 	}
 	present := cl != nil // [MQTT-3.1.2-5]
 	if cl == nil {
-		if len(h.clients) >= b.options.Limits.Sessions {
-			return refusal(mqtt.QuotaExceeded, "too many sessions")
-		}
-		if !c.system && h.owners[c.info.Identity] >= b.options.Limits.IdentitySessions {
-			return refusal(mqtt.QuotaExceeded, "identity has too many sessions")
-		}
 		cl = &client{id: p.ClientID, owner: c.info.Identity, core: session.New(&b.limits)} // [MQTT-3.1.2-6]
 		h.add(cl)
 	}
@@ -276,6 +274,18 @@ func (b *Broker) join(c *conn, p *mqtt.Connect, assigned string) error {
 	t.held++
 	t.commit()
 	t.joined, t.present = c, present
+	return nil
+}
+
+// roomForSession tells whether there may be one more session, of c's identity. The
+// hub's mutex is held.
+func (b *Broker) roomForSession(c *conn) error {
+	switch h, l := &b.hub, &b.options.Limits; {
+	case len(h.clients) >= l.Sessions:
+		return refusal(mqtt.QuotaExceeded, "too many sessions")
+	case !c.system && h.owners[c.info.Identity] >= l.IdentitySessions:
+		return refusal(mqtt.QuotaExceeded, "identity has too many sessions")
+	}
 	return nil
 }
 

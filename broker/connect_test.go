@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -259,5 +260,31 @@ func TestTakeoverLoop(t *testing.T) {
 	}
 	if n := b.Stats().Sessions; n != 2 {
 		t.Errorf("%d sessions", n)
+	}
+}
+
+// Who is refused has changed nothing, and who had a session may begin it anew also
+// where there are more than a later setting allows.
+func TestMoreSessionsThanAllowed(t *testing.T) {
+	s := store.NewMemory()
+	first := start(t, Options{Store: s})
+	for _, id := range []string{"a", "b"} {
+		join(t, first, lasting(id)).subscribe(1, id)
+	}
+	stop(t, first)
+	b := start(t, Options{Store: s, Limits: Limits{Sessions: 1}})
+	again := lasting("a")
+	again.CleanStart = true
+	if a := open(t, b).connect(again); a.SessionPresent {
+		t.Error("not a new session")
+	}
+	refused(t, b, clean("c"), mqtt.QuotaExceeded)
+	stop(t, b)
+	left := map[string]int{}
+	for x := range s.Sessions() {
+		left[x.ClientID] = len(x.Subscriptions)
+	}
+	if len(left) != 2 || left["a"] != 0 || left["b"] != 1 {
+		t.Errorf("the store has %v", left)
 	}
 }
