@@ -75,6 +75,9 @@ type Order struct {
 	// the same command, for ever; another body is refused with "key_reused".
 	// Empty: the client makes one, which covers the retries of this call only.
 	Key string `json:"-"`
+	// Priority among those that wait for the device, -9 to 9: the highest goes
+	// first. Nil: that of the type, or 0.
+	Priority *int `json:"priority,omitempty"`
 }
 
 // Progress is how far a running command has come, as the device says.
@@ -94,6 +97,9 @@ type Command struct {
 	RequestedBy string          `json:"requestedBy,omitempty" doc:"name of the token that asked"`
 	Key         string          `json:"key,omitempty" doc:"idempotency key"`
 	RetryOf     string          `json:"retryOf,omitempty" doc:"tid of the ended command that this one repeats"`
+	TypeVersion int             `json:"typeVersion,omitempty" doc:"of the command type that it was made by; absent: there was none of its name"`
+	Priority    int             `json:"priority,omitempty" doc:"among those that wait for the device the highest goes first"`
+	Warning     string          `json:"warning,omitempty" doc:"only in the answer that made it: its type is deprecated, and why"`
 
 	State     State     `json:"state" enum:"awaiting_approval,created,sent,acknowledged,running,cancelling,timed_out,executed,failed,rejected,expired,cancelled,denied"`
 	Reason    string    `json:"reason" doc:"why it is in this state: one of a closed set"`
@@ -102,7 +108,8 @@ type Command struct {
 	Version   int64     `json:"version" doc:"rises by one with every change"`
 	Attempt   int       `json:"attempt" doc:"publications of the request so far"`
 	Progress  *Progress `json:"progress,omitempty"`
-	Anomalies int       `json:"anomalies,omitempty" doc:"messages of the device that contradicted this state"`
+	Anomalies int       `json:"anomalies,omitempty" doc:"messages of the device that contradicted this state or the type"`
+	Held      bool      `json:"held,omitempty" doc:"its turn has come, and it must not be sent yet: reason and detail say why"`
 
 	Result       json.RawMessage `json:"result,omitempty" doc:"what the device gave back"`
 	DeviceState  json.RawMessage `json:"deviceState,omitempty" doc:"the device's state after the command"`
@@ -148,11 +155,12 @@ type CommandPage struct {
 
 // BulkOrder is one item of a bulk request.
 type BulkOrder struct {
-	Device string          `json:"device" doc:"group/device"`
-	Name   string          `json:"name"`
-	Params json.RawMessage `json:"params,omitempty"`
-	Policy *Policy         `json:"policy,omitempty"`
-	Key    string          `json:"key,omitempty" doc:"idempotency key, as the header Idempotency-Key of a single request"`
+	Device   string          `json:"device" doc:"group/device"`
+	Name     string          `json:"name"`
+	Params   json.RawMessage `json:"params,omitempty"`
+	Policy   *Policy         `json:"policy,omitempty"`
+	Key      string          `json:"key,omitempty" doc:"idempotency key, as the header Idempotency-Key of a single request"`
+	Priority *int            `json:"priority,omitempty" minimum:"-9" maximum:"9" doc:"among those that wait for the device the highest goes first; default: that of the type, or 0"`
 }
 
 // BulkResult tells what became of one item of a bulk request.
@@ -161,6 +169,7 @@ type BulkResult struct {
 	TID      string `json:"tid,omitempty"`
 	State    State  `json:"state,omitempty"`
 	Replayed bool   `json:"replayed,omitempty" doc:"the command existed already under this key"`
+	Warning  string `json:"warning,omitempty" doc:"its type is deprecated, and why"`
 	Error    *Error `json:"error,omitempty"`
 }
 

@@ -19,6 +19,9 @@ const (
 	ReasonBadDocument = "bad_document"
 	// ReasonBadParams: the parameters do not fit the command. Not executed.
 	ReasonBadParams = "bad_params"
+	// ReasonPreconditionUnmet: the state that the command's condition asks of
+	// does not hold any more. Not executed.
+	ReasonPreconditionUnmet = "precondition_unmet"
 	// ReasonBusy: the device's queue of waiting commands is full. Not executed.
 	ReasonBusy = "busy"
 	// ReasonNotReceived: answer to QUERY about a tid the device had never

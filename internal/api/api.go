@@ -29,6 +29,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wilco-iot/wilco/internal/audit"
+	"github.com/wilco-iot/wilco/internal/catalog"
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/replica"
 	"github.com/wilco-iot/wilco/internal/service"
@@ -39,7 +40,6 @@ import (
 // Service is what the API needs: one method for each use case.
 type Service interface {
 	Authenticate(ctx context.Context, token string) (service.Principal, error)
-	Policy() command.Policy
 	Send(context.Context, service.Principal, service.Order) (service.Created, error)
 	SendBulk(context.Context, service.Principal, []service.Order) ([]service.Created, error)
 	Command(context.Context, service.Principal, command.TID) (command.Command, error)
@@ -61,6 +61,10 @@ type Service interface {
 	Tokens(context.Context, service.Principal) ([]store.Token, error)
 	RemoveToken(ctx context.Context, p service.Principal, id string) error
 	Audit(ctx context.Context, p service.Principal, after string, limit int) ([]audit.Entry, audit.Head, error)
+	ApplyType(context.Context, service.Principal, catalog.Type) (catalog.Type, bool, error)
+	DeprecateType(ctx context.Context, p service.Principal, name, why string) (catalog.Type, error)
+	Type(ctx context.Context, p service.Principal, name string, version int) (catalog.Type, error)
+	ListTypes(context.Context, service.Principal) ([]catalog.Type, error)
 	Health(known bool) service.Health
 }
 
@@ -122,6 +126,7 @@ func New(o Options) *API {
 	a.state()
 	a.tokens()
 	a.audit()
+	a.types()
 	a.health()
 	a.durations()
 	a.meta()

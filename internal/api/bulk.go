@@ -49,7 +49,7 @@ func (a *API) sendBulk(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	reader := bulkReader{b: body, lines: t == ndjson, base: a.svc.Policy()}
+	reader := bulkReader{b: body, lines: t == ndjson}
 	orders, err := reader.orders()
 	if err != nil {
 		fail(w, err)
@@ -107,7 +107,12 @@ func appendResult(b []byte, m *service.Created) []byte {
 	b = appendTID(b, m.Command.TID)
 	b = append(b, `","state":"`...)
 	b = append(b, m.Command.State...)
-	return append(b, '"', '}')
+	b = append(b, '"')
+	if w := warning(m); w != "" {
+		text, _ := json.Marshal(w) // a string always can be
+		b = append(append(b, `,"warning":`...), text...)
+	}
+	return append(b, '}')
 }
 
 func appendTID(b []byte, t command.TID) []byte {
@@ -121,18 +126,12 @@ func appendTID(b []byte, t command.TID) []byte {
 }
 
 // bulkReader reads the orders of a bulk request. It looks at structure only as
-// far as it must to find the values; each value is checked by what takes it: the
-// policy by encoding/json, params by the device contract in the service.
+// far as it must to find the values; each value is checked by what takes it, the
+// policy and params by the service.
 type bulkReader struct {
 	b     []byte
 	i     int
 	lines bool
-	base  command.Policy
-
-	// Items of one request mostly have the same policy: the last one is kept.
-	policyText []byte
-	policy     command.Policy
-	policyErr  error
 }
 
 // orders reads all items. Its error means that the request as a whole is wrong;
@@ -207,11 +206,11 @@ func (r *bulkReader) end(item int) error {
 }
 
 // The fields of an item, by their bit in the set of those that were seen.
-var itemFields = [...]string{"device", "name", "params", "policy", "key"}
+var itemFields = [...]string{"device", "name", "params", "policy", "key", "priority"}
 
 // item reads one object.
 func (r *bulkReader) item(n int) (service.Order, error) {
-	o := service.Order{Policy: r.base}
+	o := service.Order{}
 	if !r.take('{') {
 		return o, r.broken(n, "must be a JSON object")
 	}
@@ -272,7 +271,15 @@ func (r *bulkReader) field(o *service.Order, key string, value []byte, seen *int
 		o.Params = bytes.Clone(value)
 		return nil
 	case "policy":
-		return r.setPolicy(o, value)
+		o.Policy = value
+		return nil
+	case "priority":
+		n, err := strconv.Atoi(string(value))
+		if err != nil {
+			return fault.Field("priority", "must be a whole number")
+		}
+		o.Priority = &n
+		return nil
 	}
 	s, ok := unquote(value)
 	if !ok {
@@ -289,15 +296,6 @@ func (r *bulkReader) field(o *service.Order, key string, value []byte, seen *int
 		o.Key = s
 	}
 	return nil
-}
-
-func (r *bulkReader) setPolicy(o *service.Order, value []byte) error {
-	if r.policyText == nil || !bytes.Equal(r.policyText, value) {
-		r.policyText = value
-		r.policy, r.policyErr = policyJSON(value).over(r.base)
-	}
-	o.Policy = r.policy
-	return r.policyErr
 }
 
 func cut(s string) string { return s[:min(len(s), 64)] }

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,7 +19,7 @@ import (
 	"github.com/wilco-iot/wilco/wire"
 )
 
-// policyJSON is a policy as the client wrote it, to be laid over the default:
+// policyJSON is a policy as the client wrote it, to be laid over that of the type:
 // a decoded one could not tell a field that is left out from one that is zero.
 type policyJSON json.RawMessage
 
@@ -31,38 +29,6 @@ func (p *policyJSON) UnmarshalJSON(b []byte) error { *p = bytes.Clone(b); return
 // Schema is that of the policy.
 func (p *policyJSON) Schema(r huma.Registry) *huma.Schema {
 	return r.Schema(reflect.TypeFor[client.Policy](), true, "Policy")
-}
-
-// over lays the policy over the default.
-func (p policyJSON) over(base command.Policy) (command.Policy, error) {
-	if len(p) == 0 || string(p) == "null" {
-		return base, nil
-	}
-	d := json.NewDecoder(bytes.NewReader(p))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&base); err != nil {
-		return base, decodeFault("policy", err)
-	}
-	return base, nil
-}
-
-// decodeFault names the field that encoding/json stumbled over.
-func decodeFault(in string, err error) error {
-	var t *json.UnmarshalTypeError
-	if errors.As(err, &t) {
-		return fault.Field(joined(in, t.Field), "must not be a JSON %s", t.Value)
-	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return fault.Field(joined(in, strings.Trim(name, `"`)), "unknown field")
-	}
-	return fault.Field(in, "%s", strings.TrimPrefix(err.Error(), "json: "))
-}
-
-func joined(a, b string) string {
-	if a == "" || b == "" {
-		return a + b
-	}
-	return a + "." + b
 }
 
 // tidOf reads a tid of a path or a parameter.
@@ -94,9 +60,10 @@ type sendInput struct {
 	Key  string `header:"Idempotency-Key" doc:"the same key and body give the same command, for ever; another body is refused with key_reused"`
 	Wait span   `query:"wait" doc:"wait for an end at most this long, for example 30s; the answer has the state by then"`
 	Body struct {
-		Name   string          `json:"name" doc:"command type: [A-Za-z0-9._:-]{1,128}" example:"valve.open"`
-		Params json.RawMessage `json:"params,omitempty" doc:"any JSON value, at most 192 KiB"`
-		Policy policyJSON      `json:"policy,omitempty"`
+		Name     string          `json:"name" doc:"command type: [A-Za-z0-9._:-]{1,128}" example:"valve.open"`
+		Params   json.RawMessage `json:"params,omitempty" doc:"any JSON value, at most 192 KiB"`
+		Policy   policyJSON      `json:"policy,omitempty"`
+		Priority *int            `json:"priority,omitempty" minimum:"-9" maximum:"9" doc:"among those that wait for the device the highest goes first; default: that of the type, or 0"`
 	}
 }
 
@@ -164,12 +131,8 @@ func (a *API) send(ctx context.Context, in *sendInput) (*commandOutput, error) {
 	if err := checkWait(in.Wait); err != nil {
 		return nil, err // before the command is made
 	}
-	policy, err := in.Body.Policy.over(a.svc.Policy())
-	if err != nil {
-		return nil, err
-	}
 	made, err := a.svc.Send(ctx, caller(ctx), service.Order{Device: in.address(), Name: in.Body.Name,
-		Params: in.Body.Params, Policy: policy, Key: in.Key})
+		Params: in.Body.Params, Policy: json.RawMessage(in.Body.Policy), Priority: in.Body.Priority, Key: in.Key})
 	if err != nil {
 		return nil, err
 	}
@@ -188,9 +151,20 @@ func (a *API) made(ctx context.Context, made service.Created, wait span) *comman
 	if made.Existed {
 		out := answer(http.StatusOK, &c)
 		out.Replayed = "true"
+		out.Body.Warning = warning(&made)
 		return out
 	}
-	return answer(http.StatusAccepted, &c)
+	out := answer(http.StatusAccepted, &c)
+	out.Body.Warning = warning(&made)
+	return out
+}
+
+// warning is what whoever sent the command should know.
+func warning(m *service.Created) string {
+	if m.Deprecated == "" {
+		return ""
+	}
+	return m.Command.Name + " is deprecated: " + m.Deprecated
 }
 
 func checkWait(s span) error {

@@ -30,6 +30,7 @@ func description() huma.Config {
 		{Name: "events", Description: "Everything that happens, in the order of its commit."},
 		{Name: "devices", Description: "Who may be asked."},
 		{Name: "state", Description: "How devices are, and how they should be."},
+		{Name: "types", Description: "What may be asked for, and how."},
 		{Name: "tokens", Description: "Who may ask."},
 		{Name: "server", Description: "How the server is."},
 	}
@@ -129,6 +130,8 @@ func (a *API) operation(method, path string) *huma.Operation {
 		return item.Get
 	case http.MethodPost:
 		return item.Post
+	case http.MethodPut:
+		return item.Put
 	case http.MethodPatch:
 		return item.Patch
 	case http.MethodDelete:

@@ -85,7 +85,7 @@ func (a *API) desire(ctx context.Context, in *desireInput) (*commandOutput, erro
 		return nil, err
 	}
 	made, err := a.svc.Send(ctx, caller(ctx), service.Order{Device: in.address(), Name: service.StateDesired, Params: in.Body,
-		Policy: a.svc.Policy(), Key: in.Key, IfDesired: version})
+		Key: in.Key, IfDesired: version})
 	if err != nil {
 		return nil, err
 	}

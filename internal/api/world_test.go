@@ -14,6 +14,7 @@ import (
 
 	"github.com/wilco-iot/wilco/internal/api"
 	"github.com/wilco-iot/wilco/internal/audit"
+	"github.com/wilco-iot/wilco/internal/catalog/shelf"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/service"
@@ -53,10 +54,11 @@ type doc struct {
 
 // options change a world.
 type options struct {
-	Heartbeat  time.Duration // of event streams
-	MaxStreams int
-	Body       time.Duration // in which a body must come
-	Logger     *slog.Logger
+	Heartbeat      time.Duration // of event streams
+	MaxStreams     int
+	KnownTypesOnly bool
+	Body           time.Duration // in which a body must come
+	Logger         *slog.Logger
 	// Wrap changes the service that the API sees.
 	Wrap func(api.Service) api.Service
 }
@@ -93,7 +95,8 @@ func startWorld(dir string, o options) (*world, error) {
 	if w.Token, err = w.Fleet.FirstToken(ctx); err != nil {
 		return nil, err
 	}
-	w.Engine = engine.New(engine.Options{Store: w.Store, Directory: w.Fleet, Link: w, Profiles: profiles, Epoch: time.Now().Unix(),
+	types := shelf.New(w.Store)
+	w.Engine = engine.New(engine.Options{CheckResult: types.CheckResult, Store: w.Store, Directory: w.Fleet, Link: w, Profiles: profiles, Epoch: time.Now().Unix(),
 		NobodyConnected: true, Logger: o.Logger})
 	if err := w.Engine.Start(ctx); err != nil {
 		return nil, err
@@ -105,8 +108,8 @@ func startWorld(dir string, o options) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.Service = service.NewAudited(service.New(service.Options{Engine: w.Engine, Store: w.Store, Fleet: w.Fleet, Version: "test", Logger: o.Logger,
-		Parts: []service.Part{{Name: "broker", Check: w.broker}}}), log)
+	w.Service = service.NewAudited(service.New(service.Options{Engine: w.Engine, Store: w.Store, Fleet: w.Fleet, Types: types,
+		KnownTypesOnly: o.KnownTypesOnly, Version: "test", Logger: o.Logger, Parts: []service.Part{{Name: "broker", Check: w.broker}}}), log)
 	var svc api.Service = w.Service
 	if o.Wrap != nil {
 		svc = o.Wrap(svc)

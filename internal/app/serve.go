@@ -65,7 +65,7 @@ func Serve(ctx context.Context, c config.Config, version string, reload <-chan o
 // options translates the settings.
 func options(c config.Config) (o Options, files []*watched, err error) {
 	o = Options{Data: c.Data, HTTP: c.HTTP.Address, Profile: c.Profile, Root: c.Root, Policy: c.Policy.Command(),
-		Retention: c.Retention.D(), Broker: c.Broker.URL, Durability: c.MQTT.Durability}
+		KnownTypesOnly: c.Commands.UnknownTypes == "refuse", Retention: c.Retention.D(), Broker: c.Broker.URL, Durability: c.MQTT.Durability}
 	if c.Broker.Version == "3.1.1" {
 		o.BrokerVersion = mqtt.V311
 	}

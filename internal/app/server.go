@@ -28,6 +28,7 @@ import (
 	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/internal/api"
 	"github.com/wilco-iot/wilco/internal/audit"
+	"github.com/wilco-iot/wilco/internal/catalog/shelf"
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/engine"
@@ -56,12 +57,14 @@ type Options struct {
 	BrokerVersion mqtt.Version // default mqtt.V5
 	BrokerTLS     *tls.Config
 
-	Profile   string         // of devices that name none; "" means wilco
-	Root      string         // first level of the topics; "" means wilco
-	Policy    command.Policy // of commands that name none
-	Retention time.Duration  // ended commands are kept so long; 0 means 30 days
-	Version   string         // of the program
-	Logger    *slog.Logger   // default slog.Default
+	Profile string         // of devices that name none; "" means wilco
+	Root    string         // first level of the topics; "" means wilco
+	Policy  command.Policy // of commands that name none
+	// KnownTypesOnly refuses commands whose name is no command type.
+	KnownTypesOnly bool
+	Retention      time.Duration // ended commands are kept so long; 0 means 30 days
+	Version        string        // of the program
+	Logger         *slog.Logger  // default slog.Default
 }
 
 const (
@@ -77,6 +80,7 @@ type Server struct {
 	Fleet  *fleet.Fleet
 	Store  *sqlite.Store
 	Engine *engine.Engine
+	types  *shelf.Shelf
 	Broker *broker.Broker // nil with an external broker
 	queues store.Store    // of Broker
 
@@ -161,6 +165,10 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.Fleet.Start(ctx); err != nil {
 		return err
 	}
+	s.types = shelf.New(s.Store)
+	if err := s.types.Load(ctx); err != nil {
+		return err
+	}
 	if err := s.keepFirstToken(ctx); err != nil {
 		return err
 	}
@@ -172,7 +180,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.Engine = engine.New(engine.Options{Store: s.Store, Directory: s.Fleet, Link: l, Profiles: profiles, Epoch: epoch,
-		NobodyConnected: s.Broker != nil, Logger: s.log})
+		NobodyConnected: s.Broker != nil, CheckResult: s.types.CheckResult, Logger: s.log})
 	began := time.Now()
 	if err := s.Engine.Start(ctx); err != nil {
 		return fmt.Errorf("engine: %w", err)
@@ -224,7 +232,7 @@ func (s *Server) keepFirstToken(ctx context.Context) error {
 }
 
 func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
-	plain := service.New(service.Options{Engine: s.Engine, Store: s.Store, Fleet: s.Fleet, Policy: s.opt.Policy,
+	plain := service.New(service.Options{Engine: s.Engine, Store: s.Store, Fleet: s.Fleet, Types: s.types, KnownTypesOnly: s.opt.KnownTypesOnly, Policy: s.opt.Policy,
 		Version: s.opt.Version, Logger: s.log, Parts: []service.Part{
 			{Name: "engine", Check: s.Engine.Err}, {Name: "broker", Check: l.Err},
 		}})

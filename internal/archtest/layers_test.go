@@ -54,6 +54,7 @@ var layers = []layer{
 		{"internal/fleet", 0, "devices, identities, rights"},
 		{"internal/audit", 0, "who did what, as a chain"},
 		{"internal/hook", 0, "what happens at the end of a command"},
+		{"internal/catalog/shelf", 0, "command types, kept"},
 		{"internal/store/sqlite", 0, "one file"},
 		{"internal/store/postgres", 0, "several servers"},
 	}},

@@ -44,7 +44,7 @@ func Lint(t *Type, base command.Policy) (list []Remark) {
 			remark("approval.expires", "%s is above policy.deliverBy %s, which ends it before", a.Expires, p.DeliverBy)
 		}
 	}
-	if t.Unmet == Hold && t.If == nil && t.AtMost == nil && t.Exclusive == "" {
+	if t.Unmet == command.Hold && t.If == nil && t.AtMost == nil && t.Exclusive == "" {
 		remark("unmet", "has no use without if, atMost or exclusive")
 	}
 	if t.If != nil && !strings.Contains(t.If.String(), `"maxAge"`) {

@@ -197,7 +197,7 @@ func described(goType string) string {
 		return "a whole number"
 	case strings.HasPrefix(goType, "[]"):
 		return "a list"
-	case goType == "string", strings.HasPrefix(goType, "catalog.Re"), strings.HasPrefix(goType, "catalog.Un"):
+	case goType == "string", strings.HasPrefix(goType, "catalog.Re"), strings.HasPrefix(goType, "command.Un"):
 		return "text"
 	}
 	return "a mapping"
@@ -247,8 +247,8 @@ func (t *Type) check() error {
 		return fault.Field("priority", "%d is not between -%d and %d", t.Priority, MaxPriority, MaxPriority)
 	case !slices.Contains([]Reboot{"", RebootFails, RebootExpected}, t.OnReboot):
 		return fault.Field("onReboot", "%q is neither %s nor %s", t.OnReboot, RebootFails, RebootExpected)
-	case !slices.Contains([]Unmet{"", Refuse, Hold}, t.Unmet):
-		return fault.Field("unmet", "%q is neither %s nor %s", t.Unmet, Refuse, Hold)
+	case !slices.Contains([]command.Unmet{"", command.Refuse, command.Hold}, t.Unmet):
+		return fault.Field("unmet", "%q is neither %s nor %s", t.Unmet, command.Refuse, command.Hold)
 	case t.Exclusive != "" && (len(t.Exclusive) > wire.MaxCmd || !typeName.MatchString(t.Exclusive)):
 		return fault.Field("exclusive", "%q is not a name", t.Exclusive)
 	}

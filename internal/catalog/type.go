@@ -30,8 +30,8 @@ type Type struct {
 	Approval *Approval `json:"approval,omitempty"`
 
 	If        *state.Condition `json:"if,omitempty"`        // must hold of the reported state when it is sent, and when the device begins
-	Unmet     Unmet            `json:"unmet,omitempty"`     // what becomes of it when If does not hold, or there is no place; default: refuse
-	AtMost    *AtMost          `json:"atMost,omitempty"`    // in flight at once, over several devices
+	Unmet     command.Unmet    `json:"unmet,omitempty"`     // what becomes of it when If does not hold, or there is no place; default: refuse
+	AtMost    *command.AtMost  `json:"atMost,omitempty"`    // in flight at once, over several devices
 	Exclusive string           `json:"exclusive,omitempty"` // of all commands of a group with the same word, one is in flight at a time
 
 	Deprecated string    `json:"deprecated,omitempty"` // why, and what to use; new commands are warned of it
@@ -47,16 +47,6 @@ type Reboot string
 const (
 	RebootFails    Reboot = "fails"    // it was broken off: FAILURE interrupted
 	RebootExpected Reboot = "expected" // it is part of the work: the device goes on, and says so
-)
-
-// Unmet says what becomes of a command that must not be sent yet. Stored; never
-// change.
-type Unmet string
-
-// The ways.
-const (
-	Refuse Unmet = "refuse" // it ends as denied
-	Hold   Unmet = "hold"   // it waits, until deliver-by
 )
 
 // Effect is one value of the device's state that commands of the type change.
@@ -79,10 +69,10 @@ type Approval struct {
 	Targets int              `json:"targets,omitempty"` // from so many devices at once; default: 1
 }
 
-// AtMost bounds how many commands of the type are in flight at once.
-type AtMost struct {
-	Count int    `json:"count"`
-	Of    string `json:"of,omitempty"` // "group" (default): of the devices of one group; "all": of all devices; "tag:NAME": of the devices with that tag
+// Terms are what a command keeps of the type beside its policy.
+func (t *Type) Terms() *command.Terms {
+	return &command.Terms{TypeVersion: t.Version, Priority: t.Priority, Window: t.Window, If: t.If, Unmet: t.Unmet,
+		AtMost: t.AtMost, Exclusive: t.Exclusive}
 }
 
 // PolicyOver gives base as the type changes it.

@@ -65,6 +65,12 @@ func details(out io.Writer, c *client.Command) {
 	row("result", string(c.Result))
 	row("attempt", fmt.Sprint(c.Attempt))
 	row("asked by", c.RequestedBy)
+	if c.TypeVersion > 0 {
+		row("type version", fmt.Sprint(c.TypeVersion))
+	}
+	if c.Priority != 0 {
+		row("priority", fmt.Sprint(c.Priority))
+	}
 	row("created", stamp(c.Created))
 	row("not after", stamp(c.NotAfter))
 	row("finished", stamp(c.Finished))

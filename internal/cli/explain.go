@@ -97,6 +97,8 @@ var reasonTexts = map[command.Reason]string{
 	command.ApprovalExpired:   "not enough people approved it in time",
 	command.DeliverByPassed:   "it could not be sent in time; certainly not executed",
 	command.BrokerWouldNot:    "the broker would not take it; certainly not executed",
+	command.PreconditionUnmet: "the state that the device reports is not what its type asks for",
+	command.NoPlace:           "others that it must not run beside are in flight",
 	command.TurnCame:          "its turn came, and it was published",
 	command.NoAckYet:          "no answer yet, published again",
 	command.CameOnline:        "the device came online, so it was asked again",
@@ -125,6 +127,7 @@ var reasonTexts = map[command.Reason]string{
 	command.NotConverged:      "the device said that it is done, and its report never showed it",
 	command.Contradiction:     "the device said the opposite of its first final word; not obeyed",
 	command.Unexpected:        "the device spoke of a command that it was never sent; not obeyed",
+	command.BadResult:         "it was executed, and its result does not fit the schema of its type",
 	command.AfterClose:        "the device answered after the time for late answers; not obeyed",
 }
 

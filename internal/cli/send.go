@@ -18,12 +18,14 @@ import (
 
 // orderFlags are the flags that make up an order.
 type orderFlags struct {
-	params  string
-	pairs   []string
-	key     string
-	policy  client.Policy
-	noWait  bool
-	timeout time.Duration
+	params   string
+	pairs    []string
+	key      string
+	policy   client.Policy
+	priority int
+	ranked   bool // a priority was given
+	noWait   bool
+	timeout  time.Duration
 }
 
 func (a *app) sendCommand() *cobra.Command {
@@ -36,13 +38,17 @@ func (a *app) sendCommand() *cobra.Command {
 			"  wilco send plant-1/pump-3 firmware.update --params @firmware.json --finish-by 2h --no-wait",
 		Args: a.args("GROUP/DEVICE", "COMMAND"),
 	}
-	c.RunE = a.do(func(ctx context.Context, args []string) error { return a.send(ctx, args[0], args[1], &o) })
+	c.RunE = a.do(func(ctx context.Context, args []string) error {
+		o.ranked = c.Flags().Changed("priority")
+		return a.send(ctx, args[0], args[1], &o)
+	})
 	f := c.Flags()
 	f.StringVar(&o.params, "params", "", "parameters as JSON, @FILE or - for standard input")
 	f.StringArrayVar(&o.pairs, "param", nil, "one parameter, NAME=VALUE; the value is JSON if it can be read as such, else text (repeatable)")
 	f.StringVar(&o.key, "key", "", "idempotency key: sending the same again gives the same command")
 	f.BoolVar(&o.noWait, "no-wait", false, "return as soon as the command is durable on the server")
 	f.DurationVar(&o.timeout, "timeout", 0, "wait at most this long (exit code 7); the command goes on")
+	f.IntVar(&o.priority, "priority", 0, "-9 to 9: among those that wait for the device the highest goes first (default: that of its type, or 0)")
 	policyFlags(f, &o.policy)
 	return c
 }
@@ -63,6 +69,9 @@ func policyFlags(f *pflag.FlagSet, p *client.Policy) {
 
 func (o *orderFlags) order(a *app, name string) (client.Order, error) {
 	out := client.Order{Name: name, Key: o.key}
+	if o.ranked {
+		out.Priority = &o.priority
+	}
 	if o.policy != (client.Policy{}) {
 		out.Policy = &o.policy
 	}
@@ -117,6 +126,9 @@ func (a *app) send(ctx context.Context, device, name string, o *orderFlags) erro
 	cmd, err := c.Send(ctx, device, order)
 	if err != nil {
 		return a.unreachable(err)
+	}
+	if cmd.Warning != "" {
+		fmt.Fprintf(a.Err, "wilco: %s\n", clean(cmd.Warning))
 	}
 	if o.noWait {
 		return a.print(cmd, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", cmd.TID, cmd.State) })

@@ -12,6 +12,7 @@ import (
 // to moves the command to s and writes the line of the timeline.
 func (m *move) to(s State, r Reason) {
 	m.c.State, m.c.Reason = s, r
+	m.c.Held = m.c.Held && s == Created
 	m.c.Detail = m.detail()
 	if m.c.Final() {
 		m.c.Ended = m.now
@@ -323,6 +324,8 @@ func finalWord(ev Event) (State, Reason) {
 		return Cancelled, DeviceCancelled
 	}
 	switch code {
+	case wire.ReasonPreconditionUnmet:
+		return Rejected, PreconditionUnmet
 	case wire.ReasonExpired, wire.ReasonStaleSeq, wire.ReasonStaleEpoch, wire.ReasonRetained:
 		return Rejected, DeviceTooLate
 	case wire.ReasonNotReceived:

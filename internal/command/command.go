@@ -56,7 +56,7 @@ const (
 	Rejected  State = "rejected"  // the device refused it: not executed
 	Expired   State = "expired"   // never sent, or never past the broker: certainly not executed
 	Cancelled State = "cancelled" // before it was sent, or confirmed by the device
-	Denied    State = "denied"    // not approved
+	Denied    State = "denied"    // not approved, or not allowed by the terms of its type: certainly not executed
 )
 
 // States lists all states in the order of a command's life.
@@ -141,6 +141,9 @@ type Command struct {
 	Wake time.Time `json:"wake,omitzero"`
 
 	Timeline []Entry `json:"timeline"`
+
+	Terms *Terms `json:"terms,omitempty"` // of its type; nil: none
+	Held  bool   `json:"held,omitempty"`  // its turn has come, and Terms forbid to send it yet
 }
 
 // Final says whether the command has ended for good.

@@ -21,6 +21,8 @@ const (
 	Supersede  Kind = "supersede"   // a newer command takes its place
 
 	Dispatch      Kind = "dispatch"       // its turn has come and the device may be sent to
+	UnmetNow      Kind = "unmet"          // its turn has come, and its terms forbid to send it
+	Misfit        Kind = "misfit"         // the result does not fit the type's schema
 	BrokerRefused Kind = "broker_refused" // the broker answered one SendRequest with a refusal; nothing else is meant by it
 	Tick          Kind = "tick"           // Wake has been reached
 	Online        Kind = "online"         // the device has come (back) online
@@ -37,7 +39,7 @@ const (
 
 // Kinds lists all events of Apply.
 var Kinds = []Kind{Approve, Deny, BreakGlass, Cancel, Retry, Supersede, Dispatch, BrokerRefused, Tick, Online,
-	Received, AckRejected, CancelRefused, SaidRunning, Succeeded, SaidFailed, SaidRejected, SaidCancelled}
+	Received, AckRejected, CancelRefused, SaidRunning, Succeeded, SaidFailed, SaidRejected, SaidCancelled, UnmetNow, Misfit}
 
 // FromDevice says whether k is a message of the device.
 func (k Kind) FromDevice() bool {
@@ -72,6 +74,7 @@ type Event struct {
 	Unconverged, Reported bool
 
 	SupersededBy *TID   // with Supersede
+	Because      Reason // with UnmetNow: PreconditionUnmet or NoPlace
 	Digest       string // with Approve: of what the person has seen
 }
 
@@ -131,6 +134,8 @@ const (
 	DeliverByPassed   Reason = "deliver_by_passed"     // never sent in time
 	BrokerWouldNot    Reason = "broker_refused"        // the broker refused a publication; with expired: it took none of them
 	TurnCame          Reason = "turn_came"             // first publication
+	PreconditionUnmet Reason = "precondition_unmet"    // the device's reported state is not what its type asks for
+	NoPlace           Reason = "interlocked"           // others that it must not run beside are in flight
 	NoAckYet          Reason = "no_ack_yet"            // published again: ack-by ran out
 	CameOnline        Reason = "device_came_online"    // published or asked again: the device is back
 	AskedAgain        Reason = "asked_again"           // a person's retry
@@ -159,11 +164,12 @@ const (
 	Contradiction     Reason = "contradicts_end"       // anomaly: another final word after the first
 	Unexpected        Reason = "unexpected_message"    // anomaly: about a command that was never sent
 	AfterClose        Reason = "after_settle_closed"   // anomaly: an answer after the settle window
+	BadResult         Reason = "bad_result"            // anomaly: executed, and the result does not fit its schema
 )
 
 // Reasons lists the closed set.
 var Reasons = []Reason{Requested, VoteCounted, Approved, GlassBroken, NotApproved, ApprovalExpired, DeliverByPassed, BrokerWouldNot,
-	TurnCame, NoAckYet, CameOnline, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
+	TurnCame, PreconditionUnmet, NoPlace, NoAckYet, CameOnline, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
 	DeviceRunning, DeviceSucceeded, ReportAwaited, StateReported, NotConverged, DeviceFailed, DeviceInterrupted, DeviceRejected, DeviceTooLate,
 	DeviceNeverGotIt, DeviceCancelled, DeviceWontCancel, NoAck, HeartbeatMissed, FinishByPassed,
-	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose}
+	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose, BadResult}

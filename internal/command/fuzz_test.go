@@ -53,6 +53,9 @@ func fuzzPolicy(b byte) Policy {
 func (w *world) fuzzStep(which, how byte) {
 	k := Kinds[int(which)%len(Kinds)]
 	ev := Event{Kind: k, By: "ann", Text: string([]byte{how}), SupersededBy: &otherTID}
+	if k == UnmetNow {
+		ev.Because = []Reason{PreconditionUnmet, NoPlace}[how&1]
+	}
 	switch {
 	case k == Dispatch:
 		w.dispatch()

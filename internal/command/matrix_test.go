@@ -119,6 +119,14 @@ func situations(t testing.TB) []situation {
 	add("held for approval, deliver-by over", held(1, time.Time{}), 60, true)
 	add("waits for its turn", fresh(), 5, true)
 	add("waits for its turn, deliver-by over", fresh(), 60, true)
+	patient := func() *history {
+		h := fresh()
+		h.c.Terms = &Terms{TypeVersion: 3, Unmet: Hold}
+		return h
+	}
+	add("waits for its turn and for its terms", patient(), 5, true)
+	add("held by its terms", patient().at(4, Event{Kind: UnmetNow, Because: PreconditionUnmet, Text: "door is open"}), 5, true)
+	add("held by its terms, deliver-by over", patient().at(4, Event{Kind: UnmetNow, Because: NoPlace}), 60, true)
 	both("ack not yet due", sent(), 5)
 	both("ack due, a try left", sent(), 11)
 	both("ack due, tries used up", twice(), 31)
@@ -187,6 +195,9 @@ func variants() []variant {
 		SaidRunning: {{"", Event{Progress: &wire.Progress{Note: "half"}}}},
 		Succeeded: {{"", Event{Result: []byte(`{"ok":true}`)}}, {" other result", Event{Result: []byte(`{"ok":false}`)}},
 			{" before its report", Event{Result: []byte(`{"ok":true}`), Unconverged: true}}, {" by its report", Event{Reported: true}}},
+		UnmetNow: {{"", Event{Because: PreconditionUnmet, Text: "door is open"}},
+			{" interlocked", Event{Because: NoPlace, Text: "others are in flight"}}},
+		Misfit:       {{"", Event{Text: "result.open is missing"}}},
 		SaidFailed:   {{"", Event{}}, {" interrupted", Event{Reason: code(wire.ReasonInterrupted)}}},
 		SaidRejected: {{"", Event{}}, {" not_received", Event{Reason: code(wire.ReasonNotReceived)}}},
 	}
@@ -284,6 +295,9 @@ func outcome(was Command, ev Event, now time.Time) string {
 	}
 	if is.Closed != was.Closed {
 		s += " closed"
+	}
+	if is.Held {
+		s += " held"
 	}
 	return s
 }

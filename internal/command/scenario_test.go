@@ -19,7 +19,8 @@ import (
 // answers are written anew with -update; everything else stays as it is.
 //
 //	policy deliverBy=60s ackBy=10s backoff=linear attempts=3
-//	at 0s create [held[=quorum] [expires=1m]]
+//	at 0s create [held[=quorum] [expires=1m]] [unmet=hold]
+//	at 1s unmet [because=REASON]
 //	at 1s dispatch | approve | deny | cancel | retry | supersede     by=NAME text=WORDS
 //	at 1s offline | online [inProgress] [boot=ID]
 //	at 2s received | ack_rejected | said_running | succeeded | ...   code=CODE text=WORDS note=WORDS result=JSON
@@ -149,6 +150,7 @@ func (s *script) setPolicy(words []string) error {
 func (s *script) event(word string, args []string) error {
 	ev := Event{Kind: Kind(word)}
 	var held *Approval
+	var terms *Terms
 	for _, a := range args {
 		key, value, _ := strings.Cut(strings.ReplaceAll(a, "_", " "), "=")
 		switch key {
@@ -163,6 +165,10 @@ func (s *script) event(word string, args []string) error {
 				return fmt.Errorf("%q: %w", a, err)
 			}
 			held.Expires = s.now.Add(d)
+		case "unmet":
+			terms = &Terms{TypeVersion: 1, Unmet: Unmet(value)}
+		case "because":
+			ev.Because = Reason(strings.ReplaceAll(value, " ", "_"))
 		case "digest":
 			ev.Digest = value
 		case "inProgress":
@@ -189,6 +195,7 @@ func (s *script) event(word string, args []string) error {
 		if err != nil {
 			return err
 		}
+		c.Terms = terms
 		s.c = c
 		s.say("%s %s, wake %s", c.State, c.Reason, at(c.Wake))
 		return nil

@@ -23,6 +23,7 @@ var table = map[State]map[Kind]step{
 	}),
 	Created: unsent(Created, map[Kind]step{
 		Dispatch: {dispatch, []State{Sent, Expired}},
+		UnmetNow: {unmet, []State{Created, Denied}},
 	}),
 	Sent: outstanding(Sent, map[Kind]step{
 		Retry:         {retry, []State{Sent}},
@@ -143,6 +144,9 @@ func ended(s State) map[Kind]step {
 		if k.FromDevice() {
 			row[k] = step{afterEnd, stay}
 		}
+	}
+	if s == Executed {
+		row[Misfit] = step{misfit, stay}
 	}
 	if s == Cancelled {
 		row[Cancel] = step{ignore, stay}

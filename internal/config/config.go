@@ -49,6 +49,9 @@ type Config struct {
 		Level  string `key:"level" default:"info" oneof:"debug,info,warn,error" doc:"what is logged"`
 		Format string `key:"format" default:"text" oneof:"text,json" doc:"how it is written"`
 	} `key:"log"`
+	Commands struct {
+		UnknownTypes string `key:"unknownTypes" default:"allow" oneof:"allow,refuse" doc:"what becomes of a command whose name is no command type. allow: it is sent, with any parameters and the default policy; refuse: it is not made"`
+	} `key:"commands"`
 	Retention command.Duration `key:"retention" default:"720h" doc:"how long ended commands and events are kept"`
 	Policy    Policy           `key:"policy"`
 }

@@ -94,7 +94,10 @@ type Options struct {
 	// date, and is put right. What a status says before Admit was said to the
 	// broker's earlier run, and makes nobody online.
 	NobodyConnected bool
-	Logger          *slog.Logger // default slog.Default
+	// CheckResult says what is wrong with the result of a command that was made by
+	// that version of its type. It does not block. Default: nothing is.
+	CheckResult func(name string, version int, result json.RawMessage) error
+	Logger      *slog.Logger // default slog.Default
 }
 
 // Engine runs commands. Make one with New.
@@ -215,6 +218,7 @@ type Request struct {
 	// IfDesired is the version of the desired state that a StateDesired was made
 	// for; nil: any.
 	IfDesired *int64
+	Terms     *command.Terms // of its type, shared with other commands; nil: none
 }
 
 // Created is what became of a Request: the command, or why there is none.

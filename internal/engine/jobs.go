@@ -58,7 +58,7 @@ func (t *turn) newCommand(r *Request) Created {
 	if err != nil {
 		return Created{Err: err}
 	}
-	c.Key, c.Digest, c.RetryOf = r.Key, r.Digest, r.RetryOf
+	c.Key, c.Digest, c.RetryOf, c.Terms = r.Key, r.Digest, r.RetryOf, r.Terms
 	if c.Name == StateDesired {
 		if err := t.desired(d, &c, r.IfDesired); err != nil {
 			return Created{Err: err}

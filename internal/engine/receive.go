@@ -177,7 +177,9 @@ func (j *upJob) decide(t *turn) bool {
 	}
 	d := t.s.device(a)
 	if err = t.resultState(d, j, &c); err == nil {
-		_, err = t.apply(d, c, ev)
+		if c, err = t.apply(d, c, ev); err == nil && ev.Kind == command.Succeeded {
+			err = t.checkResult(c)
+		}
 	}
 	switch {
 	case errors.Is(err, command.ErrNotAllowed):
@@ -189,6 +191,22 @@ func (j *upJob) decide(t *turn) bool {
 		t.followReport(ch)
 	}
 	return true
+}
+
+// checkResult notes on a command that has just been executed that its result is
+// not what its type promises.
+func (t *turn) checkResult(c command.Command) error {
+	check := t.s.e.opt.CheckResult
+	if check == nil || c.TypeVersion() == 0 || c.State != command.Executed || t.dirty[c.TID] == nil {
+		return nil
+	}
+	wrong := check(c.Name, c.TypeVersion(), c.Result)
+	if wrong == nil || c.Timeline[len(c.Timeline)-1].Anomaly {
+		return nil // an anomaly stands there when this was not the first word
+	}
+	f := fault.From(wrong)
+	_, err := t.apply(t.s.device(c.Device), c, command.Event{Kind: command.Misfit, Text: f.Field + " " + f.Public()})
+	return err
 }
 
 // alarm deals with a message on a command topic that the server did not send.

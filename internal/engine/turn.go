@@ -195,9 +195,16 @@ func (t *turn) event(c *command.Command, from command.State) {
 		ev.Type = store.EventAnomaly
 		t.s.e.stats.anomaly(string(line.Reason))
 		t.batch.Anomalies = append(t.batch.Anomalies, store.Anomaly{At: ev.At, Device: c.Device,
-			Kind: string(line.Reason), TID: c.TID.String(), Detail: string(line.Kind) + " while " + string(c.State)})
+			Kind: string(line.Reason), TID: c.TID.String(), Detail: anomalyText(c, &line)})
 	}
 	t.batch.Events = append(t.batch.Events, ev)
+}
+
+func anomalyText(c *command.Command, line *command.Entry) string {
+	if line.Kind == command.Misfit {
+		return line.Detail
+	}
+	return string(line.Kind) + " while " + string(c.State)
 }
 
 // pump sends the waiting commands of d that its window has places for.

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/wilco-iot/wilco/internal/audit"
+	"github.com/wilco-iot/wilco/internal/catalog"
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
@@ -40,6 +42,8 @@ const (
 	actRemoveDevice = "device.remove"
 	actCreateToken  = "token.create"
 	actRemoveToken  = "token.remove"
+	actApplyType    = "type.apply"
+	actDeprecate    = "type.deprecate"
 )
 
 // entryOf begins an entry about p.
@@ -162,9 +166,24 @@ func (a *Audited) Retry(ctx context.Context, p Principal, tid command.TID, why s
 	c, isNew, err := a.Service.Retry(ctx, p, tid, why)
 	e := entryOf(p, actRetry, tid.String(), why)
 	if err == nil && isNew {
-		seal(&e, []Created{{Command: c}})
+		seal(&e, []Created{{Created: engine.Created{Command: c}}})
 	}
 	return c, isNew, a.record(ctx, e, err)
+}
+
+// ApplyType makes a command type, or its next version.
+func (a *Audited) ApplyType(ctx context.Context, p Principal, t catalog.Type) (catalog.Type, bool, error) {
+	applied, isNew, err := a.Service.ApplyType(ctx, p, t)
+	if err == nil && !isNew {
+		return applied, false, nil // nothing was done
+	}
+	return applied, isNew, a.record(ctx, entryOf(p, actApplyType, t.Name, fmt.Sprintf("version=%d", applied.Version)), err)
+}
+
+// DeprecateType makes a version of a type that warns.
+func (a *Audited) DeprecateType(ctx context.Context, p Principal, name, why string) (catalog.Type, error) {
+	t, err := a.Service.DeprecateType(ctx, p, name, why)
+	return t, a.record(ctx, entryOf(p, actDeprecate, name, why), err)
 }
 
 // AddDevice registers a device.

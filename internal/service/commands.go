@@ -117,11 +117,11 @@ func (s *Service) Retry(ctx context.Context, p Principal, tid command.TID, why s
 		c, err := s.opt.Engine.Retry(ctx, tid, p.Name, why)
 		return c, false, done(err)
 	}
-	if err := s.mayTake(old.Device); err != nil {
+	if _, err := s.mayTake(old.Device); err != nil {
 		return command.Command{}, false, err
 	}
 	made, err := s.opt.Engine.Create(ctx, []Request{{Device: old.Device, Name: old.Name, Params: old.Params,
-		Policy: old.Policy, By: p.Name, RetryOf: &old.TID}})
+		Policy: old.Policy, Terms: old.Terms, By: p.Name, RetryOf: &old.TID}})
 	if err != nil {
 		return command.Command{}, false, done(err)
 	}

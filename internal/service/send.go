@@ -10,9 +10,9 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -25,20 +25,27 @@ const (
 	maxWhy    = 1024          // bytes of a reason given by a person
 )
 
-// Request is what the engine is asked for, and Created what became of it.
-type (
-	Request = engine.Request
-	Created = engine.Created
-)
+// Request is what the engine is asked for.
+type Request = engine.Request
 
-// Order asks for one command. Begin with Policy() of the service for Policy and
-// change what should differ.
+// Created is what became of an order.
+type Created struct {
+	engine.Created
+	// Deprecated says why the command's type should not be used any more.
+	Deprecated string
+}
+
+// Order asks for one command.
 type Order struct {
 	Device wire.Address
 	Name   string
 	Params json.RawMessage // any JSON value; nil: none
-	Policy command.Policy
-	Key    string // idempotency key, unique within the device; "": none
+	// Policy is what differs from the policy of the command's type, or from the
+	// server's default where there is no type: a JSON object with the names of
+	// command.Policy; nil: nothing.
+	Policy   json.RawMessage
+	Priority *int   // nil: that of the type, or 0
+	Key      string // idempotency key, unique within the device; "": none
 	// IfDesired is the version of the desired state that a StateDesired was made
 	// for; nil: any.
 	IfDesired *int64
@@ -69,13 +76,26 @@ func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]
 	out := make([]Created, len(orders))
 	reqs := make([]Request, 0, len(orders))
 	at := make([]int, 0, len(orders))
+	planner := planner{s: s, count: make(map[string]int, 1)}
+	for i := range orders {
+		planner.count[orders[i].Name]++
+	}
 	for i := range orders {
 		o := &orders[i]
-		if err := s.check(p, o); err != nil {
+		d, err := s.check(p, o)
+		if err != nil {
 			out[i].Err = err
 			continue
 		}
-		r := Request{Device: o.Device, Name: o.Name, Params: o.Params, Policy: o.Policy, Key: o.Key, By: p.Name, IfDesired: o.IfDesired}
+		by, err := planner.of(o, &d)
+		if err != nil {
+			out[i] = s.refused(ctx, o, err)
+			continue
+		}
+		if by.item != nil {
+			out[i].Deprecated = by.item.Deprecated
+		}
+		r := Request{Device: o.Device, Name: o.Name, Params: o.Params, Policy: by.policy, Terms: by.terms, Hold: by.hold, Key: o.Key, By: p.Name, IfDesired: o.IfDesired}
 		if o.Key != "" {
 			r.Digest = digest(o)
 		}
@@ -89,14 +109,38 @@ func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]
 		return nil, done(err)
 	}
 	for j := range made {
-		out[at[j]] = made[j]
+		out[at[j]].Created = made[j]
 		out[at[j]].Err = done(made[j].Err)
 	}
 	return out, nil
 }
 
-// check says what is wrong with an order.
-func (s *Service) check(p Principal, o *Order) error {
+// refused is the outcome of an order that does not fit its type: the command that
+// it made when it did, if its key has one.
+func (s *Service) refused(ctx context.Context, o *Order, why error) (c Created) {
+	c.Err = why
+	if o.Key == "" {
+		return c
+	}
+	tid, had, err := s.opt.Store.CommandByKey(ctx, o.Device, o.Key)
+	if err != nil || had != digest(o) {
+		return c
+	}
+	if known, err := s.opt.Store.Command(ctx, tid); err == nil {
+		c.Command, c.Existed, c.Err = known, true, nil
+	}
+	return c
+}
+
+// check says what is wrong with an order, whatever its type, and gives its device.
+func (s *Service) check(p Principal, o *Order) (store.Device, error) {
+	if err := s.checkOrder(p, o); err != nil {
+		return store.Device{}, err
+	}
+	return s.mayTake(o.Device)
+}
+
+func (s *Service) checkOrder(p Principal, o *Order) error {
 	if o.Err != nil {
 		return o.Err
 	}
@@ -117,29 +161,19 @@ func (s *Service) check(p Principal, o *Order) error {
 	case !validKey(o.Key):
 		return fault.Field("Idempotency-Key", "must be at most %d printable ASCII characters", MaxKey)
 	}
-	if err := params(o.Params); err != nil {
-		return err
-	}
-	if err := o.Policy.Check(); err != nil {
-		var pe *command.PolicyError
-		if errors.As(err, &pe) {
-			return fault.Field("policy."+pe.Field, "%s", pe.Text)
-		}
-		return fault.Wrap(err, fault.Invalid, "the policy is not valid")
-	}
-	return s.mayTake(o.Device)
+	return params(o.Params)
 }
 
-// mayTake says why a device takes no commands.
-func (s *Service) mayTake(a wire.Address) error {
+// mayTake gives a device, or says why it takes no commands.
+func (s *Service) mayTake(a wire.Address) (store.Device, error) {
 	d, ok := s.opt.Fleet.Device(a)
 	if !ok {
-		return unknownDevice(a)
+		return d, unknownDevice(a)
 	}
 	if d.Disabled {
-		return fault.New(fault.Conflict, "the device %s is disabled; enable it first: wilco device enable %s", a, a)
+		return d, fault.New(fault.Conflict, "the device %s is disabled; enable it first: wilco device enable %s", a, a)
 	}
-	return nil
+	return d, nil
 }
 
 func unknownDevice(a wire.Address) error {
@@ -209,7 +243,9 @@ var (
 	documents = sync.Pool{New: func() any { return new([]byte) }}
 )
 
-// digest tells orders under one key apart. White space in params does not count.
+// digest tells orders under one key apart. White space in params does not count,
+// and neither does how the policy is written, nor what the type says: a type that
+// changes does not make another order of the same one.
 func digest(o *Order) string {
 	h := sha256.New()
 	h.Write([]byte(o.Name))
@@ -219,7 +255,13 @@ func digest(o *Order) string {
 		h.Write(b.Bytes())
 	}
 	h.Write([]byte{0})
-	policy, _ := json.Marshal(o.Policy)
-	h.Write(policy)
+	var policy map[string]any
+	if json.Unmarshal(o.Policy, &policy) == nil && len(policy) > 0 {
+		text, _ := json.Marshal(policy) // names sorted
+		h.Write(text)
+	}
+	if o.Priority != nil {
+		fmt.Fprintf(h, "\x00%d", *o.Priority)
+	}
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:18])
 }

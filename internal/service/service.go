@@ -18,14 +18,16 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/wilco-iot/wilco/internal/catalog/shelf"
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
 )
 
 // Engine makes commands and moves them.
 type Engine interface {
-	Create(context.Context, []Request) ([]Created, error)
+	Create(context.Context, []Request) ([]engine.Created, error)
 	Cancel(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
 	Retry(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
 	Wait(ctx context.Context, tid command.TID, until func(*command.Command) bool) (command.Command, error)
@@ -35,6 +37,7 @@ type Engine interface {
 // Store is read; what changes it goes through the engine or the fleet.
 type Store interface {
 	Command(context.Context, command.TID) (command.Command, error)
+	CommandByKey(context.Context, wire.Address, string) (command.TID, string, error)
 	List(context.Context, store.Query) (page []command.Command, next string, err error)
 	Events(ctx context.Context, after int64, limit int) ([]store.Event, error)
 	FirstEvent(context.Context) (int64, error)
@@ -57,6 +60,9 @@ type Options struct {
 	Engine Engine
 	Store  Store
 	Fleet  Fleet
+	Types  Types // nil: there are none
+	// KnownTypesOnly refuses commands whose name is no type.
+	KnownTypesOnly bool
 	// Policy is the default of commands that name none; zero fields take those
 	// of [command.Defaults].
 	Policy command.Policy
@@ -77,6 +83,9 @@ type Service struct {
 func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Types == nil {
+		o.Types = shelf.New(nil)
 	}
 	return &Service{opt: o, policy: o.Policy.WithDefaults(), log: o.Logger}
 }

@@ -11,7 +11,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/wilco-iot/wilco/internal/catalog"
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
@@ -39,13 +41,17 @@ type fleetOf struct {
 
 func (f fleetOf) Device(a wire.Address) (store.Device, bool) { d, ok := f.p.known[a]; return d, ok }
 
-func (p *parts) Create(_ context.Context, reqs []Request) ([]Created, error) {
+func (p *parts) Create(_ context.Context, reqs []Request) ([]engine.Created, error) {
 	p.asked = append(p.asked, reqs...)
-	out := make([]Created, len(reqs))
+	out := make([]engine.Created, len(reqs))
 	for i := range out {
 		out[i].Command.TID[0] = byte(i + 1)
 	}
 	return out, p.err
+}
+
+func (p *parts) CommandByKey(context.Context, wire.Address, string) (command.TID, string, error) {
+	return command.TID{}, "", fault.New(fault.NotFound, "")
 }
 
 func (p *parts) Command(_ context.Context, tid command.TID) (command.Command, error) {
@@ -66,11 +72,11 @@ var uses = map[string]struct {
 	do    func(*Service, context.Context, Principal) error
 }{
 	"Send": {Operator, func(s *Service, ctx context.Context, p Principal) error {
-		_, err := s.Send(ctx, p, Order{Device: valve, Name: "n", Policy: s.Policy()})
+		_, err := s.Send(ctx, p, Order{Device: valve, Name: "n"})
 		return err
 	}},
 	"SendBulk": {Operator, func(s *Service, ctx context.Context, p Principal) error {
-		out, err := s.SendBulk(ctx, p, []Order{{Device: valve, Name: "n", Policy: s.Policy()}})
+		out, err := s.SendBulk(ctx, p, []Order{{Device: valve, Name: "n"}})
 		if err == nil {
 			err = out[0].Err
 		}
@@ -130,7 +136,17 @@ var uses = map[string]struct {
 		_, _, err := s.CreateToken(ctx, p, NewToken{Name: "n", Role: Viewer, Group: "plant"})
 		return err
 	}},
-	"Tokens":      {Admin, func(s *Service, ctx context.Context, p Principal) error { _, err := s.Tokens(ctx, p); return err }},
+	"Tokens": {Admin, func(s *Service, ctx context.Context, p Principal) error { _, err := s.Tokens(ctx, p); return err }},
+	"ApplyType": {Admin, func(s *Service, ctx context.Context, p Principal) error {
+		_, _, err := s.ApplyType(ctx, p, catalog.Type{Name: "n"})
+		return err
+	}},
+	"DeprecateType": {Admin, func(s *Service, ctx context.Context, p Principal) error {
+		_, err := s.DeprecateType(ctx, p, "n", "why")
+		return err
+	}},
+	"Type":        {Viewer, func(s *Service, ctx context.Context, p Principal) error { _, err := s.Type(ctx, p, "n", 0); return err }},
+	"ListTypes":   {Viewer, func(s *Service, ctx context.Context, p Principal) error { _, err := s.ListTypes(ctx, p); return err }},
 	"RemoveToken": {Admin, func(s *Service, ctx context.Context, p Principal) error { return s.RemoveToken(ctx, p, "id") }},
 }
 
@@ -151,8 +167,8 @@ func TestWhoMayNotIsStoppedAtTheDoor(t *testing.T) {
 			}
 		}
 		switch name {
-		case "Tokens", "RemoveToken":
-			continue // what they show is narrowed to the group
+		case "Tokens", "RemoveToken", "Type", "ListTypes":
+			continue // what they show is narrowed to the group, or for all
 		}
 		c := &command.Command{TID: tid1, Device: valve, State: command.Created}
 		err := use.do(newService(&parts{command: c}), t.Context(), Principal{Name: "x", Role: Admin, Group: "mill"})
@@ -179,7 +195,11 @@ func TestWhoMayComesThrough(t *testing.T) {
 					err = errors.New("asked the parts")
 				}
 			}()
-			return use.do(newService(p), t.Context(), Principal{Name: "x", Role: use.least, Group: "plant"})
+			who := Principal{Name: "x", Role: use.least, Group: "plant"}
+			if name == "ApplyType" || name == "DeprecateType" {
+				who.Group = "" // types are for all groups
+			}
+			return use.do(newService(p), t.Context(), who)
 		}()
 		if code := fault.CodeOf(err); code == fault.Forbidden || code == fault.Unauthenticated {
 			t.Errorf("%s by %s: %v", name, use.least, err)
@@ -191,9 +211,7 @@ func TestOrdersAreChecked(t *testing.T) {
 	disabled := wire.Address{Group: "plant", Device: "off"}
 	p := &parts{known: map[wire.Address]store.Device{valve: {}, disabled: {Disabled: true}}}
 	s := newService(p)
-	short := s.Policy()
-	short.AckBy = 1
-	good := Order{Device: valve, Name: "valve.open:1_a-b", Params: json.RawMessage(`{"a":[1]}`), Policy: s.Policy(), Key: "k"}
+	good := Order{Device: valve, Name: "valve.open:1_a-b", Params: json.RawMessage(`{"a":[1]}`), Policy: json.RawMessage(`{"ackBy":"7s"}`), Key: "k"}
 	for _, c := range []struct {
 		name  string
 		edit  func(*Order)
@@ -215,8 +233,13 @@ func TestOrdersAreChecked(t *testing.T) {
 		{"params no UTF-8", func(o *Order) { o.Params = json.RawMessage("\"\xff\"") }, fault.Invalid, "params"},
 		{"params too large", func(o *Order) { o.Params = make(json.RawMessage, MaxParams+1) }, fault.TooLarge, "params"},
 		{"key", func(o *Order) { o.Key = "a\nb" }, fault.Invalid, "Idempotency-Key"},
-		{"policy", func(o *Order) { o.Policy = short }, fault.Invalid, "policy.ackBy"},
-		{"policy empty", func(o *Order) { o.Policy = command.Policy{} }, fault.Invalid, "policy.deliverBy"},
+		{"policy", func(o *Order) { o.Policy = json.RawMessage(`{"ackBy":"1ns"}`) }, fault.Invalid, "policy.ackBy"},
+		{"policy of other names", func(o *Order) { o.Policy = json.RawMessage(`{"by":"1s"}`) }, fault.Invalid, "policy.by"},
+		{"policy of another kind", func(o *Order) { o.Policy = json.RawMessage(`{"jitter":"much"}`) }, fault.Invalid, "policy.jitter"},
+		{"policy no object", func(o *Order) { o.Policy = json.RawMessage(`7`) }, fault.Invalid, "policy"},
+		{"no policy", func(o *Order) { o.Policy = nil }, "", ""},
+		{"null policy", func(o *Order) { o.Policy = json.RawMessage(`null`) }, "", ""},
+		{"priority", func(o *Order) { n := 10; o.Priority = &n }, fault.Invalid, "priority"},
 		{"unreadable", func(o *Order) { o.Err = fault.Field("f", "x") }, fault.Invalid, "f"},
 	} {
 		o := good
@@ -239,7 +262,7 @@ func TestOrdersAreChecked(t *testing.T) {
 func TestBulkKeepsItsPlaces(t *testing.T) {
 	p := &parts{known: map[wire.Address]store.Device{valve: {}}}
 	s := newService(p)
-	good := Order{Device: valve, Name: "n", Policy: s.Policy()}
+	good := Order{Device: valve, Name: "n"}
 	bad := good
 	bad.Name = ""
 	out, err := s.SendBulk(t.Context(), Principal{Role: Operator}, []Order{bad, good, bad, good, good})
@@ -261,8 +284,9 @@ func TestBulkKeepsItsPlaces(t *testing.T) {
 }
 
 func TestDigestTellsOrdersApart(t *testing.T) {
-	base := Order{Name: "n", Params: json.RawMessage(`{"a":1,"b":[2]}`), Policy: command.Defaults}
+	base := Order{Name: "n", Params: json.RawMessage(`{"a":1,"b":[2]}`), Policy: json.RawMessage(`{"ackBy":"7s","jitter":0}`)}
 	same, other := base, base
+	same.Policy = json.RawMessage(`{"jitter": 0, "ackBy": "7s"}`)
 	same.Params = json.RawMessage("{ \"a\" : 1 ,\n\"b\":[ 2 ] }")
 	if digest(&same) != digest(&base) {
 		t.Error("white space must not count")
@@ -271,7 +295,8 @@ func TestDigestTellsOrdersApart(t *testing.T) {
 		"name":   func(o *Order) { o.Name = "m" },
 		"params": func(o *Order) { o.Params = json.RawMessage(`{"a":1,"b":[3]}`) },
 		"none":   func(o *Order) { o.Params = nil },
-		"policy": func(o *Order) { o.Policy.Supersede = true },
+		"policy": func(o *Order) { o.Policy = nil },
+		"rank":   func(o *Order) { o.Priority = new(int) },
 		"shift":  func(o *Order) { o.Name, o.Params = "n{", json.RawMessage(`"a":1,"b":[2]}`) },
 	} {
 		other = base
@@ -332,7 +357,7 @@ func BenchmarkSendBulk(b *testing.B) {
 	s := newService(p)
 	orders := make([]Order, MaxBulk)
 	for i := range orders {
-		orders[i] = Order{Device: valve, Name: "valve.open", Params: json.RawMessage(`{"percent":40,"slowly":true,"why":"bench"}`), Policy: s.Policy()}
+		orders[i] = Order{Device: valve, Name: "valve.open", Params: json.RawMessage(`{"percent":40,"slowly":true,"why":"bench"}`), Policy: json.RawMessage(`{"ackBy":"7s"}`)}
 	}
 	for b.Loop() {
 		p.asked = p.asked[:0]

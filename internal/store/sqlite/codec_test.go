@@ -16,6 +16,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
+	"github.com/wilco-iot/wilco/wire/state"
 )
 
 // filler sets every field of a value, whatever fields it has, so that one that is
@@ -39,6 +40,9 @@ func (f filler) fill(t interface{ Fatalf(string, ...any) }, v reflect.Value) {
 		return
 	case *json.RawMessage:
 		*x = f.raw()
+		return
+	case *state.Condition:
+		*x = state.Condition{Path: "door", Op: state.Eq, Value: "closed"}
 		return
 	case *uuid.UUID:
 		*x = uuid.UUID{0: 1, 6: 0x70, 15: byte(f.number())}

@@ -102,13 +102,15 @@ type rare struct {
 	Converging bool              `json:"converging,omitempty"`
 	Former     json.RawMessage   `json:"former,omitempty"`
 	After      json.RawMessage   `json:"after,omitempty"`
+	Terms      *command.Terms    `json:"terms,omitempty"`
+	Held       bool              `json:"held,omitempty"`
 }
 
 func (w *docWriter) rare(c *command.Command) {
-	if c.Approval == nil && !c.Converging && len(c.Former)+len(c.After) == 0 {
+	if c.Approval == nil && !c.Converging && len(c.Former)+len(c.After) == 0 && c.Terms == nil && !c.Held {
 		return
 	}
-	r := rare{Approval: c.Approval, Converging: c.Converging, Former: c.Former, After: c.After}
+	r := rare{Approval: c.Approval, Converging: c.Converging, Former: c.Former, After: c.After, Terms: c.Terms, Held: c.Held}
 	b, err := json.Marshal(r)
 	if err != nil {
 		w.fail(err)
@@ -287,7 +289,7 @@ func (r *docReader) rare(c *command.Command) {
 	if json.Unmarshal(r.b, &v) != nil {
 		r.bad = true
 	}
-	c.Approval, c.Converging, c.Former, c.After = v.Approval, v.Converging, v.Former, v.After
+	c.Approval, c.Converging, c.Former, c.After, c.Terms, c.Held = v.Approval, v.Converging, v.Former, v.After, v.Terms, v.Held
 }
 
 func (r *docReader) policy(p *command.Policy) {

@@ -1,0 +1,71 @@
+package command
+
+import "github.com/wilco-iot/wilco/wire/state"
+
+// Terms are what a command's type says of it beside its policy, as the type was
+// when the command was made. Commands of one type share them: nobody writes to
+// Terms once a command has them. Stored; never change the names.
+type Terms struct {
+	TypeVersion int              `json:"typeVersion,omitempty"` // 0: there was no type of that name
+	Priority    int              `json:"priority,omitempty"`    // among those that wait for a device the highest goes first
+	Window      int              `json:"window,omitempty"`      // commands of the name in flight on the device at once; 0: as many as it takes
+	If          *state.Condition `json:"if,omitempty"`          // must hold of the reported state when it is sent, and when the device begins
+	Unmet       Unmet            `json:"unmet,omitempty"`       // default: Refuse
+	AtMost      *AtMost          `json:"atMost,omitempty"`      // in flight at once, over several devices
+	Exclusive   string           `json:"exclusive,omitempty"`   // of all commands of a group with the same word, one is in flight at a time
+}
+
+// Unmet says what becomes of a command that must not be sent yet. Stored; never
+// change.
+type Unmet string
+
+// The ways.
+const (
+	Refuse Unmet = "refuse" // it ends as denied
+	Hold   Unmet = "hold"   // it waits, until deliver-by
+)
+
+// AtMost bounds how many commands of a type are in flight at once.
+type AtMost struct {
+	Count int    `json:"count"`
+	Of    string `json:"of,omitempty"` // "group" (default): of the devices of one group; "all": of all devices; "tag:NAME": of the devices with that tag
+}
+
+// noTerms are those of a command without any.
+var noTerms Terms
+
+// terms gives the command's terms, never nil.
+func (c *Command) terms() *Terms {
+	if c.Terms == nil {
+		return &noTerms
+	}
+	return c.Terms
+}
+
+// TypeVersion is the version of the type that the command was made by; 0: none.
+func (c *Command) TypeVersion() int { return c.terms().TypeVersion }
+
+// Priority is the command's place among those that wait for its device.
+func (c *Command) Priority() int { return c.terms().Priority }
+
+// unmet: its turn had come, and it must not be sent. One that is held already
+// for the same reason stays as it is, however often it is looked at.
+func unmet(m *move) error {
+	if m.c.terms().Unmet != Hold {
+		m.to(Denied, m.ev.Because)
+		return nil
+	}
+	if m.c.Held && m.c.Reason == m.ev.Because {
+		return nil
+	}
+	m.c.Held = true
+	m.to(Created, m.ev.Because)
+	return nil
+}
+
+// misfit keeps that the result is not what the type promises. The command is
+// executed all the same: the device has said so.
+func misfit(m *move) error {
+	m.anomaly(BadResult)
+	return nil
+}
