@@ -12,6 +12,9 @@ import (
 	"github.com/wilco-iot/wilco/sparkplug/edge/internal/node"
 )
 
+// commandLimits bound what a command may cost, far above what one holds.
+var commandLimits = sparkplug.Limits{Bytes: 1 << 20, Elements: 1 << 14}
+
 // link is one MQTT connection, made by a client that makes no other: which
 // server is next, and when, is decided here.
 type link struct {
@@ -133,7 +136,7 @@ func (l *link) message(d *client.Delivery) {
 	case d.Retain:
 		err = errors.New("a command that was retained is not obeyed")
 	case t.Type == sparkplug.NCmd || t.Type == sparkplug.DCmd:
-		if err = l.inflater.Decode(d.Payload, &l.payload, sparkplug.Limits{}); err == nil {
+		if err = l.inflater.Decode(d.Payload, &l.payload, commandLimits); err == nil {
 			l.locked(func(c *node.Core) { c.Command(t.Device, &l.payload, time.Now()) })
 		}
 	}

@@ -158,8 +158,14 @@ func (n *Node) flush() {
 	// An error says that the connection is full or gone. Then a result, or the
 	// end of the connection, brings us here again.
 	_ = n.core.Send(time.Now(), n.publish)
+	overflow := 0
 	for _, a := range n.core.Actions() {
-		n.do(a)
+		if !n.do(a) {
+			overflow++
+		}
+	}
+	if overflow > 0 {
+		n.cfg.Logger.Warn("sparkplug: writes refused: too many are waiting", "group", n.cfg.Group, "node", n.cfg.Node, "writes", overflow)
 	}
 	if s := n.core.State(); s != n.told {
 		n.told = s
@@ -172,15 +178,16 @@ func (n *Node) flush() {
 	}
 }
 
-// do is one action of the core. mu is held.
-func (n *Node) do(a node.Action) {
+// do is one action of the core. It reports false for a write that there is no
+// room for. mu is held.
+func (n *Node) do(a node.Action) bool {
 	log := n.cfg.Logger.With("group", n.cfg.Group, "node", n.cfg.Node, "device", a.Device)
 	switch a.Kind {
 	case node.Write:
 		select {
 		case n.writes <- a:
 		default:
-			log.Warn("sparkplug: write refused: too many are waiting", "metric", string(a.Metric.Name))
+			return false
 		}
 	case node.Refused:
 		log.Warn("sparkplug: command refused", "metrics", a.Count, "error", a.Err)
@@ -192,6 +199,7 @@ func (n *Node) do(a node.Action) {
 			n.link.finish(ending{walk: a.Reason != node.Stopped, death: a.Death, err: errors.New(a.Reason.String())})
 		}
 	}
+	return true
 }
 
 // writeLoop calls the handlers until ctx ends.

@@ -42,12 +42,15 @@ func (n *Node) Run(ctx context.Context) error {
 		if e.stood >= stable {
 			failures = 0
 		}
-		failures++
 		if e.walk {
 			// [tck-id-operational-behavior-edge-node-termination-host-offline-reconnect]
 			at = (at + 1) % len(places)
 		}
-		wait := retry(failures, e.err, rand.Float64())
+		wait := retryMin // to a server that has not failed in this round
+		if !e.walk || at == 0 {
+			failures++
+			wait = retry(failures, e.err, rand.Float64())
+		}
 		n.cfg.Logger.Warn("sparkplug: not connected", "group", n.cfg.Group, "node", n.cfg.Node, "error", e.err, "retry", wait)
 		timer := time.NewTimer(wait)
 		select {

@@ -1,0 +1,123 @@
+package node
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/wilco-iot/wilco/sparkplug"
+)
+
+// pump is the definition of a template, and an instance of it.
+func pump() (definition, instance Metric) {
+	member := metricOf("rpm", sparkplug.TypeInt32, "0")
+	definition = Metric{Metric: sparkplug.Metric{Name: []byte("Pump"), Datatype: sparkplug.TypeTemplate, Timestamp: 999, HasTimestamp: true,
+		Template: &sparkplug.Template{Definition: true, Members: []sparkplug.Metric{member, metricOf("on", sparkplug.TypeBoolean, "false")}}}}
+	instance = Metric{Metric: sparkplug.Metric{Name: []byte("p1"), Datatype: sparkplug.TypeTemplate,
+		Template: &sparkplug.Template{Ref: []byte("Pump"), Members: []sparkplug.Metric{member, metricOf("on", sparkplug.TypeBoolean, "true")}}}}
+	return definition, instance
+}
+
+// What cannot be in a birth is refused where it is declared.
+// Shows [tck-id-payloads-template-definition-nbirth] [tck-id-payloads-template-definition-nbirth-only]
+// [tck-id-payloads-template-instance-members-birth] [tck-id-topic-structure-namespace-unique-device-id].
+func TestDeclarations(t *testing.T) {
+	definition, instance := pump()
+	part := Metric{Metric: instance.Clone()}
+	part.Template.Members = part.Template.Members[:1]
+	mode := Metric{Metric: metricOf("mode", sparkplug.TypeInt32, "1")}
+	misfit := mode
+	misfit.Datatype = sparkplug.TypeString
+	tests := []struct {
+		name         string
+		node, device []Metric
+		want         string
+	}{
+		{"instance before its definition", []Metric{instance, definition}, nil, ""},
+		{"instance in a device", []Metric{definition}, []Metric{instance}, ""},
+		{"no definition", nil, []Metric{instance}, ErrNoDefinition.Error()},
+		{"definition in a device", nil, []Metric{definition}, "cannot define"},
+		{"part of an instance", []Metric{definition, part}, nil, "member"},
+		{"twice", []Metric{mode, mode}, nil, ErrDuplicate.Error()},
+		{"node and device", []Metric{mode}, []Metric{mode}, ""},
+		{"bdSeq", []Metric{{Metric: metricOf(sparkplug.MetricBdSeq, sparkplug.TypeInt32, "1")}}, nil, ErrReserved.Error()},
+		{"rebirth", []Metric{{Metric: metricOf(sparkplug.MetricRebirth, sparkplug.TypeBoolean, "false")}}, nil, ErrReserved.Error()},
+		{"bdSeq of a device", nil, []Metric{{Metric: metricOf(sparkplug.MetricBdSeq, sparkplug.TypeInt32, "1")}}, ""},
+		{"misfit", []Metric{misfit}, nil, "mismatch"},
+		{"no name", []Metric{{}}, nil, "without a name"},
+		{"no datatype", []Metric{{Metric: sparkplug.Metric{Name: []byte("x")}}}, nil, "datatype"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := New(Config{Group: "G", Node: "N", History: 1}, tt.node)
+			if err == nil {
+				err = c.AddDevice("press", tt.device, true)
+			}
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("%v, want %q", err, tt.want)
+			}
+		})
+	}
+	for _, id := range []string{"", "a/b", "+", "#"} {
+		if _, err := New(Config{Group: id, Node: "N"}, nil); err == nil {
+			t.Errorf("group %q is taken", id)
+		}
+		if _, err := New(Config{Group: "G", Node: "N", PrimaryHost: id}, nil); err == nil && id != "" {
+			t.Errorf("host %q is taken", id)
+		}
+		c, _ := New(Config{Group: "G", Node: "N"}, nil)
+		if err := c.AddDevice(id, nil, true); err == nil {
+			t.Errorf("device %q is taken", id)
+		}
+	}
+}
+
+// A template: its definition leads the NBIRTH whatever its time, instances are
+// told whole or not at all.
+func TestTemplates(t *testing.T) {
+	definition, instance := pump()
+	c, err := New(Config{Group: "G", Node: "N", History: 10, Aliases: true}, []Metric{instance, definition})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Connecting(1, start)
+	c.Connected(0, start)
+	var got []*sparkplug.Payload
+	publish := func(m sparkplug.Message) error {
+		p := new(sparkplug.Payload)
+		if err := p.Decode(m.Payload, sparkplug.Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		topic, _ := sparkplug.ParseTopic(m.Topic)
+		for v := range sparkplug.Violations(topic.Type, p) {
+			t.Errorf("%s breaks %s (metric %d)", topic.Type, v.Statement, v.Metric)
+		}
+		got = append(got, p)
+		return nil
+	}
+	if err := c.Send(start, publish); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || string(got[0].Metrics[0].Name) != "Pump" || got[0].Metrics[0].HasAlias {
+		t.Fatalf("births: %+v", got)
+	}
+	next := instance.Clone()
+	next.Template.Members[0] = metricOf("rpm", sparkplug.TypeInt32, "1500")
+	if err := c.Update("", []sparkplug.Metric{next, next}, start); err != nil {
+		t.Fatal(err)
+	}
+	part := next.Clone()
+	part.Template.Members = part.Template.Members[:1]
+	if err := c.Update("", []sparkplug.Metric{part}, start); err == nil {
+		t.Error("a part of a template is taken, which no birth could say")
+	}
+	if err := c.Update("", []sparkplug.Metric{definition.Metric}, start); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("update of a definition: %v", err)
+	}
+	if err := c.Send(start, publish); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || len(got[1].Metrics) != 1 {
+		t.Fatalf("data: %+v", got[1:])
+	}
+}
