@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -119,5 +120,58 @@ func TestTemplates(t *testing.T) {
 	}
 	if len(got) != 2 || len(got[1].Metrics) != 1 {
 		t.Fatalf("data: %+v", got[1:])
+	}
+}
+
+// DATA has the field that the birth had, whatever field the sample came in: some
+// readers know one form of UInt32 only.
+func TestForms(t *testing.T) {
+	long := func(x int64) sparkplug.Metric {
+		m := metricOf("goal", sparkplug.TypeUInt32, "0")
+		v, _ := sparkplug.NewInt(sparkplug.TypeUInt32, x)
+		m.Value = v.In(sparkplug.FormLong, sparkplug.TypeUInt32)
+		return m
+	}
+	st := newStage(t, Config{})
+	if err := st.c.AddDevice("tahu", []Metric{{Metric: long(1)}}, true); err != nil {
+		t.Fatal(err)
+	}
+	st.host.setUp("tahu", true)
+	st.step("connecting")
+	st.step("connected")
+	// The strict host compares the forms.
+	st.step("update tahu goal=3")
+	if err := st.c.Update("press", []sparkplug.Metric{long(4)}, st.now); err != nil {
+		t.Fatal(err)
+	}
+	st.step("flush")
+	st.step("wait 2s")
+	st.step("command Node_Control/Rebirth=true")
+	st.step("update tahu goal=5")
+	if s := st.c.Stats(); s.Samples != 3 || s.Births != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A stream with much to say does not keep the others waiting.
+func TestTurns(t *testing.T) {
+	st := newStage(t, Config{History: 10_000})
+	st.step("connecting")
+	st.step("connected")
+	st.step("block")
+	for i := range 3 * batch {
+		if err := st.c.Update("", []sparkplug.Metric{metricOf("temp", sparkplug.TypeDouble, fmt.Sprint(i+100))}, st.now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st.step("update press goal=8")
+	st.blocked, st.lines = false, nil
+	st.step("flush")
+	kinds := ""
+	for _, l := range st.lines {
+		kinds += " " + strings.Fields(l)[0]
+	}
+	if want := " NDATA DDATA NDATA NDATA"; kinds != want {
+		t.Errorf("sent%s, want%s", kinds, want)
 	}
 }

@@ -163,13 +163,7 @@ func (c *Core) Disconnected() {
 	c.state, c.farewell, c.limit = Offline, false, 0
 	c.rebirthAt, c.waitUntil, c.bornAt = time.Time{}, time.Time{}, time.Time{}
 	c.unbear()
-	for i := len(c.flight) - 1; i >= 0; i-- {
-		if d := &c.flight[i]; len(d.items) > 0 && !d.stream.gone {
-			d.stream.queue = append(d.items, d.stream.queue...)
-			c.waiting += len(d.items)
-		}
-	}
-	c.flight = nil
+	c.restore()
 	c.makeRoom()
 }
 

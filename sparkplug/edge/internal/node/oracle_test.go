@@ -24,6 +24,7 @@ type host struct {
 	aliases map[uint64]*sparkplug.Metric // of all births of this NBIRTH
 	byAlias map[uint64]*seen
 	told    map[string][]string // by stream/metric: every value that was told, live or past
+	pipe    [][][2]string       // what messages told that are not known to be written: lost with the connection
 	quiet   bool                // says nothing into the stage's lines
 }
 
@@ -84,6 +85,7 @@ func (h *host) read(m sparkplug.Message) {
 		tt.Fatalf("the first message is %s", t)
 	}
 	h.first = false
+	h.pipe = append(h.pipe, nil)
 	h.sequence(t, &p)
 	switch t.Type {
 	case sparkplug.NBirth:
@@ -159,7 +161,7 @@ func (h *host) birth(device string, p *sparkplug.Payload) {
 		}
 		x := &seen{birth: m, value: textOf(&m, m.Datatype), key: device + "/" + string(m.Name)}
 		s[string(m.Name)] = x
-		h.told[x.key] = append(h.told[x.key], x.value)
+		h.hear(x.key, x.value)
 		if m.HasAlias {
 			if h.aliases[m.Alias] != nil { // tck-id-payloads-alias-uniqueness
 				h.st.t.Fatalf("alias %d of %s is that of %s", m.Alias, m.Name, h.aliases[m.Alias].Name)
@@ -201,14 +203,33 @@ func (h *host) data(t sparkplug.Topic, p *sparkplug.Payload) {
 			tt.Fatalf("%s: %s comes as %s, its birth as %s", t, x.birth.Name, m.Value.Form(), x.birth.Value.Form())
 		}
 		v := textOf(m, x.birth.Datatype)
-		h.told[x.key] = append(h.told[x.key], v)
+		h.hear(x.key, v)
 		if !m.Historical {
 			x.value = v
 		}
 	}
 }
 
-// down and gone tell the oracle what the driver did to a device.
+// hear notes a value of the message that is being read.
+func (h *host) hear(key, value string) {
+	last := len(h.pipe) - 1
+	h.pipe[last] = append(h.pipe[last], [2]string{key, value})
+}
+
+// written says that all messages so far have arrived; lost, that those which are
+// not known to have been written have not.
+func (h *host) written() {
+	for _, m := range h.pipe {
+		for _, kv := range m {
+			h.told[kv[0]] = append(h.told[kv[0]], kv[1])
+		}
+	}
+	h.pipe = nil
+}
+
+func (h *host) lost() { h.pipe = nil }
+
+// setUp tells the oracle what the driver did to a device.
 func (h *host) setUp(device string, up bool) {
 	if up {
 		h.up[device] = true

@@ -145,6 +145,7 @@ func (d *driver) settle() {
 	if n := d.st.c.Stats().Waiting; n != 0 {
 		d.r.Fatalf("%d samples wait although everything may be sent", n)
 	}
+	d.do("written")
 	h := d.st.host
 	if len(h.owed) > 0 {
 		d.r.Fatalf("births are owed: %v", h.owed)

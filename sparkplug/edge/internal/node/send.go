@@ -209,8 +209,8 @@ func rising(queue []item) int {
 // sent makes a draft that publish has taken a fact.
 func (c *Core) sent(d draft, now time.Time) {
 	c.stats.Messages++
-	c.flight = append(c.flight, draft{stream: d.stream, items: d.items})
 	s := d.stream
+	defer func() { c.flight = append(c.flight, draft{stream: s, items: d.items}) }()
 	switch d.kind {
 	case sparkplug.NDeath:
 		c.farewell = false
@@ -223,7 +223,7 @@ func (c *Core) sent(d draft, now time.Time) {
 		fallthrough
 	case sparkplug.DBirth:
 		s.born = true
-		c.settle(s)
+		d.items = c.settle(s)
 		if len(s.queue) > 0 {
 			c.wake(s)
 		}

@@ -211,6 +211,7 @@ func (st *stage) step(line string) {
 		st.c.Connected(number(pairs, "limit"), st.now)
 	case "disconnected":
 		st.c.Disconnected()
+		st.host.lost()
 		st.taken = 0
 	case "state":
 		st.c.Host("scada", hostWord(plain[0], number(pairs, "t")))
@@ -249,6 +250,7 @@ func (st *stage) step(line string) {
 		for ; st.taken > 0; st.taken-- {
 			st.c.Written()
 		}
+		st.host.written()
 	case "wait":
 		d, err := time.ParseDuration(plain[0])
 		if err != nil {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -230,12 +231,36 @@ func (c *Core) find(device string) *stream {
 
 // settle makes history of what waits of a stream whose birth goes out: the
 // birth says the present values. What is transient is not for the record, and
-// what the birth says itself is told.
-func (c *Core) settle(s *stream) {
-	before := len(s.queue)
-	s.queue = slices.DeleteFunc(s.queue, func(i item) bool { return i.Transient || i.number == i.of.sample })
-	for i := range s.queue {
-		s.queue[i].past = true
+// what the birth says itself is not told twice: it is returned.
+func (c *Core) settle(s *stream) (told []item) {
+	c.waiting -= len(s.queue)
+	rest := s.queue[:0:0]
+	for _, i := range s.queue {
+		switch {
+		case i.Transient:
+		case i.number == i.of.sample:
+			told = append(told, i)
+		default:
+			i.past = true
+			rest = append(rest, i)
+		}
 	}
-	c.waiting -= before - len(s.queue)
+	s.queue = rest
+	c.waiting += len(rest)
+	return told
+}
+
+// restore takes back the samples that were sent and are not known to be written,
+// each to its place in the queue.
+func (c *Core) restore() {
+	for _, d := range c.flight {
+		if len(d.items) > 0 && !d.stream.gone {
+			d.stream.queue = append(d.stream.queue, d.items...)
+			c.waiting += len(d.items)
+		}
+	}
+	c.flight = nil
+	for _, s := range append([]*stream{c.node}, c.order...) {
+		slices.SortFunc(s.queue, func(a, b item) int { return cmp.Compare(a.number, b.number) })
+	}
 }
