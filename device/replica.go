@@ -51,7 +51,7 @@ func NewReplica[T any](d *Device, options ...ReplicaOption) *Replica[T] {
 	if _, ok := d.cfg.Profile.(wire.StateProfile); !ok {
 		panic("device: the profile " + d.cfg.Profile.Name() + " has no state")
 	}
-	c := &replica{reported: state.Object{}, owed: state.Object{}}
+	c := &replica{reported: state.Object{}}
 	for _, o := range options {
 		o(c)
 	}
@@ -133,9 +133,9 @@ type replica struct {
 	mu       sync.Mutex
 	wishes   []wish
 	reported state.Object
-	owed     state.Object // a patch that the server has yet to get
-	dirty    bool         // reported is not in the journal yet
-	wake     func()       // tells the run, if there is one
+	owed     []state.Object // patches that the server has yet to get, in order
+	dirty    bool           // reported is not in the journal yet
+	wake     func()         // tells the run, if there is one
 }
 
 // report notes a patch; owe: the server must be told.
@@ -148,12 +148,39 @@ func (c *replica) report(patch state.Object, owe bool) error {
 	}
 	c.reported, c.dirty = next, true
 	if owe {
-		c.owed = compose(c.owed, patch)
+		c.owe(patch)
 	}
 	if c.wake != nil {
 		c.wake()
 	}
 	return nil
+}
+
+// owe puts a patch behind those that the server has yet to get, as one with the
+// last of them where that means the same.
+func (c *replica) owe(patch state.Object) {
+	if n := len(c.owed); n > 0 && composable(c.owed[n-1], patch) {
+		c.owed[n-1] = compose(c.owed[n-1], patch)
+		return
+	}
+	c.owed = append(c.owed, patch)
+}
+
+// composable tells whether one patch can say what both say: not where an object
+// takes the place of what was another value or nothing, because merged into an
+// object it would keep the members that were there before.
+func composable(first, then state.Object) bool {
+	for name, v := range then {
+		b, isB := v.(state.Object)
+		old, there := first[name]
+		if !isB || !there {
+			continue
+		}
+		if a, isA := old.(state.Object); !isA || !composable(a, b) {
+			return false
+		}
+	}
+	return true
 }
 
 // compose makes one patch of two, nulls kept.
@@ -260,7 +287,12 @@ func (c *replica) differs(server state.Object) {
 	if c.keep && len(c.reported) > 0 {
 		missing = state.Diff(server, c.reported)
 	}
-	c.owed = compose(missing, c.owed)
+	if len(missing) > 0 {
+		c.owed = append([]state.Object{missing}, c.owed...)
+	}
+	if len(c.owed) > 1 && composable(c.owed[0], c.owed[1]) {
+		c.owed = append([]state.Object{compose(c.owed[0], c.owed[1])}, c.owed[2:]...)
+	}
 }
 
 // attach says whom to tell of a report; nil: nobody.
@@ -280,12 +312,15 @@ func (c *replica) safely(ctx context.Context, delta state.Object) (err error) {
 	return c.reconcile(ctx, delta)
 }
 
-// take gives the patch that is owed, if there is any, as on its way.
+// take gives the first patch that is owed, if there is any, as on its way.
 func (c *replica) take() state.Object {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	patch := c.owed
-	c.owed = state.Object{}
+	if len(c.owed) == 0 {
+		return nil
+	}
+	patch := c.owed[0]
+	c.owed = c.owed[1:]
 	return patch
 }
 
@@ -293,7 +328,7 @@ func (c *replica) take() state.Object {
 func (c *replica) giveBack(patch state.Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.owed = compose(patch, c.owed)
+	c.owed = append([]state.Object{patch}, c.owed...)
 }
 
 // toKeep gives what is to be journalled, if anything is.
@@ -320,7 +355,10 @@ func (c *replica) restore(kept json.RawMessage) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.reported = state.Merge(state.Merge(was, c.reported), c.owed)
+	c.reported = state.Merge(was, c.reported)
+	for _, patch := range c.owed {
+		c.reported = state.Merge(c.reported, patch)
+	}
 	return nil
 }
 
