@@ -10,7 +10,7 @@ import (
 
 // Challenger is what an Authority may implement besides: enhanced
 // authentication, for MQTT 5 clients whose CONNECT names a method (MQTT 5.0,
-// 4.12). Without it such a CONNECT is refused with 0x8C. Authenticate is not
+// 4.12; docs/adr/0022-enhanced-authentication.md). Without it such a CONNECT is refused with 0x8C. Authenticate is not
 // asked about those clients.
 type Challenger interface {
 	// Challenge begins an authentication by a method: at CONNECT, and whenever

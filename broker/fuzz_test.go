@@ -19,6 +19,8 @@ func FuzzBroker(f *testing.F) {
 		ack(mqtt.TypePuback, 1), ack(mqtt.TypePubrec, 1), ack(mqtt.TypePubrel, 1), ack(mqtt.TypePubcomp, 1),
 		&mqtt.Subscribe{PacketID: 1, SubscriptionID: 7, Subscriptions: []mqtt.Subscription{{Filter: "#", QoS: 2}, {Filter: "$share/g/+"}}},
 		&mqtt.Unsubscribe{PacketID: 2, Filters: []string{"#"}}, &mqtt.Pingreq{}, &mqtt.Disconnect{Reason: 4}, &mqtt.Auth{Reason: mqtt.ReAuthenticate, Method: "m"},
+		&mqtt.Connect{Version: mqtt.V5, ClientID: "x", CleanStart: true, AuthMethod: "TOY", AuthData: []byte("ann nonce")},
+		auth(mqtt.ContinueAuthentication, "guess"), auth(mqtt.ReAuthenticate, "ann nonce"),
 	}
 	var all []byte
 	for _, s := range seeds {
@@ -33,7 +35,7 @@ func FuzzBroker(f *testing.F) {
 	f.Add(all, false)
 	f.Add(all[len(all)/3:], true)
 	b := start(f, Options{
-		Authority: door{"victim": trusted("victim"), "": {name: "stranger", publish: "#", subscribe: "#", receive: "#"}},
+		Authority: &toy{secret: "s", door: door{"victim": trusted("victim"), "": {name: "stranger", publish: "#", subscribe: "#", receive: "#"}}},
 		Limits:    Limits{RetainedMessages: 100, Sessions: 50, QueueMessages: 50},
 	})
 	victim := join(f, b, as("victim", lasting("victim")))

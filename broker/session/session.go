@@ -333,8 +333,8 @@ func (s *Session) Attach(l Link) {
 }
 
 // Detach takes the connection away at now, after Recall has taken back what was
-// lent and not sent. What may be sent again stays, what
-// was only for this connection goes. Due tells what time does from here on.
+// lent and not sent. What may be sent again stays, what was only for this
+// connection goes. Due tells what time does from here on.
 func (s *Session) Detach(now time.Time, out *Actions) {
 	if !s.attached {
 		return
