@@ -26,6 +26,7 @@ var layers = []layer{
 		{"broker/session", pure | public, "the broker's session"},
 		{"internal/command", pure, "the life of a command"},
 		{"internal/replica", pure, "desired, reported and delta"},
+		{"internal/hook/schedule", pure, "which delivery is tried when"},
 		{"sparkplug/session", pure | public, "births, deaths and sequence numbers"},
 		{"sparkplug/host/internal/rebirth", pure, "when to ask for a rebirth"},
 		{"device/internal/ledger", 0, "the device's journal"},
