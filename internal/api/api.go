@@ -31,6 +31,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/catalog"
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/replica"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store"
@@ -65,6 +66,11 @@ type Service interface {
 	DeprecateType(ctx context.Context, p service.Principal, name, why string) (catalog.Type, error)
 	Type(ctx context.Context, p service.Principal, name string, version int) (catalog.Type, error)
 	ListTypes(context.Context, service.Principal) ([]catalog.Type, error)
+	AddHook(context.Context, service.Principal, hook.Rule) (hook.Status, string, error)
+	Hooks(context.Context, service.Principal) ([]hook.Status, error)
+	RemoveHook(ctx context.Context, p service.Principal, name string) error
+	Deliveries(ctx context.Context, p service.Principal, hook string, after int64, limit int) ([]hook.Delivery, error)
+	Redrive(ctx context.Context, p service.Principal, hook string, event int64) (n int, more bool, err error)
 	Health(known bool) service.Health
 }
 
@@ -127,6 +133,7 @@ func New(o Options) *API {
 	a.tokens()
 	a.audit()
 	a.types()
+	a.hooks()
 	a.health()
 	a.durations()
 	a.meta()

@@ -32,6 +32,7 @@ func description() huma.Config {
 		{Name: "state", Description: "How devices are, and how they should be."},
 		{Name: "types", Description: "What may be asked for, and how."},
 		{Name: "tokens", Description: "Who may ask."},
+		{Name: "hooks", Description: "What happens at the end of a command. For admins of all groups."},
 		{Name: "server", Description: "How the server is."},
 	}
 	return c

@@ -17,6 +17,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/catalog/shelf"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store/sqlite"
 	"github.com/wilco-iot/wilco/wire"
@@ -32,6 +33,7 @@ type world struct {
 	Fleet   *fleet.Fleet
 	Engine  *engine.Engine
 	Service *service.Audited
+	Hooks   *hook.Runner
 	API     *api.API
 	HTTP    *httptest.Server
 
@@ -108,8 +110,12 @@ func startWorld(dir string, o options) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.Hooks = hook.New(hook.Options{Store: w.Store, Logger: o.Logger, Send: func(ctx context.Context, o hook.Order) error { return w.Service.FollowUp(ctx, o) }})
 	w.Service = service.NewAudited(service.New(service.Options{Engine: w.Engine, Store: w.Store, Fleet: w.Fleet, Types: types,
-		KnownTypesOnly: o.KnownTypesOnly, Version: "test", Logger: o.Logger, Parts: []service.Part{{Name: "broker", Check: w.broker}}}), log)
+		KnownTypesOnly: o.KnownTypesOnly, Version: "test", Logger: o.Logger, Parts: []service.Part{{Name: "broker", Check: w.broker}}}), log, w.Hooks)
+	if err := w.Hooks.Start(ctx); err != nil {
+		return nil, err
+	}
 	var svc api.Service = w.Service
 	if o.Wrap != nil {
 		svc = o.Wrap(svc)
@@ -126,6 +132,7 @@ func (w *world) close() {
 	w.HTTP.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	_ = w.Hooks.Stop(ctx)
 	_ = w.Engine.Stop(ctx) // what is left of it dies with the test
 	close(w.docs)
 	<-w.done

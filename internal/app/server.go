@@ -33,6 +33,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/link"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store/sqlite"
@@ -243,7 +244,13 @@ func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
 	// Whoever keeps the program's log elsewhere has the heads with it.
 	s.log.Info("audit log opened", "head", log.Head())
 	s.push("audit log", func(context.Context) error { s.log.Info("audit log closed", "head", log.Head()); return nil })
-	svc := service.NewAudited(plain, log)
+	var svc *service.Audited
+	hooks := hook.New(hook.Options{Store: s.Store, Logger: s.log, Send: func(ctx context.Context, o hook.Order) error { return svc.FollowUp(ctx, o) }})
+	svc = service.NewAudited(plain, log, hooks)
+	if err := hooks.Start(ctx); err != nil {
+		return fmt.Errorf("hooks: %w", err)
+	}
+	s.push("hooks", hooks.Stop)
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(newCollector(s))
 	if s.Broker != nil {

@@ -79,6 +79,8 @@ func (a *app) printItem(item client.Item) error {
 		line += fmt.Sprintf(" %s %d", e.Name, e.Version)
 	case e.Type == "anomaly":
 		line += " ANOMALY " + e.Kind
+	case e.Type == "alarm":
+		line += fmt.Sprintf(" ALARM of %s: %s %s %s", e.By, e.TID, e.Name, e.State)
 	default:
 		line += fmt.Sprintf(" %s %s %s: %s", e.TID, e.Name, e.State, reasonText(e.Reason))
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
 )
@@ -25,11 +26,15 @@ import (
 // which is not.
 type Audited struct {
 	*Service
-	log *audit.Log
+	log   *audit.Log
+	hooks *hook.Runner
 }
 
-// NewAudited makes one over s and an open log.
-func NewAudited(s *Service, l *audit.Log) *Audited { return &Audited{Service: s, log: l} }
+// NewAudited makes one over s, an open log, and the hooks, whose Send is to be its
+// FollowUp.
+func NewAudited(s *Service, l *audit.Log, h *hook.Runner) *Audited {
+	return &Audited{Service: s, log: l, hooks: h}
+}
 
 // What was done, as the audit log has it. Stored; never change.
 const (

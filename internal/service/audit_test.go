@@ -17,6 +17,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/internal/store/sqlite"
 	"github.com/wilco-iot/wilco/wire"
@@ -72,7 +73,7 @@ func audited(t *testing.T, p *parts) (*Audited, func() []audit.Entry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, read := NewAudited(newService(p), log), ""
+	a, read := NewAudited(newService(p), log, hook.New(hook.Options{Store: db})), ""
 	return a, func() []audit.Entry { // what is new
 		list, _, err := a.Audit(t.Context(), Principal{Role: Admin}, read, 0)
 		if err != nil {

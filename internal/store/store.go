@@ -116,6 +116,7 @@ const (
 	EventDevice  EventType = "device"  // a device came online, went offline, or rebooted
 	EventState   EventType = "state"   // what is desired or reported of a device has changed
 	EventAnomaly EventType = "anomaly" // a device said what it should not have said
+	EventAlarm   EventType = "alarm"   // a hook raised one at the end of a command
 )
 
 // Presence is what a device last said of itself, or its Will for it.
