@@ -167,9 +167,12 @@ func (r *Runner) accept(made []*Delivery, alarms []store.Event) {
 	}
 	r.mu.Lock()
 	for _, d := range made {
-		if d.Dead {
+		switch rule := r.rules[d.Hook]; {
+		case rule == nil || d.Event <= rule.Since: // removed while this was committed
+			r.removed[d.Hook] = max(r.removed[d.Hook], d.Event)
+		case d.Dead:
 			r.log.Error("a hook's delivery can never be made; it is dead", "hook", d.Hook, "delivery", d.ID, "problem", d.Problem)
-		} else if r.rules[d.Hook] != nil {
+		default:
 			r.queue.Add(itemOf(d), d.Due)
 		}
 	}

@@ -45,6 +45,7 @@ type Runner struct {
 	opt             Options
 	log             *slog.Logger
 	public, private *http.Client
+	within          time.Duration // a call of a receiver
 	now             func() time.Time
 	after           func(since, now time.Time, attempt int, asked time.Duration, r float64) (time.Time, bool)
 
@@ -55,7 +56,7 @@ type Runner struct {
 	mu      sync.Mutex
 	rules   map[string]*Rule
 	queue   *schedule.Queue
-	removed map[string]bool // hooks whose deliveries are to be forgotten
+	removed map[string]int64 // hooks whose deliveries for events up to this one are to be forgotten
 
 	kick, poke chan struct{} // wake the dispatcher and the follower
 	cancel     context.CancelFunc
@@ -67,8 +68,8 @@ func New(o Options) *Runner {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Runner{opt: o, log: o.Logger, public: newHTTP(false), private: newHTTP(true), now: time.Now, after: schedule.After,
-		rules: map[string]*Rule{}, queue: schedule.New(perHook), removed: map[string]bool{},
+	return &Runner{opt: o, log: o.Logger, public: newHTTP(false), private: newHTTP(true), within: callWithin, now: time.Now, after: schedule.After,
+		rules: map[string]*Rule{}, queue: schedule.New(perHook), removed: map[string]int64{},
 		kick: make(chan struct{}, 1), poke: make(chan struct{}, 1), cancel: func() {}}
 }
 
@@ -112,6 +113,10 @@ func (r *Runner) Stop(ctx context.Context) error {
 // takeUp puts all deliveries that wait into the queue. Those of hooks that are gone
 // are left to sweep.
 func (r *Runner) takeUp(ctx context.Context) error {
+	last, err := r.opt.Store.LastEvent(ctx)
+	if err != nil {
+		return err
+	}
 	for after := ""; ; {
 		page, err := r.opt.Store.Documents(ctx, kindDelivery, "", after, 500)
 		if err != nil || len(page) == 0 {
@@ -123,7 +128,7 @@ func (r *Runner) takeUp(ctx context.Context) error {
 			rule := r.rules[name]
 			switch dead := strings.HasPrefix(after, name+placeDead); {
 			case rule == nil:
-				r.removed[name] = true
+				r.removed[name] = last
 				after = name + "/\xff"
 			case dead:
 				after = name + placeDead + "\xff" // there may be many, and nobody waits for them
@@ -133,7 +138,7 @@ func (r *Runner) takeUp(ctx context.Context) error {
 					return err
 				}
 				if d.Event <= rule.Since {
-					r.removed[name] = true // of an earlier hook of this name
+					r.removed[name] = rule.Since // of an earlier hook of this name
 				} else {
 					r.queue.Add(itemOf(d), d.Due)
 				}
@@ -152,11 +157,16 @@ func (r *Runner) Reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Read before the name is free again: a new hook of it is for later events.
+	last, err := r.opt.Store.LastEvent(ctx)
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
 	for name, was := range r.rules {
 		if is := rules[name]; is == nil || is.Since != was.Since {
 			r.queue.Drop(name)
-			r.removed[name] = true
+			r.removed[name] = last
 		}
 	}
 	r.rules = rules
@@ -170,30 +180,23 @@ func (r *Runner) Reload(ctx context.Context) error {
 func (r *Runner) sweep(ctx context.Context) {
 	for {
 		r.mu.Lock()
-		name, since := "", int64(1)<<62
-		for name = range r.removed {
-			if rule := r.rules[name]; rule != nil {
-				since = rule.Since // there is a new one of the same name
-			}
+		name, upTo := "", int64(0)
+		for name, upTo = range r.removed {
+			delete(r.removed, name)
 			break
 		}
 		r.mu.Unlock()
 		if name == "" {
 			return
 		}
-		if err := r.forget(ctx, name, since); err != nil {
-			if ctx.Err() == nil {
-				r.log.Error("deliveries of a hook that was removed could not be forgotten; tried again at the next start", "hook", name, "error", err)
-			}
+		if err := r.forget(ctx, name, upTo); err != nil && ctx.Err() == nil {
+			r.log.Error("deliveries of a hook that was removed could not be forgotten; the next start does it", "hook", name, "error", err)
 		}
-		r.mu.Lock()
-		delete(r.removed, name)
-		r.mu.Unlock()
 	}
 }
 
-// forget removes the deliveries of a hook for events up to since.
-func (r *Runner) forget(ctx context.Context, name string, since int64) error {
+// forget removes the deliveries of a hook for events up to one.
+func (r *Runner) forget(ctx context.Context, name string, upTo int64) error {
 	for after := name + "/"; ; {
 		page, err := r.opt.Store.Documents(ctx, kindDelivery, name+"/", after, 500)
 		if err != nil || len(page) == 0 {
@@ -202,7 +205,7 @@ func (r *Runner) forget(ctx context.Context, name string, since int64) error {
 		var b store.Batch
 		for i := range page {
 			after = page[i].Key
-			if d, err := decodeDelivery(&page[i]); err != nil || d.Event <= since {
+			if d, err := decodeDelivery(&page[i]); err != nil || d.Event <= upTo {
 				b.Documents = append(b.Documents, store.DocumentWrite{DocumentID: page[i].DocumentID, Was: page[i].Version})
 			}
 		}
@@ -263,7 +266,7 @@ func (r *Runner) deliver(ctx context.Context, rule *Rule, item schedule.Item) {
 func (r *Runner) try(ctx context.Context, rule *Rule, item schedule.Item) (due time.Time, again bool, err error) {
 	id := (&Delivery{Hook: item.Hook, Event: item.Seq}).id()
 	doc, err := r.opt.Store.Document(ctx, id)
-	if fault.CodeOf(err) == fault.NotFound || rule == nil {
+	if fault.CodeOf(err) == fault.NotFound || rule == nil || item.Seq <= rule.Since {
 		return due, false, nil // its hook was removed
 	}
 	if err != nil {

@@ -56,7 +56,7 @@ type failure struct {
 
 // call tells the receiver once; nil: it has said yes.
 func (r *Runner) call(ctx context.Context, w *Webhook, d *Delivery) *failure {
-	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	ctx, cancel := context.WithTimeout(ctx, r.within)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(d.Body))
 	if err != nil {
@@ -107,7 +107,7 @@ func sign(secret []byte, id string, at time.Time, body []byte) string {
 // reason is an error of the network without the URL, which the reader knows.
 func reason(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer within " + callWithin.String()
+		return "no answer in time"
 	}
 	if errors.Is(err, errAddress) {
 		return errAddress.Error()
