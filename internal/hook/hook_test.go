@@ -237,9 +237,8 @@ func TestARemovedHookIsForgotten(t *testing.T) {
 	}
 	g.commit(store.Batch{Documents: []store.DocumentWrite{w}})
 	g.stop() // before Reload: as if killed there
-	secret := v.secret
 	g.start(-1, false)
-	secret = g.add(webhook("h", v.URL, On{}))
+	secret := g.add(webhook("h", v.URL, On{}))
 	v.mu.Lock()
 	v.secret, v.down = secret, nil
 	v.mu.Unlock()
