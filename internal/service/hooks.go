@@ -127,6 +127,6 @@ func (a *Audited) commit(ctx context.Context, e audit.Entry, docs []store.Docume
 // made the hook: an admin of all groups.
 func (a *Audited) FollowUp(ctx context.Context, o hook.Order) error {
 	_, err := a.Send(ctx, Principal{Name: o.By, Role: Operator}, Order{Device: o.Device, Name: o.Name, Params: o.Params,
-		Policy: a.Policy(), Key: o.Key})
+		Key: o.Key})
 	return err
 }
