@@ -118,7 +118,7 @@ func New(o Options) (*Broker, error) {
 	o.Limits = o.Limits.withDefaults()
 	b := &Broker{
 		options: o, limits: o.Limits.session(), store: o.Store, log: o.Logger,
-		hub:       hub{clients: make(map[string]*client), owners: make(map[string]int), index: index{shares: maps.Clone(o.Shares)}},
+		hub:       hub{clients: make(map[string]*client), waited: make(map[*client]*waited), owners: make(map[string]int), index: index{shares: maps.Clone(o.Shares)}},
 		listeners: make(map[string]*listener), conns: make(map[*conn]struct{}), halfOpen: make(map[string]int),
 		connects:  newLimiter(o.Limits.ConnectRate, 2*o.Limits.ConnectRate),
 		takeovers: newLimiter(1, o.Limits.Takeovers),
@@ -211,12 +211,28 @@ func (b *Broker) Addr(name string) net.Addr {
 // Dial opens a connection inside the process. It speaks MQTT like any other;
 // whatever its CONNECT says, it is the system identity, named "$system", which
 // may do everything, topics that begin with "$" included.
-func (b *Broker) Dial(ctx context.Context) (net.Conn, error) {
+func (b *Broker) Dial(ctx context.Context) (net.Conn, error) { return b.dial(ctx, false) }
+
+// DialHandover is Dial for a client that is its own durability: it acknowledges a
+// message when it has made durable what that means. Where its session outlives the
+// connection and is to get a message of QoS 1, the publisher's PUBACK waits for
+// the client's own instead of for a copy in the store. Wills, messages of QoS 2,
+// and what comes while the client is away or has a backlog in the store, are
+// stored for it as for anybody.
+//
+// How much waits is bounded by the session's queue, whose limits refuse the next
+// message with 0x97, and for each connection by Limits.ReceiveMaximum, beyond
+// which it is not read from. When the client's connection ends, those of the
+// publishers that wait are closed without an answer, so that they send again.
+func (b *Broker) DialHandover(ctx context.Context) (net.Conn, error) { return b.dial(ctx, true) }
+
+func (b *Broker) dial(ctx context.Context, handover bool) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	near, far := pipe.Pipe()
 	c := b.newConn(far, "", true)
+	c.handover = handover
 	if !b.admit(c) {
 		_ = far.Close()
 		return nil, ErrStopped

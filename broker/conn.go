@@ -26,13 +26,14 @@ type conn struct {
 	joined   atomic.Bool // client is set
 	system   bool
 	halved   bool    // counted as half-open
+	handover bool    // see Broker.DialHandover
 	deep     bool    // the turn that was taken needed much stack: of the reader
 	client   *client // set once, when CONNECT is accepted
 	identity Identity
 	// challenge is set when the client has named an authentication method.
 	challenge *challenge
 	in        inbox
-	small     [224]byte // what in reads into while little comes; with it a conn has 640 bytes
+	small     [216]byte // what in reads into while little comes; with it a conn has 640 bytes
 	timer     *time.Timer
 	seen      atomic.Int64 // when something came last, as time since broker.epoch
 	alive     time.Duration
@@ -48,7 +49,8 @@ type conn struct {
 	wakes   uint // counts wake
 	hold    int  // turns whose answers go before any message
 	err     error
-	room    sync.Cond // ctl or client.pending went down, or closed
+	room    sync.Cond // ctl, client.pending or debts went down, or closed
+	debts   *debts    // PUBACKs that wait for a client which keeps its messages itself; nil: none
 }
 
 // Bounds of what one connection may have under way: beyond them it is not read
@@ -216,7 +218,7 @@ func (t *turn) settle() {
 func (c *conn) waitRoom() bool {
 	c.client.mu.Lock()
 	defer c.client.mu.Unlock()
-	for !c.closed && !c.ending && (len(c.ctl) > maxAnswers || c.client.pending > maxPending) {
+	for !c.closed && !c.ending && (len(c.ctl) > maxAnswers || c.client.pending > maxPending || c.indebted()) {
 		c.room.Wait()
 	}
 	return !c.closed && !c.ending

@@ -318,7 +318,7 @@ func (t *turn) attach(cl *client, c *conn, p *mqtt.Connect) {
 	cl.core.Attach(session.Link{
 		Version: p.Version, ReceiveMaximum: p.ReceiveMaximum, MaximumPacketSize: p.MaximumPacketSize,
 		TopicAliasMaximum: p.TopicAliasMaximum, ExpirySeconds: expiry, Will: p.Will,
-		Overflow: c.overflow(),
+		Overflow: c.overflow(), Handover: c.handover,
 	})
 	cl.window = cl.core.Window()
 	if cl.kept || cl.core.Stored() || p.Will != nil {

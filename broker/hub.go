@@ -25,6 +25,7 @@ type hub struct {
 	retained retained
 	status   status
 	seq      uint64
+	waited   map[*client]*waited // who waits for clients of DialHandover to acknowledge
 
 	// durable is the number up to which all stored messages are durable.
 	durable atomic.Uint64
@@ -72,6 +73,8 @@ type turn struct {
 	wake     []*conn         // writers to start after the turn
 	stored   []queued        // deliveries that wait for the store
 	retained []change        // of retained messages, that wait for the store
+	handed   []delivered     // that wait for a client which keeps them itself
+	acks     []byte          // PUBACKs that wait for handed, or behind what does
 	drops    []Drop          // to be told after the turn
 	over     []string        // sessions that ended, to be told after the turn
 	joined   *conn           // accepted by this turn, to be told after it
@@ -119,6 +122,7 @@ func (t *turn) free() {
 	clear(t.ops)
 	clear(t.wake)
 	clear(t.stored)
+	clear(t.handed)
 	clear(t.drops)
 	clear(t.targets)
 	t.batch.Reset()
@@ -128,7 +132,7 @@ func (t *turn) free() {
 	t.over, t.joined, t.unread, t.auth = nil, nil, nil, nil
 	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
 	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
-	t.received = t.received[:0]
+	t.received, t.handed, t.acks = t.received[:0], t.handed[:0], t.acks[:0]
 	t.held, t.publish, t.most, t.scanned, t.last, t.refused = 0, 0, 0, 0, 0, false
 	if len(t.topics) == maxTopics {
 		clear(t.topics) // others may be in use by now
@@ -162,6 +166,7 @@ func (t *turn) run() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !t.from.ended {
+		t.taken(t.from, t.acts.Ended)
 		t.returned(t.from, t.acts.Ended, t.acts.Store)
 	}
 	for i := range t.ops {
@@ -195,8 +200,10 @@ func (t *turn) aside(meanwhile func()) {
 	t.acts.Send, t.acts.Store = t.acts.Send[:0], t.acts.Store[:0]
 	clear(t.stored)
 	clear(t.targets)
+	clear(t.handed)
 	t.stored, t.targets, t.received, t.held = t.stored[:0], t.targets[:0], t.received[:0], 0
 	t.retained = nil
+	t.handed, t.acks = t.handed[:0], t.acks[:0]
 	h.mu.Unlock()
 	meanwhile()
 	h.mu.Lock()
@@ -252,7 +259,12 @@ func (t *turn) answer(o *op) {
 		t.received = append(t.received, o.id)
 	}
 	t.from.mu.Lock()
+	before := len(t.acts.Send)
 	t.from.core.Answer(o.qos, o.id, code, &t.acts)
+	if o.qos == mqtt.AtLeastOnce && (len(t.handed)+len(t.acks) > 0 || t.conn.owes()) {
+		t.acks = append(t.acks, t.acts.Send[before:]...)
+		t.acts.Send = t.acts.Send[:before]
+	}
 	t.from.mu.Unlock()
 }
 
@@ -306,6 +318,10 @@ func (t *turn) enqueue(c *client) {
 	}
 	c.mu.Lock()
 	d.Stored = d.QoS > mqtt.AtMostOnce && c.core.Stored() && !d.Lent
+	handed := d.Stored && t.hands(c, d.Message)
+	if handed {
+		d.Lent, d.Stored = true, false
+	}
 	ok := c.core.Enqueue(*d, &t.shed)
 	if ok && !d.Stored {
 		if w := c.wake(); w != nil {
@@ -315,6 +331,9 @@ func (t *turn) enqueue(c *client) {
 	c.mu.Unlock()
 	if len(t.shed.Drops) > 0 {
 		t.lost(c)
+	}
+	if ok && handed {
+		t.handed = append(t.handed, delivered{c, d.Seq})
 	}
 	if ok && d.Stored {
 		t.stored = append(t.stored, queued{to: c, seq: d.Seq, size: d.Message.Size()})
@@ -388,9 +407,10 @@ func (t *turn) commit() {
 		t.batch.Steps(t.from.id, t.acts.Store)
 	}
 	wait := !t.batch.Empty() || len(t.stored) > 0
+	owed := t.owe(wait)
 	if t.conn != nil {
 		t.from.mu.Lock()
-		wait = wait || t.from.pending > 0 && len(t.acts.Send) > 0
+		wait = wait || owed != nil || t.from.pending > 0 && len(t.acts.Send) > 0
 		if wait {
 			t.from.pending++
 		}
@@ -402,7 +422,9 @@ func (t *turn) commit() {
 		}
 		return
 	}
-	t.b.store.Commit(&t.batch, t.promise().done)
+	p := t.promise()
+	p.debt = owed
+	t.b.store.Commit(&t.batch, p.done)
 	t.releaseBatch()
 }
 

@@ -29,6 +29,7 @@ func (b *Broker) detach(c *conn, code mqtt.ReasonCode, err error) {
 func (t *turn) detach(cl *client, now time.Time) {
 	var acts session.Actions
 	t.recall(cl, false, every)
+	t.abandon(cl)
 	cl.mu.Lock()
 	cl.core.Detach(now, &acts)
 	cl.conn = nil

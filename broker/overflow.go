@@ -204,10 +204,14 @@ func (p *promise) withhold(err error) {
 		return
 	}
 	cl := p.conn.client
-	answers, refused := p.refusals()
+	answers, refused := p.refusals(p.answers)
 	p.answers = answers
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
+	if p.debt != nil {
+		acks, any := p.refusals(p.debt.acks)
+		p.debt.acks, refused = acks, refused || any
+	}
 	for _, id := range p.received {
 		cl.core.Unanswer(id)
 	}
@@ -221,11 +225,11 @@ func (p *promise) withhold(err error) {
 	}
 }
 
-// refusals is what the turn answers when its messages were not kept: 0x97 for
-// each that it was to acknowledge. It tells whether there is one. A PUBREC that
+// refusals is what the turn says in place of b when its messages were not kept:
+// 0x97 for each that it was to acknowledge. It tells whether there is one. A PUBREC that
 // repeats an earlier answer stays.
-func (p *promise) refusals() (answers []byte, any bool) {
-	for b := p.answers; len(b) > 0; {
+func (p *promise) refusals(b []byte) (answers []byte, any bool) {
+	for len(b) > 0 {
 		h, n, err := mqtt.ParseHeader(b, 0)
 		if err != nil || n == 0 || len(b) < n+h.Length { // it is our own encoding
 			return answers, any

@@ -20,6 +20,7 @@ type promise struct {
 	received []uint16 // inbound QoS 2 ids
 	retained []change
 	reserved uint64 // highest message that a packet id was reserved for
+	debt     *debt  // PUBACKs that wait for more than the store, or nil
 }
 
 // done is called by the store, in the order of the commits.
@@ -49,6 +50,9 @@ func (p *promise) done(err error) {
 			w.startWriter()
 		}
 		if p.conn.answer(p.answers, p.held) {
+			p.conn.startWriter()
+		}
+		if p.debt != nil && p.conn.stored(p.debt) {
 			p.conn.startWriter()
 		}
 	}
@@ -90,6 +94,12 @@ func (c *conn) answer(answers []byte, held int) bool {
 	if c.ending || c.closed { // nothing comes after DISCONNECT [MQTT-3.14.4-1]
 		return false
 	}
+	return c.sayLocked(answers)
+}
+
+// sayLocked appends to what the connection answers. It tells whether the caller
+// has to start the writer. client.mu is held.
+func (c *conn) sayLocked(answers []byte) bool {
 	c.ctl = append(c.ctl, answers...)
 	start := !c.writing
 	c.writing = true

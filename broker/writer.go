@@ -203,6 +203,7 @@ func (c *conn) returned(acts *session.Actions) {
 	t := c.b.newTurn(nil)
 	c.b.hub.mu.Lock()
 	if !c.client.ended {
+		t.taken(c.client, acts.Ended)
 		t.returned(c.client, acts.Ended, acts.Store)
 	}
 	t.commit()

@@ -51,7 +51,8 @@ func (s *Session) Enqueue(d Delivery, out *Actions) bool {
 	s.shedZero(out)
 	if d.Stored {
 		s.last = d.Seq
-		if s.behind || !s.attached || s.queue.n >= s.lim.Window || s.queueMem > s.lim.InflightBytes {
+		full := s.queue.n >= s.lim.Window || s.queueMem > s.lim.InflightBytes
+		if s.behind || !s.attached || full && !s.link.Handover {
 			s.behind = true
 			return true
 		}

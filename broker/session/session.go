@@ -27,7 +27,11 @@ type Link struct {
 	TopicAliasMaximum uint16 // the client's; 0: no aliases towards it
 	ExpirySeconds     uint32 // session expiry interval, as granted
 	Overflow          Overflow
-	Will              *mqtt.Will
+	// Handover means that the client is where its messages are kept, see
+	// [Session.Takes]: what comes while it is connected stays in memory, however
+	// much of Limits.Window that is.
+	Handover bool
+	Will     *mqtt.Will
 }
 
 // Delivery is a message on its way to one client.
@@ -291,6 +295,11 @@ func (s *Session) Attached() bool { return s.attached }
 
 // Stored tells whether the session outlives its connection.
 func (s *Session) Stored() bool { return s.stored }
+
+// Takes tells whether a message may be lent to the session in place of being
+// stored for it: its client keeps what it acknowledges, is connected, and nothing
+// waits for it in the store that would be overtaken.
+func (s *Session) Takes() bool { return s.link.Handover && s.attached && !s.behind }
 
 // Queued is how many QoS 1 and 2 messages are not acknowledged, and their bytes.
 func (s *Session) Queued() (messages, bytes int) { return s.count, s.bytes }

@@ -206,8 +206,9 @@ const forEver = (1<<32 - 1) * time.Second
 func (s *Server) newLink(ctx context.Context, profiles []wire.Profile) (*link.Link, error) {
 	o := client.Options{Version: s.opt.BrokerVersion, TLS: s.opt.BrokerTLS}
 	if s.Broker != nil {
-		// The queue of this server must outlast it, however long it is stopped.
-		o.ClientID, o.Dial, o.SessionExpiry = ownClient, s.Broker.Dial, forEver
+		// What is kept for this server all the same, wills above all, must outlast it,
+		// however long it is stopped.
+		o.ClientID, o.Dial, o.SessionExpiry = ownClient, s.Broker.DialHandover, forEver
 	} else {
 		id, err := instance(ctx, s.Store)
 		if err != nil {
