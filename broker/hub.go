@@ -169,6 +169,7 @@ func (t *turn) run() {
 		t.taken(t.from, t.acts.Ended)
 		t.returned(t.from, t.acts.Ended, t.acts.Store)
 	}
+	t.refused = t.cut()
 	for i := range t.ops {
 		o := &t.ops[i]
 		for t.mine() && !t.refused && !t.do(o) {
@@ -185,6 +186,14 @@ func (t *turn) run() {
 		t.conn = nil // what the client acknowledged counts all the same
 		t.commit()
 	}
+}
+
+// cut tells whether the connection was ended before its turn came, as by abandon:
+// what it says now must not overtake what it has to say again.
+func (t *turn) cut() bool {
+	t.from.mu.Lock()
+	defer t.from.mu.Unlock()
+	return t.conn.ending || t.conn.closed
 }
 
 // mine tells whether the session is still with the connection of the turn. It can
