@@ -21,6 +21,8 @@
 // A PUBACK or PUBREC leaves only when the store has said that the message is
 // durable for every persistent session that it matched; so do PUBREL, PUBCOMP
 // and SUBACK for what they change, and stored messages are delivered only then.
+// A client of DialHandover keeps its messages itself: for those of QoS 1 the PUBACK
+// waits for its acknowledgement instead; see handover.go.
 //
 // A shared subscription has a queue of its own, and lends each message to a
 // member when that can be sent it; see Share, and docs/adr/0012-shares-lend.md.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,7 +93,7 @@ func (s *site) awaitPresence(id string, online bool) {
 }
 
 // TestPresenceAfterKill kills the server, and with it its broker, which has kept
-// everything: the retained statuses, and those that the server had not yet taken.
+// the retained statuses, and acknowledged none that the server had not yet taken.
 // A device that does not come back ends as offline, one that does as online; and
 // what was out is published again once, when its device is there, and not on the
 // word of a status from before.
@@ -133,11 +134,21 @@ func presenceAfterKill(t *testing.T, v mqtt.Version) {
 	}
 	release := lockDatabase(t, filepath.Join(data, "wilco.db"))
 	t.Cleanup(release)
-	for _, r := range []*resident{stays, goes} { // the broker takes it, the server cannot
-		if err := r.c.Publish(t.Context(), r.online("2")); err != nil {
+	var killed atomic.Bool
+	for _, r := range []*resident{stays, goes} { // the broker retains it, the server cannot keep it
+		if err := r.c.PublishAsync(r.online("2"), func(res mqttclient.Result) {
+			if res.Err == nil && !killed.Load() {
+				t.Errorf("%s was told that its status is kept", r.id)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		// Its SUBACK says that the PUBLISH before has been routed.
+		if _, err := r.c.Subscribe(t.Context(), mqtt.Subscription{Filter: "wilco/" + r.id + "/command", QoS: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	killed.Store(true)
 	srv.kill()
 	release()
 	goes.vanish()

@@ -28,7 +28,8 @@
 // The shell may lend a message, which it keeps itself: it goes the same way, is
 // never stored here, is reported in Actions.Ended when done, and can be taken
 // back by [Session.Recall]. It has a Seq of this session, but says nothing about
-// how far the stored queue was read.
+// how far the stored queue was read. A client that keeps its messages itself is lent
+// all that need not be stored, see [Session.Takes].
 //
 // Invariants, between any two calls:
 //

@@ -89,7 +89,7 @@ const ownClient = "wilco-server"
 
 // How long the server gives itself to take what its broker has queued for it,
 // before devices are let in and after they have been sent away. What is left
-// then comes later, or stays in the queue.
+// then comes later, stays in the queue, or is said again by who had no answer.
 const (
 	drainBefore = 30 * time.Second
 	drainAfter  = 5 * time.Second
@@ -136,7 +136,7 @@ func (s *Server) drained(ctx context.Context, limit time.Duration) error {
 		}
 		select {
 		case <-ctx.Done():
-			s.log.Warn("what devices said could not be taken in time; it waits", "messages", left, "durability", s.opt.Durability)
+			s.log.Warn("what devices said could not be taken in time; it waits, or is said again", "messages", left, "durability", s.opt.Durability)
 			return errors.New("messages of devices wait")
 		case <-check.C:
 		}
