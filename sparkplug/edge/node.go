@@ -63,10 +63,28 @@ func New(cfg Config) (*Node, error) {
 			return nil, fmt.Errorf("sparkplug edge: %w", err)
 		}
 	}
+	if err := n.checkPlaces(); err != nil {
+		return nil, fmt.Errorf("sparkplug edge: %w", err)
+	}
 	if n.bdSeq, err = openCounter(cfg.File); err != nil {
 		return nil, fmt.Errorf("sparkplug edge: %w", err)
 	}
 	return n, nil
+}
+
+// checkPlaces lets the MQTT client judge its part of the configuration, which
+// is better told now than at the first attempt to connect.
+func (n *Node) checkPlaces() error {
+	for _, place := range n.cfg.places() {
+		l, err := n.newLink(place)
+		if err != nil {
+			return err
+		}
+		if err := l.client.Stop(context.Background()); err != nil { // it was not started
+			return err
+		}
+	}
+	return nil
 }
 
 // Update takes samples of a device, or of the edge node when device is empty,
