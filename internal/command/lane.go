@@ -6,7 +6,7 @@ import (
 )
 
 // Lane is the order of one device's commands: those that wait, first in first
-// out by TID, those that take a place in the window, and those whose outcome is
+// out by TID, those that are held by their terms, those that take a place in the window, and those whose outcome is
 // unknown. It knows no clock and no presence: the caller asks Next only while the
 // device may be sent to.
 //
@@ -15,6 +15,7 @@ type Lane struct {
 	window    int
 	waiting   []TID // sorted; waiting[:head] are gone
 	head      int
+	held      []TID // sorted; their turn has come, and they may not go yet
 	inflight  []TID
 	unsettled []TID
 }
@@ -28,9 +29,16 @@ func (l *Lane) SetWindow(n int) { l.window = max(n, 1) }
 // Track brings the lane up to date with a command that is new or has moved. A
 // command that is where it belongs keeps its place.
 func (l *Lane) Track(c *Command) {
-	waits, open := c.State == Created, c.State == TimedOut && !c.Closed
+	waits, open := c.State == Created && !c.Held, c.State == TimedOut && !c.Closed
 	if !waits {
 		l.unqueue(c.TID)
+	}
+	i, found := slices.BinarySearchFunc(l.held, c.TID, compare)
+	switch held := c.State == Created && c.Held; {
+	case held && !found:
+		l.held = slices.Insert(l.held, i, c.TID)
+	case !held && found:
+		l.held = slices.Delete(l.held, i, i+1)
 	}
 	l.inflight = place(l.inflight, c.TID, c.State.InFlight())
 	l.unsettled = place(l.unsettled, c.TID, open)
@@ -53,14 +61,27 @@ func place(list []TID, tid TID, in bool) []TID {
 
 // Next is the command to dispatch now, if the window has a place.
 func (l *Lane) Next() (TID, bool) {
-	if len(l.inflight) >= l.window || l.Waiting() == 0 {
+	if len(l.inflight) >= l.window || l.head == len(l.waiting) {
 		return TID{}, false
 	}
 	return l.waiting[l.head], true
 }
 
-// Waiting is the number of commands that have not been sent.
-func (l *Lane) Waiting() int { return len(l.waiting) - l.head }
+// Waiting is the number of commands that have not been sent, held ones included.
+func (l *Lane) Waiting() int { return len(l.waiting) - l.head + len(l.held) }
+
+// Held lists the commands that wait for what their terms ask for, the oldest
+// first. They stand in nobody's way. The slice is the lane's own.
+func (l *Lane) Held() []TID { return l.held }
+
+// Unhold puts a held command back to its place among those that wait for their
+// turn: it is to be looked at again.
+func (l *Lane) Unhold(tid TID) {
+	if i, found := slices.BinarySearchFunc(l.held, tid, compare); found {
+		l.held = slices.Delete(l.held, i, i+1)
+		l.wait(tid)
+	}
+}
 
 // InFlight lists the commands that take a place in the window, in the order in
 // which they took it. The slice is the lane's own.
@@ -70,9 +91,14 @@ func (l *Lane) InFlight() []TID { return l.inflight }
 // slice is the lane's own.
 func (l *Lane) Unsettled() []TID { return l.unsettled }
 
-// Queued lists the commands that wait, the next one first. The slice is the
-// lane's own.
-func (l *Lane) Queued() []TID { return l.waiting[l.head:] }
+// Queued lists the commands that wait: those that are held, and then the others,
+// the next one first. The caller must not write to the slice.
+func (l *Lane) Queued() []TID {
+	if len(l.held) == 0 {
+		return l.waiting[l.head:]
+	}
+	return slices.Concat(l.held, l.waiting[l.head:])
+}
 
 // wait puts tid at its place. Nearly always that is the end, because TIDs rise
 // with time; a command that was held for approval goes before younger ones.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/wilco-iot/wilco/internal/command"
@@ -212,14 +213,29 @@ func (t *turn) pump(d *device) {
 	if d.barred && !d.idle() {
 		t.s.barred[d] = struct{}{}
 	}
-	for t.sendable(d) {
+	if !t.sendable(d) {
+		return
+	}
+	// What has happened in this turn may be what they have waited for.
+	for _, tid := range slices.Clone(d.lane.Held()) {
+		d.lane.Unhold(tid)
+	}
+	for {
 		tid, ok := d.lane.Next()
 		if !ok {
 			return
 		}
 		c, err := t.command(tid)
+		ev := command.Event{Kind: command.Dispatch}
 		if err == nil {
-			c, err = t.apply(d, c, command.Event{Kind: command.Dispatch})
+			if ev, ok, err = t.hindered(d, &c); err == nil && !ok {
+				return // the head of the queue waits, and what is behind it with it
+			}
+		}
+		if err == nil {
+			if c, err = t.apply(d, c, ev); err == nil {
+				d.lane.Track(&c) // one that is held as before has not moved, but for Unhold
+			}
 		}
 		if err != nil {
 			if !errors.Is(err, command.ErrNotAllowed) && fault.CodeOf(err) != fault.NotFound {
