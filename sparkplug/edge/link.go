@@ -93,7 +93,6 @@ func (l *link) up(up client.Up) {
 	}
 	l.node.mu.Lock()
 	defer l.node.mu.Unlock()
-	l.node.link = l
 	l.node.core.Connected(int(up.Connack.MaximumPacketSize), time.Now())
 	l.node.flush()
 }
@@ -167,7 +166,8 @@ func (l *link) wake() {
 	}
 }
 
-// stop ends the connection and waits for its results. After our NDEATH an MQTT 5
+// stop ends the connection, cutting it off after patience, and waits for its
+// results. After our NDEATH an MQTT 5
 // server is asked to publish the Will as well; one of 3.1.1 is only told good-bye.
 //
 // [tck-id-operational-behavior-edge-node-intentional-disconnect-packet]
@@ -181,7 +181,9 @@ func (l *link) stop(death bool, patience time.Duration) {
 		end = l.client.StopWithWill
 	}
 	if err := end(ctx); err != nil {
-		l.node.cfg.Logger.Warn("sparkplug: not a clean end", "error", err)
+		if patience > 0 {
+			l.node.cfg.Logger.Warn("sparkplug: not a clean end", "error", err)
+		}
 		_ = l.client.Stop(context.Background()) // it is cut off; this waits for its goroutines
 	}
 }

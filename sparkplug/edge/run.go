@@ -98,6 +98,9 @@ func (n *Node) connection(ctx context.Context, place string) ending {
 		n.flush()
 		n.mu.Unlock()
 	}()
+	n.mu.Lock()
+	n.link = l
+	n.mu.Unlock()
 	l.client.Start()
 	if err := l.client.AwaitUp(ctx); err != nil {
 		l.stop(false, 0)
