@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// programs is the directory of the programs under test: wilco, and device, the
-// example of the device library.
+// programs is the directory of the programs under test: wilco, and the examples
+// device, of the device library, and webhook, of the client.
 var programs string
 
 func TestMain(m *testing.M) {
@@ -30,7 +30,7 @@ func build(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(programs)) }()
-	cmd := exec.Command("go", "build", "-o", programs+string(filepath.Separator), "../cmd/wilco", "../examples/device")
+	cmd := exec.Command("go", "build", "-o", programs+string(filepath.Separator), "../cmd/wilco", "../examples/device", "../examples/webhook")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the programs under test: %w\n%s", err, out)
 	}

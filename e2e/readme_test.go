@@ -24,7 +24,7 @@ import (
 // in one shell, in their order. What a reader does beside it is done for him: after
 // wilco device add the example device is started with the password that it printed;
 // TID is the newest command's; what goes on until it is interrupted (wilco watch)
-// runs in the background. Every command must succeed.
+// or ends with & runs in the background. Every command must succeed.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join("..", "README.md"))
@@ -134,6 +134,8 @@ func shellOf(blocks []string) string {
 			fmt.Fprintf(&b, "%s >added.txt\ncat added.txt\n", command)
 			fmt.Fprintf(&b, "device --server \"$BROKER\" --device %s --secret \"$(sed -n 's/^password *//p' added.txt)\" --dir ./journal &\n", device)
 			b.WriteString("pids=\"$pids $!\"\n")
+		case strings.HasSuffix(command, " &"):
+			fmt.Fprintf(&b, "%s\npids=\"$pids $!\"\n", line)
 		case strings.HasPrefix(command, "wilco watch"):
 			fmt.Fprintf(&b, "%s &\npids=\"$pids $!\"\n", command)
 		default:

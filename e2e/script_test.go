@@ -139,6 +139,7 @@ func newWorld(e *testscript.Env, binary string, v mqtt.Version) (*world, error) 
 	var err, err2 error
 	w.http, err = freeAddress()
 	w.mqtt, err2 = freeAddress()
+	hook, err3 := freeAddress()
 	e.Setenv("PATH", programs+string(os.PathListSeparator)+e.Getenv("PATH"))
 	e.Setenv("WILCO_DATA", w.data)
 	e.Setenv("WILCO_HTTP_ADDRESS", w.http)
@@ -146,7 +147,8 @@ func newWorld(e *testscript.Env, binary string, v mqtt.Version) (*world, error) 
 	e.Setenv("WILCO_MQTT_TCP", w.mqtt)
 	e.Setenv("WILCO_LOG_LEVEL", "warn")
 	e.Setenv("BROKER", "mqtt://"+w.mqtt)
-	return w, errors.Join(err, err2)
+	e.Setenv("HOOK", hook) // where a receiver of webhooks may listen
+	return w, errors.Join(err, err2, err3)
 }
 
 // close ends everything; the error is that the server did not stop cleanly.
