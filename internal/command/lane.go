@@ -5,15 +5,17 @@ import (
 	"slices"
 )
 
-// Lane is the order of one device's commands: those that wait, first in first
-// out by TID, those that are held by their terms, those that take a place in the window, and those whose outcome is
+// Lane is the order of one device's commands: those that wait, the highest
+// priority first and then first in first out by TID, those that are held by their terms, those that take a place in the window, and those whose outcome is
 // unknown. It knows no clock and no presence: the caller asks Next only while the
 // device may be sent to.
 //
-// A Lane is not safe for concurrent use. 16 bytes a waiting command.
+// A Lane is not safe for concurrent use. 16 bytes a waiting command, and some 40
+// more for one with a priority.
 type Lane struct {
 	window    int
-	waiting   []TID // sorted; waiting[:head] are gone
+	waiting   []TID        // in order; waiting[:head] are gone
+	rank      map[TID]int8 // of those that wait or are held, where it is not 0
 	head      int
 	held      []TID // sorted; their turn has come, and they may not go yet
 	inflight  []TID
@@ -33,6 +35,12 @@ func (l *Lane) Track(c *Command) {
 	if !waits {
 		l.unqueue(c.TID)
 	}
+	if p := c.Priority(); c.State == Created && p != 0 && l.rank[c.TID] == 0 {
+		if l.rank == nil {
+			l.rank = make(map[TID]int8)
+		}
+		l.rank[c.TID] = int8(p)
+	}
 	i, found := slices.BinarySearchFunc(l.held, c.TID, compare)
 	switch held := c.State == Created && c.Held; {
 	case held && !found:
@@ -44,6 +52,9 @@ func (l *Lane) Track(c *Command) {
 	l.unsettled = place(l.unsettled, c.TID, open)
 	if waits {
 		l.wait(c.TID)
+	}
+	if c.State != Created {
+		delete(l.rank, c.TID)
 	}
 }
 
@@ -101,9 +112,10 @@ func (l *Lane) Queued() []TID {
 }
 
 // wait puts tid at its place. Nearly always that is the end, because TIDs rise
-// with time; a command that was held for approval goes before younger ones.
+// with time; a command that was held for approval goes before younger ones, and one
+// of a higher priority before all of a lower one.
 func (l *Lane) wait(tid TID) {
-	i, found := slices.BinarySearchFunc(l.waiting[l.head:], tid, compare)
+	i, found := slices.BinarySearchFunc(l.waiting[l.head:], tid, l.order)
 	if !found {
 		l.waiting = slices.Insert(l.waiting, l.head+i, tid)
 	}
@@ -111,7 +123,7 @@ func (l *Lane) wait(tid TID) {
 
 // unqueue takes tid out of the waiting ones, if it is there.
 func (l *Lane) unqueue(tid TID) {
-	i, found := slices.BinarySearchFunc(l.waiting[l.head:], tid, compare)
+	i, found := slices.BinarySearchFunc(l.waiting[l.head:], tid, l.order)
 	if !found {
 		return
 	}
@@ -127,6 +139,16 @@ func (l *Lane) unqueue(tid TID) {
 	} else if l.head == len(l.waiting) {
 		l.waiting, l.head = l.waiting[:0], 0
 	}
+}
+
+// order compares two of those that wait.
+func (l *Lane) order(a, b TID) int {
+	if len(l.rank) > 0 {
+		if ra, rb := l.rank[a], l.rank[b]; ra != rb {
+			return int(rb) - int(ra)
+		}
+	}
+	return compare(a, b)
 }
 
 func compare(a, b TID) int { return bytes.Compare(a[:], b[:]) }

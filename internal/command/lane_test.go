@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"encoding/binary"
 	"runtime"
 	"slices"
@@ -22,6 +23,7 @@ func tid(n int) (id TID) {
 type naiveLane struct {
 	window int
 	state  map[int]State
+	held   map[int]bool // by their terms
 	places []int // in flight, in the order in which they took their places
 	open   []int // of unknown outcome, in the order in which they became so
 }
@@ -40,16 +42,31 @@ func (l *naiveLane) track(n int, s State) {
 	}
 }
 
-func (l *naiveLane) queued() []TID {
+// ready gives those that wait for their turn: the highest priority first.
+func (l *naiveLane) ready() []TID {
 	var ns []int
 	for n, s := range l.state {
-		if s == Created {
+		if s == Created && !l.held[n] {
+			ns = append(ns, n)
+		}
+	}
+	slices.SortFunc(ns, func(a, b int) int { return cmp.Or(priorityOf(b)-priorityOf(a), a-b) })
+	return tids(ns)
+}
+
+func (l *naiveLane) stopped() []TID {
+	var ns []int
+	for n, s := range l.state {
+		if s == Created && l.held[n] {
 			ns = append(ns, n)
 		}
 	}
 	slices.Sort(ns)
 	return tids(ns)
 }
+
+// priorityOf gives every number a priority for ever: most have none.
+func priorityOf(n int) int { return []int{0, 0, 0, 2, 0, -1, 9}[n%7] }
 
 func tids(ns []int) (ids []TID) {
 	for _, n := range ns {
@@ -61,11 +78,12 @@ func tids(ns []int) (ids []TID) {
 func TestLaneAgreesWithANaiveOne(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		window := rapid.IntRange(-1, 4).Draw(rt, "window")
-		lane, naive := NewLane(window), &naiveLane{window: max(window, 1), state: map[int]State{}}
+		lane, naive := NewLane(window), &naiveLane{window: max(window, 1), state: map[int]State{}, held: map[int]bool{}}
 		next := 1000 // some are older: they were held for approval
 		track := func(n int, s State) {
 			naive.track(n, s)
-			lane.Track(&Command{TID: tid(n), State: s})
+			naive.held[n] = naive.held[n] && s == Created
+			lane.Track(&Command{TID: tid(n), State: s, Held: naive.held[n], Terms: &Terms{Priority: priorityOf(n)}})
 		}
 		pick := func(rt *rapid.T, which func(State) bool) (int, bool) {
 			var ns []int
@@ -127,6 +145,18 @@ func TestLaneAgreesWithANaiveOne(t *testing.T) {
 					track(n, Cancelled)
 				}
 			},
+			"stop": func(rt *rapid.T) {
+				if n, ok := pick(rt, func(s State) bool { return s == Created }); ok {
+					naive.held[n] = true
+					track(n, Created)
+				}
+			},
+			"look again": func(rt *rapid.T) {
+				if n, ok := pick(rt, func(s State) bool { return s == Created }); ok {
+					naive.held[n] = false
+					lane.Unhold(tid(n))
+				}
+			},
 			"window": func(rt *rapid.T) {
 				n := rapid.IntRange(-1, 4).Draw(rt, "n")
 				naive.window = max(n, 1)
@@ -138,7 +168,11 @@ func TestLaneAgreesWithANaiveOne(t *testing.T) {
 				}
 			},
 			"": func(rt *rapid.T) {
-				queued := naive.queued()
+				ready, stopped := naive.ready(), naive.stopped()
+				queued := slices.Concat(stopped, ready)
+				if !slices.Equal(lane.Held(), stopped) {
+					rt.Fatalf("held %v, want %v", lane.Held(), stopped)
+				}
 				if !slices.Equal(lane.Queued(), queued) || lane.Waiting() != len(queued) {
 					rt.Fatalf("waiting %d, want %d, or in another order", lane.Waiting(), len(queued))
 				}
@@ -149,7 +183,7 @@ func TestLaneAgreesWithANaiveOne(t *testing.T) {
 					rt.Fatalf("unsettled %v, want %v", lane.Unsettled(), tids(naive.open))
 				}
 				id, ok := lane.Next()
-				if want := len(naive.places) < naive.window && len(queued) > 0; ok != want || ok && id != queued[0] {
+				if want := len(naive.places) < naive.window && len(ready) > 0; ok != want || ok && id != ready[0] {
 					rt.Fatalf("next %v %v, want %v", id, ok, want)
 				}
 			},

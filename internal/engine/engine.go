@@ -152,6 +152,9 @@ func (e *Engine) Start(ctx context.Context) error {
 		}
 		s := e.shard(o.Device)
 		c := command.Command{TID: o.TID, Device: o.Device, State: o.State}
+		if o.Priority != 0 {
+			c.Terms = &command.Terms{Priority: o.Priority} // all that the lane asks for
+		}
 		s.device(o.Device).lane.Track(&c)
 		s.timers.set(o.TID, s.device(o.Device), o.Wake)
 		e.stats.open.Add(1)

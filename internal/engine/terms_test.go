@@ -106,3 +106,22 @@ func TestTheWindowOfAType(t *testing.T) {
 		r.expect(d.TID, command.Sent, command.TurnCame)
 	})
 }
+
+// TestTheHighestPriorityGoesFirst, and of one priority the oldest, also over a
+// restart.
+func TestTheHighestPriorityGoesFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		var want [4]command.Command
+		want[2] = r.ask("a", nil)
+		want[3] = r.ask("b", &command.Terms{Priority: -1})
+		want[0] = r.ask("c", &command.Terms{Priority: 2})
+		want[1] = r.ask("d", &command.Terms{Priority: 2})
+		r.stop()
+		r.restart()
+		r.online(valve, "b1")
+		for _, c := range want {
+			r.expect(c.TID, command.Sent, command.TurnCame)
+			r.answer(valve, c.TID.String(), "result", "SUCCESS")
+		}
+	})
+}

@@ -71,6 +71,8 @@ type Open struct {
 	Device wire.Address
 	State  command.State
 	Wake   time.Time // zero: never
+	// Priority is that of the command.
+	Priority int
 }
 
 // Query selects commands. Zero fields select all.

@@ -31,6 +31,7 @@ type commandRow struct {
 	group                     string
 	created, wake, ended      int64
 	version, was              int64
+	priority                  int64
 	open                      bool
 	state                     command.State
 	doc                       []byte
@@ -95,7 +96,7 @@ func (r *commandRow) encode(w *store.CommandWrite) error {
 	*r = commandRow{
 		tid: c.TID, device: c.Device.String(), group: c.Device.Group, name: c.Name, requestedBy: c.RequestedBy,
 		key: c.Key, digest: c.Digest, created: c.Created.UnixMilli(), wake: millis(c.Wake), ended: millis(c.Ended),
-		version: c.Version, was: w.Was, open: !c.Final(), state: c.State, doc: doc,
+		version: c.Version, was: w.Was, open: !c.Final(), state: c.State, doc: doc, priority: int64(c.Priority()),
 	}
 	return nil
 }
@@ -232,10 +233,10 @@ func (t *tx) insert(r *commandRow) error {
 		key, digest = r.key, r.digest
 	}
 	_, err := t.exec(`INSERT INTO commands
-		(tid, device, name, requested_by, created, key, digest, version, open, state, wake, ended, doc)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(tid, device, name, requested_by, created, key, digest, version, open, state, wake, ended, doc, priority)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		r.tid[:], r.device, r.name, r.requestedBy, r.created, key, digest,
-		r.version, flag(r.open), string(r.state), r.wake, r.ended, r.doc)
+		r.version, flag(r.open), string(r.state), r.wake, r.ended, r.doc, r.priority)
 	if isCode(err, codes.SQLITE_CONSTRAINT) && !t.careful {
 		return errSurprise
 	}

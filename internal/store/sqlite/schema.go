@@ -102,6 +102,7 @@ var migrations = []func(*conn) error{
 		`INSERT INTO meta SELECT '`+listedKey+`', coalesce(max(tid), zeroblob(16)) FROM commands`,
 		`DROP INDEX commands_device`,
 	),
+	statements(`ALTER TABLE commands ADD COLUMN priority INTEGER NOT NULL DEFAULT 0`),
 }
 
 func statements(sql ...string) func(*conn) error {

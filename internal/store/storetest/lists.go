@@ -39,7 +39,7 @@ func openCommands(s *suite) {
 	}
 	for _, c := range all {
 		if !c.Final() {
-			want = append(want, store.Open{TID: c.TID, Device: c.Device, State: c.State, Wake: c.Wake})
+			want = append(want, store.Open{TID: c.TID, Device: c.Device, State: c.State, Wake: c.Wake, Priority: c.Priority()})
 		}
 	}
 	if text(got) != text(want) {
