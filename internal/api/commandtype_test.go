@@ -24,7 +24,6 @@ priority: 2
 effects: [{path: valve.percent, param: percent}]
 if: {path: door, eq: closed, maxAge: 10s}
 unmet: hold
-atMost: {count: 2, of: all}
 approval: {quorum: 2, when: {path: percent, gt: 90}}
 `
 
@@ -37,7 +36,7 @@ func put(t *testing.T, w *world, name, text string, status int) client.CommandTy
 func TestTypes(t *testing.T) {
 	w := newWorld(t, options{})
 	first := put(t, w, "valve.set", valveType, 201)
-	if first.Version != 1 || first.By != "first-admin" || first.Created.IsZero() || first.AtMost.Count != 2 || first.Approval.Quorum != 2 {
+	if first.Version != 1 || first.By != "first-admin" || first.Created.IsZero() || first.Approval.Quorum != 2 {
 		t.Errorf("applied: %+v", first)
 	}
 	if same := put(t, w, "valve.set", valveType, 200); same.Version != 1 {
@@ -62,9 +61,8 @@ func TestTypes(t *testing.T) {
 func TestTypeDocumentIsWhole(t *testing.T) {
 	w := newWorld(t, options{})
 	all := `{"name":"n","description":"d","params":{"type":"object"},"result":true,"policy":{"ackBy":"3s"},"window":3,"priority":-2,
-		"onReboot":"expected","effects":[{"path":"a","param":"b"}],"approval":{"quorum":2,"expires":"1h0m0s","when":{"path":"x","eq":1},
-		"groups":["g"],"tags":["t"],"targets":2},"if":{"path":"p","exists":true},"unmet":"hold","atMost":{"count":1,"of":"tag:x"},
-		"exclusive":"water","deprecated":"old"}`
+		"onReboot":"fails","effects":[{"path":"a","param":"b"}],"approval":{"quorum":2,"expires":"1h0m0s","when":{"path":"x","eq":1},
+		"groups":["g"],"tags":["t"],"targets":2},"if":{"path":"p","exists":true},"unmet":"hold","deprecated":"old"}`
 	r := w.do(t, request{method: "PUT", path: "/v1/types/n", body: all})
 	var got, want map[string]any
 	if err := json.Unmarshal([]byte(r.body), &got); err != nil || r.status != 201 {
@@ -90,6 +88,9 @@ func TestBadTypes(t *testing.T) {
 		{"PUT", "/v1/types/a", "name: b", "name"},
 		{"PUT", "/v1/types/a", "name: a\nparams: {type: nonsense}", "params.type"},
 		{"PUT", "/v1/types/a", "name: a\nwindow: -1", "window"},
+		{"PUT", "/v1/types/a", "name: a\natMost: {count: 1}", "atMost"},
+		{"PUT", "/v1/types/a", "name: a\nexclusive: water", "exclusive"},
+		{"PUT", "/v1/types/a", "name: a\nonReboot: expected", "onReboot"},
 		{"PUT", "/v1/types/a", "name: a\nnonsense: 1", "nonsense"},
 		{"PUT", "/v1/types/a", "name: a\nversion: 7", "version"},
 		{"PUT", "/v1/types/a", "name: a\n---\nname: b", ""},

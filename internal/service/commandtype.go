@@ -25,6 +25,15 @@ func (s *Service) ApplyType(ctx context.Context, p Principal, t catalog.Type) (a
 	if err := mustTypes(p); err != nil {
 		return catalog.Type{}, false, err
 	}
+	// Silence would be worse: people would rely on it.
+	switch {
+	case t.AtMost != nil:
+		return catalog.Type{}, false, fault.Field("atMost", "is not kept by this server; leave it out")
+	case t.Exclusive != "":
+		return catalog.Type{}, false, fault.Field("exclusive", "is not kept by this server; leave it out")
+	case t.OnReboot == catalog.RebootExpected:
+		return catalog.Type{}, false, fault.Field("onReboot", "%q is not kept by this server; leave it out", t.OnReboot)
+	}
 	item, isNew, err := s.opt.Types.Apply(ctx, t, p.Name, time.Now())
 	if err != nil {
 		return catalog.Type{}, false, done(err)
