@@ -146,11 +146,46 @@ func TestWhatIsRecorded(t *testing.T) {
 	}
 }
 
-func TestTheLogIsForAdminsOfAllGroups(t *testing.T) {
+func TestLogAndHooksAreForAdminsOfAllGroups(t *testing.T) {
 	a, _ := audited(t, &parts{})
 	for _, p := range []Principal{{Role: Viewer}, {Role: Operator}, {Role: Admin, Group: "plant"}} {
-		if _, _, err := a.Audit(t.Context(), p, "", 0); fault.CodeOf(err) != fault.Forbidden {
-			t.Errorf("%+v: %v", p, err)
+		_, _, read := a.Audit(t.Context(), p, "", 0)
+		_, _, add := a.AddHook(t.Context(), p, hook.Rule{Name: "h", Alarm: &hook.Alarm{}})
+		_, list := a.Hooks(t.Context(), p)
+		_, dead := a.Deliveries(t.Context(), p, "h", 0, 0)
+		_, _, again := a.Redrive(t.Context(), p, "h", 0)
+		for i, err := range []error{read, add, list, dead, again, a.RemoveHook(t.Context(), p, "h")} {
+			if fault.CodeOf(err) != fault.Forbidden {
+				t.Errorf("%+v: %d: %v", p, i, err)
+			}
 		}
+	}
+}
+
+// A hook and its entry are in one commit, with the secret told once.
+func TestHooksAreRecordedWithTheirChange(t *testing.T) {
+	a, news := audited(t, &parts{})
+	root := Principal{Name: "root", Role: Admin}
+	rule := hook.Rule{Name: "h", Webhook: &hook.Webhook{URL: "https://example.com/x"}}
+	made, secret, err := a.AddHook(t.Context(), root, rule)
+	if err != nil || !strings.HasPrefix(secret, "whsec_") || made.Webhook.Secret != nil {
+		t.Fatalf("%+v %q %v", made, secret, err)
+	}
+	if _, _, err := a.AddHook(t.Context(), root, rule); fault.CodeOf(err) != fault.Exists {
+		t.Error(err)
+	}
+	if list, err := a.Hooks(t.Context(), root); err != nil || len(list) != 1 || list[0].Webhook.Secret != nil {
+		t.Errorf("%+v %v", list, err)
+	}
+	if err := a.RemoveHook(t.Context(), root, "h"); err != nil {
+		t.Error(err)
+	}
+	var got []string
+	for _, e := range news() {
+		got = append(got, e.Act+" "+e.Target+" "+e.Outcome+" "+e.Detail)
+	}
+	want := []string{"hook.add h ok webhook https://example.com/x", "hook.add h exists webhook https://example.com/x", "hook.remove h ok "}
+	if !slices.Equal(got, want) {
+		t.Errorf("recorded %q", got)
 	}
 }
