@@ -14,6 +14,13 @@ import (
 // Config says what a node is and where it connects. Group, Node, File, and
 // either Servers or Dial are needed; everything else may be left at zero.
 type Config struct {
+	// Group and Node name the node, and no other node in the system may have the
+	// same two. Names, also those of devices and metrics, should not differ in
+	// letter case alone.
+	//
+	// [tck-id-intro-edge-node-id-uniqueness] [tck-id-payloads-nbirth-edge-node-descriptor]
+	// [tck-id-topic-structure-namespace-unique-edge-node-descriptor]
+	// [tck-id-case-sensitivity-sparkplug-ids] [tck-id-case-sensitivity-metric-names]
 	Group, Node string
 
 	// Servers are URLs as in package mqtt/client. The node is connected to one of

@@ -249,11 +249,22 @@ func (c *Core) sent(d draft, now time.Time) {
 // [tck-id-payloads-sequence-num-always-included] [tck-id-topics-nbirth-timestamp]
 // [tck-id-topics-dbirth-timestamp] [tck-id-topics-ndata-timestamp] [tck-id-topics-ddata-timestamp]
 // [tck-id-topics-ndata-seq-num] [tck-id-topics-ddata-seq-num] [tck-id-topics-dbirth-seq]
+// [tck-id-message-flow-edge-node-birth-publish-nbirth-payload-seq]
+// [tck-id-message-flow-device-birth-publish-dbirth-payload-seq] [tck-id-payloads-ddeath-seq-number]
 func (c *Core) payload(now time.Time) *sparkplug.Payload {
 	return &sparkplug.Payload{Timestamp: millis(now), HasTimestamp: true, Seq: uint64(c.seq), HasSeq: true}
 }
 
 // message is p on the topic of its kind, QoS 0 and not retained.
+//
+// [tck-id-message-flow-edge-node-birth-publish-nbirth-topic]
+// [tck-id-message-flow-edge-node-birth-publish-nbirth-qos]
+// [tck-id-message-flow-edge-node-birth-publish-nbirth-retained]
+// [tck-id-message-flow-device-birth-publish-dbirth-topic]
+// [tck-id-message-flow-device-birth-publish-dbirth-match-edge-node-topic]
+// [tck-id-message-flow-device-birth-publish-dbirth-payload]
+// [tck-id-message-flow-device-birth-publish-dbirth-qos]
+// [tck-id-message-flow-device-birth-publish-dbirth-retained]
 func (c *Core) message(kind sparkplug.MessageType, s *stream, p *sparkplug.Payload) sparkplug.Message {
 	t := sparkplug.Topic{Type: kind, Group: c.cfg.Group, Node: c.cfg.Node, Device: s.device}
 	return sparkplug.Message{Topic: t.String(), Payload: p.Append(nil), QoS: kind.QoS(), Retain: kind.Retain()}

@@ -186,6 +186,9 @@ func (c *Core) update(device string, samples []sparkplug.Metric, now time.Time, 
 }
 
 // enqueue takes one sample that fits.
+//
+// [tck-id-operational-behavior-data-publish-nbirth-change]
+// [tck-id-operational-behavior-data-publish-dbirth-change]
 func (c *Core) enqueue(s *stream, i *item, now time.Time, always bool) {
 	changed, _ := i.of.accept(&i.Metric, millis(now))
 	if !changed && !always && !i.Historical {
