@@ -111,6 +111,8 @@ type Command struct {
 	Anomalies int       `json:"anomalies,omitempty" doc:"messages of the device that contradicted this state or the type"`
 	Held      bool      `json:"held,omitempty" doc:"its turn has come, and it must not be sent yet: reason and detail say why"`
 
+	Approval *Approval `json:"approval,omitempty" doc:"of a command that was held until people agreed"`
+
 	Result       json.RawMessage `json:"result,omitempty" doc:"what the device gave back"`
 	DeviceState  json.RawMessage `json:"deviceState,omitempty" doc:"the device's state after the command"`
 	SupersededBy string          `json:"supersededBy,omitempty"`
@@ -126,6 +128,22 @@ type Command struct {
 // Settled says whether waiting longer makes no sense by itself: the command has
 // ended, or its outcome is unknown.
 func (c *Command) Settled() bool { return c.Ended || c.State == TimedOut }
+
+// Approval is what a held command waits for, and who has agreed so far.
+type Approval struct {
+	Rule    string    `json:"rule" doc:"what asks for it"`
+	Quorum  int       `json:"quorum" doc:"how many people must agree; who has requested it is none of them"`
+	Digest  string    `json:"digest" doc:"of what they agree to: to be given back with the approval"`
+	Expires time.Time `json:"expires,omitzero" doc:"after that it is too late; absent: notAfter"`
+	Votes   []Vote    `json:"votes"`
+}
+
+// Vote is one person's agreement.
+type Vote struct {
+	By     string    `json:"by" doc:"name of a token"`
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason,omitempty"`
+}
 
 // Entry is one line of a command's timeline.
 type Entry struct {
@@ -244,13 +262,14 @@ type Role string
 const (
 	Viewer   Role = "viewer"   // look
 	Operator Role = "operator" // send, cancel and retry commands
+	Approver Role = "approver" // agree to commands of others, or not
 	Admin    Role = "admin"    // devices and tokens
 )
 
 // NewToken makes a token.
 type NewToken struct {
 	Name  string   `json:"name" minLength:"1" maxLength:"64" doc:"stands in timelines as who asked"`
-	Role  Role     `json:"role" enum:"viewer,operator,admin"`
+	Role  Role     `json:"role" enum:"viewer,operator,approver,admin"`
 	Group string   `json:"group,omitempty" doc:"the only group that it is good for; absent: all"`
 	TTL   Duration `json:"ttl,omitempty" doc:"how long it is good for; absent: for ever" example:"720h"`
 }

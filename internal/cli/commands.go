@@ -71,6 +71,7 @@ func details(out io.Writer, c *client.Command) {
 	if c.Priority != 0 {
 		row("priority", fmt.Sprint(c.Priority))
 	}
+	approvalRows(c, row)
 	row("created", stamp(c.Created))
 	row("not after", stamp(c.NotAfter))
 	row("finished", stamp(c.Finished))

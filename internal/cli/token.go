@@ -24,7 +24,7 @@ func (a *app) tokenCreate() *cobra.Command {
 	c := &cobra.Command{Use: "create NAME", Short: "Make a token and print it; it is told this once", Args: a.args("NAME"),
 		Example: "  wilco token create dashboard --role viewer --group plant-1 --ttl 720h"}
 	f := c.Flags()
-	f.StringVar(&role, "role", "viewer", "viewer, operator or admin")
+	f.StringVar(&role, "role", "viewer", "viewer, operator, approver or admin")
 	f.StringVar(&n.Group, "group", "", "the only group that it is good for (default all)")
 	f.DurationVar((*time.Duration)(&n.TTL), "ttl", 0, "how long it is good for (default for ever)")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {

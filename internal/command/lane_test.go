@@ -24,8 +24,8 @@ type naiveLane struct {
 	window int
 	state  map[int]State
 	held   map[int]bool // by their terms
-	places []int // in flight, in the order in which they took their places
-	open   []int // of unknown outcome, in the order in which they became so
+	places []int        // in flight, in the order in which they took their places
+	open   []int        // of unknown outcome, in the order in which they became so
 }
 
 func (l *naiveLane) track(n int, s State) {

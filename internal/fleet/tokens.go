@@ -23,11 +23,12 @@ type Role string
 const (
 	Viewer   Role = "viewer"   // look
 	Operator Role = "operator" // send, cancel and retry commands
+	Approver Role = "approver" // agree to commands of others, or not
 	Admin    Role = "admin"    // devices and tokens
 )
 
 // Roles lists the roles, the least first.
-var Roles = []Role{Viewer, Operator, Admin}
+var Roles = []Role{Viewer, Operator, Approver, Admin}
 
 // AtLeast says whether r may do all that other may. An unknown role may nothing.
 func (r Role) AtLeast(other Role) bool {
@@ -59,7 +60,7 @@ func (f *Fleet) CreateToken(ctx context.Context, n NewToken) (store.Token, strin
 	case n.Name == "":
 		return store.Token{}, "", fault.Field("name", "must not be empty")
 	case !slices.Contains(Roles, n.Role):
-		return store.Token{}, "", fault.Field("role", "%q is not one of viewer, operator, admin", n.Role)
+		return store.Token{}, "", fault.Field("role", "%q is not one of viewer, operator, approver, admin", n.Role)
 	case n.Group != "" && (wire.Address{Group: n.Group, Device: "x"}).Valid() != nil:
 		return store.Token{}, "", fault.Field("group", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
 	case n.TTL < 0:

@@ -41,6 +41,9 @@ const (
 	actSend         = "command.create"
 	actCancel       = "command.cancel"
 	actRetry        = "command.retry"
+	actApprove      = "command.approve"
+	actDeny         = "command.deny"
+	actBreakGlass   = "command.break_glass"
 	actAddDevice    = "device.add"
 	actRotateDevice = "device.rotate"
 	actChangeDevice = "device.change"
@@ -164,6 +167,24 @@ func namesOf(orders []Order) string {
 func (a *Audited) Cancel(ctx context.Context, p Principal, tid command.TID, why string) (command.Command, error) {
 	c, err := a.Service.Cancel(ctx, p, tid, why)
 	return c, a.record(ctx, entryOf(p, actCancel, tid.String(), why), err)
+}
+
+// Approve counts p's agreement to a held command.
+func (a *Audited) Approve(ctx context.Context, p Principal, tid command.TID, digest, why string) (command.Command, error) {
+	c, err := a.Service.Approve(ctx, p, tid, digest, why)
+	return c, a.record(ctx, entryOf(p, actApprove, tid.String(), why), err)
+}
+
+// Deny ends a held command.
+func (a *Audited) Deny(ctx context.Context, p Principal, tid command.TID, why string) (command.Command, error) {
+	c, err := a.Service.Deny(ctx, p, tid, why)
+	return c, a.record(ctx, entryOf(p, actDeny, tid.String(), why), err)
+}
+
+// BreakGlass lets a held command go without the votes that it needs.
+func (a *Audited) BreakGlass(ctx context.Context, p Principal, tid command.TID, why string) (command.Command, error) {
+	c, err := a.Service.BreakGlass(ctx, p, tid, why)
+	return c, a.record(ctx, entryOf(p, actBreakGlass, tid.String(), why), err)
 }
 
 // Retry tries a command again.

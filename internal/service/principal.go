@@ -15,6 +15,7 @@ type Role = fleet.Role
 const (
 	Viewer   = fleet.Viewer   // look
 	Operator = fleet.Operator // send, cancel and retry commands
+	Approver = fleet.Approver // agree to commands of others, or not
 	Admin    = fleet.Admin    // devices and tokens
 )
 

@@ -30,6 +30,9 @@ type Engine interface {
 	Create(context.Context, []Request) ([]engine.Created, error)
 	Cancel(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
 	Retry(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
+	Approve(ctx context.Context, tid command.TID, by, why, digest string) (command.Command, error)
+	Deny(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
+	BreakGlass(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
 	Wait(ctx context.Context, tid command.TID, until func(*command.Command) bool) (command.Command, error)
 	Presence(wire.Address) store.Presence
 }
