@@ -28,7 +28,7 @@ type Vote struct {
 
 // ContentDigest is the SHA-256, in hex, of what a person who approves a command
 // agrees to: this tid, to this device, to do this with these parameters under
-// this policy. A vote names the digest that its person has seen, so that nothing
+// this policy and these terms. A vote names the digest that its person has seen, so that nothing
 // can be swapped between the look and the vote.
 func (c *Command) ContentDigest() string {
 	var params bytes.Buffer
@@ -41,7 +41,8 @@ func (c *Command) ContentDigest() string {
 		Name   string          `json:"name"`
 		Params json.RawMessage `json:"params,omitempty"`
 		Policy Policy          `json:"policy"`
-	}{c.TID, c.Device.String(), c.Name, params.Bytes(), c.Policy})
+		Terms  *Terms          `json:"terms,omitempty"`
+	}{c.TID, c.Device.String(), c.Name, params.Bytes(), c.Policy, c.Terms})
 	if err != nil {
 		return "" // cannot be: all of it was made of valid values
 	}

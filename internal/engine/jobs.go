@@ -59,6 +59,9 @@ func (t *turn) newCommand(r *Request) Created {
 		return Created{Err: err}
 	}
 	c.Key, c.Digest, c.RetryOf, c.Terms = r.Key, r.Digest, r.RetryOf, r.Terms
+	if c.Approval != nil && r.Hold.Digest == "" {
+		c.Approval.Digest = c.ContentDigest() // with its terms
+	}
 	if c.Name == StateDesired {
 		if err := t.desired(d, &c, r.IfDesired); err != nil {
 			return Created{Err: err}
