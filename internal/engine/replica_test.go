@@ -452,3 +452,31 @@ func TestOnlyAReportSettles(t *testing.T) {
 		r.expect(c.TID, command.Executed, command.StateReported)
 	})
 }
+
+// A state that cannot be read delays what is about it, and nothing else.
+func TestAStateThatCannotBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.store.setBlind(true)
+		r.online(valve, "b1")
+		r.reports(`{"position":10}`)
+		r.says(valve, "state/get", ``, "get")
+		c := r.send(valve, "open", command.Policy{})
+		r.says(valve, "result", `{"tid":"`+c.TID.String()+`","status":"SUCCESS","state":{"position":20}}`, "result")
+		if _, err := r.desire(`{"position":30}`, nil); err == nil {
+			t.Error("a change of what could not be read was promised")
+		}
+		r.pass(3 * time.Second)
+		r.expect(c.TID, command.Sent, command.TurnCame)
+		r.told()
+		if r.acked["status"] != 1 || r.acked["report"]+r.acked["get"]+r.acked["result"] != 0 {
+			t.Errorf("acknowledged %v", r.acked)
+		}
+		r.store.setBlind(false)
+		r.pass(3 * time.Second)
+		r.expect(c.TID, command.Executed, command.DeviceSucceeded)
+		r.told("state/update/accepted v1 d0", `state/get/accepted {} {"position":10} {} v1 d0`)
+		if got := r.replica(valve); got.Reported.String() != `{"position":20}` || r.acked["report"]+r.acked["get"]+r.acked["result"] != 3 {
+			t.Errorf("reported %s, acknowledged %v", got.Reported, r.acked)
+		}
+	})
+}

@@ -112,6 +112,7 @@ type faulty struct {
 	mu    sync.Mutex
 	fail  error
 	torn  command.TID              // cannot be read
+	blind bool                     // nor can documents
 	hook  func(*store.Batch) error // asked before each commit, if set
 	after func(*store.Batch)       // told of each commit that has been made, one at a time
 }
@@ -155,6 +156,22 @@ func (f *faulty) Commands(ctx context.Context, tids []command.TID) ([]command.Co
 		return nil, errTorn
 	}
 	return f.Store.Commands(ctx, tids)
+}
+
+func (f *faulty) setBlind(yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.blind = yes
+}
+
+func (f *faulty) Document(ctx context.Context, id store.DocumentID) (store.Document, error) {
+	f.mu.Lock()
+	blind := f.blind
+	f.mu.Unlock()
+	if blind {
+		return store.Document{}, errTorn
+	}
+	return f.Store.Document(ctx, id)
 }
 
 func (f *faulty) Commit(ctx context.Context, b *store.Batch) (int64, error) {
