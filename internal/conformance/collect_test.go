@@ -19,8 +19,14 @@ import (
 // root is the module, as seen from here.
 const root = "../.."
 
-// speakers are the directories whose citations count.
-var speakers = []string{"mqtt", "broker"}
+// source is where the citations of a standard stand, and how they look: the
+// first group is the statement's id.
+type source struct {
+	dirs     []string
+	citation *regexp.Regexp
+}
+
+var mqttSource = source{[]string{"mqtt", "broker"}, regexp.MustCompile(`\[(MQTT-[0-9.]+-[0-9]+(?: v3\.1\.1)?)\]`)}
 
 // statement is a row of a list.
 type statement struct {
@@ -34,31 +40,20 @@ type statement struct {
 // statements reads a list; suffix is what citations of its version end in.
 func statements(t *testing.T, name, suffix string) []*statement {
 	t.Helper()
-	f, err := os.Open(filepath.Join(root, "docs/conformance", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	rows, err := csv.NewReader(f).ReadAll()
-	if err != nil || len(rows) < 2 {
-		t.Fatal(name, "has no rows", err)
-	}
 	var list []*statement
-	for _, r := range rows[1:] {
+	for _, r := range readCSV(t, "conformance/"+name) {
 		list = append(list, &statement{id: r[0] + suffix, side: r[1], says: r[2]})
 	}
 	return list
 }
 
-var citation = regexp.MustCompile(`\[(MQTT-[0-9.]+-[0-9]+(?: v3\.1\.1)?)\]`)
-
 // cite is called with each citation, and where it stands.
 type cite func(id, place string, test bool)
 
-// collect walks the speakers.
-func collect(t *testing.T, each cite) {
+// collect walks the directories.
+func (s source) collect(t *testing.T, each cite) {
 	t.Helper()
-	for _, dir := range speakers {
+	for _, dir := range s.dirs {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
@@ -73,9 +68,9 @@ func collect(t *testing.T, each cite) {
 			}
 			switch name = filepath.ToSlash(name); {
 			case strings.HasSuffix(name, ".go"):
-				return inGo(name, text, each)
+				return s.inGo(name, text, each)
 			case strings.HasSuffix(name, ".txt") && strings.Contains(name, "/testdata/"):
-				inScript(name, string(text), each)
+				s.inScript(name, string(text), each)
 			}
 			return nil
 		})
@@ -85,24 +80,24 @@ func collect(t *testing.T, each cite) {
 	}
 }
 
-func inScript(name, text string, each cite) {
+func (s source) inScript(name, text string, each cite) {
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for lines.Scan() {
-		for _, m := range citation.FindAllStringSubmatch(lines.Text(), -1) {
+		for _, m := range s.citation.FindAllStringSubmatch(lines.Text(), -1) {
 			each(m[1], "`"+name+"`", true)
 		}
 	}
 }
 
 // inGo reports the citations in comments and string literals of a Go file.
-func inGo(name string, text []byte, each cite) error {
+func (s source) inGo(name string, text []byte, each cite) error {
 	fset := token.NewFileSet()
 	file, err := parser.ParseFile(fset, name, text, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
 		return err
 	}
 	report := func(pos token.Pos, text string) {
-		for _, m := range citation.FindAllStringSubmatch(text, -1) {
+		for _, m := range s.citation.FindAllStringSubmatch(text, -1) {
 			place := "`" + name + "`"
 			if d := around(file, pos); d != "" {
 				place = fmt.Sprintf("`%s` %s", name, d)
@@ -188,4 +183,19 @@ func add(list []string, place string) []string {
 		return list
 	}
 	return slices.Insert(list, i, place)
+}
+
+// readCSV is the rows of a table of docs, without its head.
+func readCSV(t *testing.T, name string) [][]string {
+	t.Helper()
+	f, err := os.Open(filepath.Join(root, "docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil || len(rows) < 2 {
+		t.Fatal(name, "has no rows", err)
+	}
+	return rows[1:]
 }

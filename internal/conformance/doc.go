@@ -1,6 +1,8 @@
 // Package conformance writes docs/conformance.md: for every normative statement
 // of MQTT 5.0 and 3.1.1, where it is obeyed and which test shows it. It also holds
-// docs/attacks.csv and docs/promises.md to the tests that they name.
+// docs/attacks.csv and docs/promises.md to the tests that they name, and writes
+// docs/sparkplug-conformance.md in the same way, from the citations of sparkplug,
+// [tck-id-topic-structure], and the cases of docs/sparkplug-nasty.csv.
 //
 // There is nothing here but tests. They read the lists of statements in
 // docs/conformance, and collect the citations, [MQTT-3.1.0-1] for MQTT 5.0 and

@@ -28,7 +28,7 @@ func TestConformanceCurrent(t *testing.T) {
 			byID[s.id] = s
 		}
 	}
-	collect(t, func(id, place string, test bool) {
+	mqttSource.collect(t, func(id, place string, test bool) {
 		s := byID[id]
 		switch {
 		case s == nil:

@@ -32,6 +32,8 @@ func press() edge.Device {
 // [tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath]
 // [tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt311]
 // [tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50]
+// [tck-id-operational-behavior-edge-node-intentional-disconnect-packet]
+// [tck-id-topics-ndata-payload] [tck-id-topics-ddata-payload].
 func TestLife(t *testing.T) {
 	everywhere(t, func(t *testing.T, address string, v mqtt.Version) {
 		w := watch(t, address)
@@ -124,7 +126,11 @@ func death(t *testing.T, file string) *sparkplug.Payload {
 // The primary host is waited for, and when it leaves so does the node; samples
 // wait for it.
 // Shows [tck-id-message-flow-edge-node-birth-publish-phid-wait]
-// [tck-id-message-flow-edge-node-birth-publish-phid-offline].
+// [tck-id-message-flow-edge-node-birth-publish-phid-offline]
+// [tck-id-message-flow-edge-node-birth-publish-phid-wait-online]
+// [tck-id-operational-behavior-edge-node-birth-sequence-wait]
+// [tck-id-operational-behavior-edge-node-termination-host-offline]
+// [tck-id-operational-behavior-edge-node-termination-host-offline-timestamp].
 func TestPrimaryHost(t *testing.T) {
 	everywhere(t, func(t *testing.T, address string, v mqtt.Version) {
 		w := watch(t, address)
@@ -158,7 +164,8 @@ func TestPrimaryHost(t *testing.T) {
 // The node is at one server at a time, and goes to the one where its host is.
 // Shows [tck-id-operational-behavior-edge-node-termination-host-offline-reconnect]
 // [tck-id-operational-behavior-primary-application-state-with-multiple-servers-walk]
-// [tck-id-operational-behavior-primary-application-state-with-multiple-servers-single-server].
+// [tck-id-operational-behavior-primary-application-state-with-multiple-servers-single-server]
+// [tck-id-operational-behavior-primary-application-state-with-multiple-servers-state-subs].
 func TestServers(t *testing.T) {
 	a, b := startBroker(t, broker.AllowAnonymous()), startBroker(t, broker.AllowAnonymous())
 	atA, atB := watch(t, a), watch(t, b)

@@ -168,7 +168,9 @@ func startEdge(t testing.TB, o client.Options, name string) *edge {
 
 func (e *edge) publish(kind sparkplug.MessageType, node, device string, p *sparkplug.Payload) {
 	topic := sparkplug.Topic{Type: kind, Group: "g", Node: node, Device: device}.String()
-	p.Timestamp, p.HasTimestamp = uint64(time.Now().UnixMilli()), true
+	if !p.HasTimestamp {
+		p.Timestamp, p.HasTimestamp = uint64(time.Now().UnixMilli()), true
+	}
 	m := client.Message{Topic: topic, Payload: p.Append(nil), QoS: mqtt.QoS(kind.QoS())}
 	if err := e.c.PublishAsync(m, nil); err != nil {
 		e.t.Error(err)
@@ -324,6 +326,7 @@ func one(s *server, o host.Options) host.Options {
 // [tck-id-operational-behavior-edge-node-termination-host-action-ndeath-node-tags-stale]
 // [tck-id-operational-behavior-edge-node-termination-host-action-ndeath-devices-offline]
 // [tck-id-operational-behavior-edge-node-termination-host-action-ndeath-devices-tags-stale]
+// [tck-id-operational-behavior-edge-node-termination-host-action-ddeath-devices-tags-stale]
 // [tck-id-operational-behavior-host-reordering-rebirth].
 func TestFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -352,9 +355,15 @@ func TestFollows(t *testing.T) {
 		e.birth("n")
 		settle(0)
 		expect(t, h, "n", "online temp=20 speed=5")
-		e.publish(sparkplug.DDeath, "n", "dev", &sparkplug.Payload{HasSeq: true, Seq: e.next("n")})
+		died := time.Now().Add(3 * time.Second) // by the node's clock
+		e.publish(sparkplug.DDeath, "n", "dev", &sparkplug.Payload{
+			HasSeq: true, Seq: e.next("n"), HasTimestamp: true, Timestamp: uint64(died.UnixMilli()),
+		})
 		settle(0)
 		expect(t, h, "n", "online temp=20 ~speed=5(offline)")
+		if _, devices, _ := h.Node(host.NodeID{Group: "g", Node: "n"}); !devices[1].Since.Equal(died) {
+			t.Errorf("offline since %v, not since its DDEATH", devices[1].Since)
+		}
 		e.death("n", 9)
 		settle(0)
 		expect(t, h, "n", "online temp=20 ~speed=5(offline)")
@@ -371,7 +380,10 @@ func TestFollows(t *testing.T) {
 // [tck-id-host-topic-phid-birth-message] [tck-id-host-topic-phid-birth-payload-timestamp]
 // [tck-id-operational-behavior-host-application-termination]
 // [tck-id-host-topic-phid-death-payload-timestamp-disconnect-clean]
-// [tck-id-message-flow-hid-sparkplug-state-message-delivered].
+// [tck-id-message-flow-hid-sparkplug-state-message-delivered]
+// [tck-id-operational-behavior-host-application-host-id]
+// [tck-id-operational-behavior-host-application-disconnect-intentional]
+// [tck-id-operational-behavior-host-application-connect-birth].
 func TestState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const topic = "spBv1.0/STATE/scada"
@@ -498,6 +510,7 @@ func TestNasty65Moves(t *testing.T) {
 
 // TestNasty66ServerLost: stale with the loss of the server, and asked for a
 // rebirth when it is back, if the node does not do it by itself.
+// [UNTAGGED-host-stale-on-server-loss]
 func TestNasty66ServerLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startServer(t)

@@ -24,7 +24,7 @@ type link struct {
 	wake  chan struct{}
 
 	mu       sync.Mutex
-	presence presence
+	presence presence // [tck-id-operational-behavior-host-application-multi-server-timestamp]
 	asks     *rebirth.Scheduler[NodeID]
 }
 
@@ -128,7 +128,8 @@ func (l *link) connection(ctx context.Context) (again bool) {
 }
 
 // leave ends a connection: with a word, when the host stops
-// [tck-id-operational-behavior-host-application-termination].
+// [tck-id-operational-behavior-host-application-termination], and DISCONNECT
+// [tck-id-operational-behavior-host-application-disconnect-intentional].
 func (l *link) leave(ctx context.Context, c *client.Client) {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
@@ -177,7 +178,7 @@ func (l *link) up(c *client.Client, u client.Up) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// [tck-id-host-topic-phid-birth-payload-timestamp]
-	// [tck-id-operational-behavior-host-application-connect-birth]
+	// [tck-id-operational-behavior-host-application-connect-birth] [tck-id-host-topic-phid-birth-required]
 	if err := c.PublishAsync(l.state(true, l.presence.stamp), nil); err == nil {
 		l.presence.born = true
 	}

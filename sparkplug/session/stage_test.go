@@ -77,7 +77,7 @@ func (st *stage) config(t *testing.T, words []string) {
 	for _, w := range words {
 		k, v, _ := strings.Cut(w, "=")
 		switch k {
-		case "reorder":
+		case "reorder": // [tck-id-operational-behavior-host-reordering-param]
 			st.cfg.ReorderTimeout = duration(t, v)
 		case "anydeath":
 			st.cfg.AnyDeath = true

@@ -71,6 +71,8 @@ func (h *host) read(m sparkplug.Message) {
 		tt.Fatal(err)
 	}
 	var p sparkplug.Payload
+	// [tck-id-message-flow-edge-node-birth-publish-nbirth-payload]
+	// [tck-id-message-flow-device-birth-publish-dbirth-payload]
 	if err := p.Decode(m.Payload, sparkplug.Limits{}); err != nil {
 		tt.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func (h *host) read(m sparkplug.Message) {
 	switch {
 	case h.ended:
 		tt.Fatalf("%s after the NDEATH", t)
-	case h.first && t.Type != sparkplug.NBirth: // tck-id-principles-birth-certificates-order
+	case h.first && t.Type != sparkplug.NBirth: // [tck-id-principles-birth-certificates-order]
 		tt.Fatalf("the first message is %s", t)
 	}
 	h.first = false
@@ -91,7 +93,7 @@ func (h *host) read(m sparkplug.Message) {
 	case sparkplug.NBirth:
 		h.nodeBirth(&p)
 	case sparkplug.NDeath:
-		if b, _ := p.BdSeq(); b != h.will { // tck-id-payloads-ndeath-bdseq
+		if b, _ := p.BdSeq(); b != h.will { // [tck-id-payloads-ndeath-bdseq]
 			tt.Fatalf("NDEATH has bdSeq %d, the Will %d", b, h.will)
 		}
 		h.alive, h.ended = false, true
@@ -117,16 +119,18 @@ func (h *host) read(m sparkplug.Message) {
 	}
 }
 
-// sequence: tck-id-topics-nbirth-seq-num, tck-id-payloads-sequence-num-incrementing,
-// tck-id-payloads-dbirth-seq-inc, tck-id-payloads-ndata-seq-inc,
-// tck-id-payloads-ddata-seq-inc, tck-id-payloads-ddeath-seq-inc.
+// sequence: [tck-id-topics-nbirth-seq-num], [tck-id-payloads-sequence-num-incrementing],
+// [tck-id-payloads-dbirth-seq-inc], [tck-id-payloads-ndata-seq-inc],
+// [tck-id-payloads-ddata-seq-inc], [tck-id-payloads-ddeath-seq-inc],
+// [tck-id-topics-ndata-seq-num], [tck-id-topics-dbirth-seq], [tck-id-topics-ddata-seq-num],
+// [tck-id-topics-ddeath-seq-num].
 func (h *host) sequence(t sparkplug.Topic, p *sparkplug.Payload) {
 	switch {
 	case t.Type == sparkplug.NDeath:
 		return
 	case t.Type == sparkplug.NBirth:
 		h.next = 0
-	case !h.alive: // tck-id-message-flow-device-birth-publish-nbirth-wait
+	case !h.alive: // [tck-id-message-flow-device-birth-publish-nbirth-wait]
 		h.st.t.Fatalf("%s of a node that is not born", t)
 	}
 	if p.Seq != uint64(h.next) {
@@ -136,7 +140,7 @@ func (h *host) sequence(t sparkplug.Topic, p *sparkplug.Payload) {
 }
 
 func (h *host) nodeBirth(p *sparkplug.Payload) {
-	if b, _ := p.BdSeq(); b != h.will { // tck-id-topics-nbirth-bdseq-matching, tck-id-payloads-nbirth-bdseq-repeat
+	if b, _ := p.BdSeq(); b != h.will { // [tck-id-topics-nbirth-bdseq-matching], [tck-id-payloads-nbirth-bdseq-repeat]
 		h.st.t.Fatalf("NBIRTH has bdSeq %d, the Will %d", b, h.will)
 	}
 	h.alive = true
@@ -144,7 +148,7 @@ func (h *host) nodeBirth(p *sparkplug.Payload) {
 	h.aliases, h.byAlias = map[uint64]*sparkplug.Metric{}, map[uint64]*seen{}
 	h.owed = maps.Clone(h.up)
 	h.birth("", p)
-	if r := p.Find(sparkplug.MetricRebirth); r == nil || r.HasAlias { // tck-id-operational-behavior-data-commands-rebirth-name-aliases
+	if r := p.Find(sparkplug.MetricRebirth); r == nil || r.HasAlias { // [tck-id-operational-behavior-data-commands-rebirth-name-aliases]
 		h.st.t.Fatal("the metric for rebirth is missing, or has an alias")
 	}
 }
@@ -163,7 +167,7 @@ func (h *host) birth(device string, p *sparkplug.Payload) {
 		s[string(m.Name)] = x
 		h.hear(x.key, x.value)
 		if m.HasAlias {
-			if h.aliases[m.Alias] != nil { // tck-id-payloads-alias-uniqueness
+			if h.aliases[m.Alias] != nil { // [tck-id-payloads-alias-uniqueness]
 				h.st.t.Fatalf("alias %d of %s is that of %s", m.Alias, m.Name, h.aliases[m.Alias].Name)
 			}
 			h.aliases[m.Alias], h.byAlias[m.Alias] = &m, x
@@ -174,7 +178,7 @@ func (h *host) birth(device string, p *sparkplug.Payload) {
 
 func (h *host) data(t sparkplug.Topic, p *sparkplug.Payload) {
 	tt := h.st.t
-	if len(h.owed) > 0 { // tck-id-payloads-dbirth-order, tck-id-payloads-ndata-order, tck-id-payloads-ddata-order
+	if len(h.owed) > 0 { // [tck-id-payloads-dbirth-order], [tck-id-payloads-ndata-order], [tck-id-payloads-ddata-order]
 		tt.Fatalf("%s while births of %v are owed", t, slices.Collect(maps.Keys(h.owed)))
 	}
 	s := h.streams[t.Device]
@@ -191,10 +195,14 @@ func (h *host) data(t sparkplug.Topic, p *sparkplug.Payload) {
 			}
 		}
 		switch {
+		// [tck-id-topics-nbirth-metric-reqs] [tck-id-topics-dbirth-metric-reqs]
+		// [tck-id-operational-behavior-data-publish-nbirth] [tck-id-operational-behavior-data-publish-dbirth]
 		case x == nil:
 			tt.Fatalf("%s: metric %q, alias %d is in no birth", t, m.Name, m.Alias)
 		case m.Name != nil && x.birth.HasAlias:
 			tt.Fatalf("%s: %s goes by its name in spite of its alias", t, m.Name)
+		case m.Datatype != 0: // [tck-id-payloads-metric-datatype-not-req]
+			tt.Fatalf("%s: %s has a datatype", t, x.birth.Name)
 		}
 		if err := m.Check(x.birth.Datatype); err != nil {
 			tt.Fatalf("%s: %s: %v", t, x.birth.Name, err)

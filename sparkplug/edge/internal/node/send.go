@@ -49,9 +49,12 @@ func (c *Core) Written() {
 }
 
 func (c *Core) next(now time.Time) (draft, bool) {
+	// [tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath]
 	if c.state == Ending && c.farewell {
 		return draft{kind: sparkplug.NDeath, message: c.death()}, true
 	}
+	// [tck-id-payloads-dbirth-order] [tck-id-message-flow-device-birth-publish-nbirth-wait]
+	// [tck-id-payloads-ndata-order] [tck-id-payloads-ddata-order]
 	for c.state == Birthing && len(c.block) > 0 {
 		s := c.block[0]
 		if d, ok := c.birthOf(s, now); ok {
@@ -108,6 +111,7 @@ func (c *Core) birthOf(s *stream, now time.Time) (draft, bool) {
 	if s == c.node {
 		kind = sparkplug.NBirth
 		p.Seq = 0 // [tck-id-topics-nbirth-seq-num]
+		// [tck-id-payloads-nbirth-bdseq-repeat] [tck-id-operational-behavior-data-commands-rebirth-action-3]
 		p.Metrics = append(p.Metrics, sparkplug.BdSeqMetric(c.bdSeq, p.Timestamp), sparkplug.RebirthMetric(false, p.Timestamp))
 		if c.cfg.Servers > 1 {
 			p.Metrics = append(p.Metrics, sparkplug.Metric{
@@ -265,6 +269,7 @@ func (c *Core) payload(now time.Time) *sparkplug.Payload {
 // [tck-id-message-flow-device-birth-publish-dbirth-payload]
 // [tck-id-message-flow-device-birth-publish-dbirth-qos]
 // [tck-id-message-flow-device-birth-publish-dbirth-retained]
+// [tck-id-message-flow-edge-node-birth-publish-nbirth-payload]
 func (c *Core) message(kind sparkplug.MessageType, s *stream, p *sparkplug.Payload) sparkplug.Message {
 	t := sparkplug.Topic{Type: kind, Group: c.cfg.Group, Node: c.cfg.Node, Device: s.device}
 	return sparkplug.Message{Topic: t.String(), Payload: p.Append(nil), QoS: kind.QoS(), Retain: kind.Retain()}
