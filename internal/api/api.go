@@ -35,6 +35,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/replica"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/sparkplug/host"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -74,6 +75,9 @@ type Service interface {
 	RemoveHook(ctx context.Context, p service.Principal, name string) error
 	Deliveries(ctx context.Context, p service.Principal, hook string, after int64, limit int) ([]hook.Delivery, error)
 	Redrive(ctx context.Context, p service.Principal, hook string, event int64) (n int, more bool, err error)
+	SparkplugNodes(context.Context, service.Principal, service.NodeQuery) ([]host.Node, string, error)
+	SparkplugNode(context.Context, service.Principal, host.NodeID) (host.Node, []host.Device, error)
+	SparkplugRebirth(context.Context, service.Principal, host.NodeID) error
 	Health(known bool) service.Health
 }
 
@@ -138,6 +142,7 @@ func New(o Options) *API {
 	a.audit()
 	a.types()
 	a.hooks()
+	a.sparkplug()
 	a.health()
 	a.durations()
 	a.meta()

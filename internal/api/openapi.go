@@ -33,6 +33,7 @@ func description() huma.Config {
 		{Name: "types", Description: "What may be asked for, and how."},
 		{Name: "tokens", Description: "Who may ask."},
 		{Name: "hooks", Description: "What happens at the end of a command. For admins of all groups."},
+		{Name: "sparkplug", Description: "Sparkplug edge nodes, and how far their values can be trusted."},
 		{Name: "server", Description: "How the server is."},
 	}
 	return c

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/mqtt"
+	"github.com/wilco-iot/wilco/sparkplug/host"
 )
 
 // stopWithin bounds a clean stop.
@@ -62,10 +64,16 @@ func Serve(ctx context.Context, c config.Config, version string, reload <-chan o
 	return errors.Join(died, s.Stop(stop))
 }
 
+// roles are the words of host.Role, in its order.
+var roles = []string{host.Primary.String(), host.Active.String(), host.Passive.String()}
+
 // options translates the settings.
 func options(c config.Config) (o Options, files []*watched, err error) {
 	o = Options{Data: c.Data, HTTP: c.HTTP.Address, Profile: c.Profile, Root: c.Root, Policy: c.Policy.Command(),
 		KnownTypesOnly: c.Commands.UnknownTypes == "refuse", Retention: c.Retention.D(), Broker: c.Broker.URL, Durability: c.MQTT.Durability}
+	if role := slices.Index(roles, c.Sparkplug.Role); role >= 0 {
+		o.Sparkplug = Sparkplug{On: true, Role: host.Role(role), HostID: c.Sparkplug.HostID, Filters: strings.Split(c.Sparkplug.Filters, ",")}
+	}
 	if c.Broker.Version == "3.1.1" {
 		o.BrokerVersion = mqtt.V311
 	}

@@ -63,6 +63,7 @@ type Options struct {
 	Policy  command.Policy // of commands that name none
 	// KnownTypesOnly refuses commands whose name is no command type.
 	KnownTypesOnly bool
+	Sparkplug      Sparkplug
 	Retention      time.Duration // ended commands are kept so long; 0 means 30 days
 	Version        string        // of the program
 	Logger         *slog.Logger  // default slog.Default
@@ -84,6 +85,7 @@ type Server struct {
 	types  *shelf.Shelf
 	Broker *broker.Broker // nil with an external broker
 	queues store.Store    // of Broker
+	edges  *edgeHost      // nil when it is no Sparkplug host
 
 	http       net.Listener
 	firstToken string
@@ -162,7 +164,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)
 	}
-	s.Fleet = fleet.New(fleet.Options{Store: s.Store, Profiles: profiles, OnChange: s.deviceChanged})
+	s.Fleet = fleet.New(fleet.Options{Store: s.Store, Profiles: profiles, Sparkplug: s.opt.Sparkplug.On, OnChange: s.deviceChanged})
 	if err := s.Fleet.Start(ctx); err != nil {
 		return err
 	}
@@ -195,6 +197,9 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	if err := s.letIn(ctx, l); err != nil {
 		return err
+	}
+	if err := s.startSparkplug(ctx); err != nil {
+		return fmt.Errorf("sparkplug: %w", err)
 	}
 	s.startPurge()
 	return s.startHTTP(ctx, l)
@@ -234,10 +239,14 @@ func (s *Server) keepFirstToken(ctx context.Context) error {
 }
 
 func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
-	plain := service.New(service.Options{Engine: s.Engine, Store: s.Store, Fleet: s.Fleet, Types: s.types, KnownTypesOnly: s.opt.KnownTypesOnly, Policy: s.opt.Policy,
+	so := service.Options{Engine: s.Engine, Store: s.Store, Fleet: s.Fleet, Types: s.types, KnownTypesOnly: s.opt.KnownTypesOnly, Policy: s.opt.Policy,
 		Version: s.opt.Version, Logger: s.log, Parts: []service.Part{
 			{Name: "engine", Check: s.Engine.Err}, {Name: "broker", Check: l.Err},
-		}})
+		}}
+	if s.edges != nil { // not a nil *edgeHost in the interface, which would not be nil
+		so.Sparkplug = s.edges
+	}
+	plain := service.New(so)
 	log, err := audit.Open(ctx, s.Store, nil)
 	if err != nil {
 		return err
@@ -256,6 +265,9 @@ func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
 	metrics.MustRegister(newCollector(s))
 	if s.Broker != nil {
 		metrics.MustRegister(newBrokerCollector(s.Broker, s.queues))
+	}
+	if s.edges != nil {
+		metrics.MustRegister(newEdgeCollector(s.edges))
 	}
 	handler := api.New(api.Options{Service: svc, Metrics: metrics, Logger: s.log})
 	listener, err := net.Listen("tcp", s.opt.HTTP)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/mqtt"
+	"github.com/wilco-iot/wilco/sparkplug"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -38,6 +40,7 @@ func check(c *Config) (faults []*fault.Error) {
 		}
 	}
 	checkBroker(c, wrong)
+	checkSparkplug(c, wrong)
 	root := c.Root
 	if c.Profile == "atlas" {
 		root = "" // its topics are fixed; the root is for other devices
@@ -85,6 +88,20 @@ func checkBroker(c *Config, wrong func(path, format string, args ...any)) {
 	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Hostname() == "" {
 		// Not the value: there may be a password in it.
 		wrong("broker.url", "is not a URL like mqtt://user:password@host:1883")
+	}
+}
+
+func checkSparkplug(c *Config, wrong func(path, format string, args ...any)) {
+	switch s := c.Sparkplug; {
+	case s.Role == "off":
+		return
+	case s.Role == "primary" && sparkplug.ValidID(s.HostID) != nil:
+		wrong("sparkplug.hostID", "must be an id without / + #, because sparkplug.role is primary")
+	}
+	for f := range strings.SplitSeq(c.Sparkplug.Filters, ",") {
+		if _, below, _ := strings.Cut(f, "/"); below == "" || !strings.HasPrefix(f, sparkplug.Namespace+"/") || mqtt.ValidFilter(f) != nil {
+			wrong("sparkplug.filters", "%q is not a topic filter below %s/", f, sparkplug.Namespace)
+		}
 	}
 }
 

@@ -70,5 +70,9 @@ func (f *Fleet) identity(a wire.Address) (*Identity, error) {
 	if !ok || d.Disabled || p == nil {
 		return nil, fault.New(fault.Unauthenticated, "user name or password is wrong")
 	}
-	return &Identity{fleet: f, address: a, profile: p, rights: RightsOf(p, a)}, nil
+	i := &Identity{fleet: f, address: a, profile: p, rights: RightsOf(p, a)}
+	if f.opt.Sparkplug {
+		i.edge = edge{a}
+	}
+	return i, nil
 }

@@ -85,6 +85,7 @@ type Identity struct {
 	address wire.Address
 	profile wire.Profile
 	rights  Rights
+	edge    edge
 }
 
 // Name is "group/device".
@@ -95,18 +96,20 @@ func (i *Identity) Address() wire.Address { return i.address }
 
 // MayPublish says whether the device may publish to the topic.
 func (i *Identity) MayPublish(topic string) bool {
-	return i.rights.have(topic, i.rights.publish) && i.live()
+	return (i.rights.have(topic, i.rights.publish) || i.edge.mayPublish(topic)) && i.live()
 }
 
 // MaySubscribe says whether the device may subscribe to the filter: only to the
 // exact name of a topic that it may receive from. A wildcard, even one that
 // matches nothing else, is refused, because what it matches is not a matter of
-// this list.
-func (i *Identity) MaySubscribe(filter string) bool { return i.MayReceive(filter) }
+// this list; but for that of an edge node's DCMD.
+func (i *Identity) MaySubscribe(filter string) bool {
+	return i.MayReceive(filter) || i.edge.maySubscribe(filter) && i.live()
+}
 
 // MayReceive says whether a message on the topic may be delivered to the device.
 func (i *Identity) MayReceive(topic string) bool {
-	return i.rights.have(topic, i.rights.receive) && i.live()
+	return (i.rights.have(topic, i.rights.receive) || i.edge.mayReceive(topic)) && i.live()
 }
 
 func (i *Identity) live() bool {

@@ -52,6 +52,7 @@ const (
 	actRemoveToken  = "token.remove"
 	actApplyType    = "type.apply"
 	actDeprecate    = "type.deprecate"
+	actRebirth      = "sparkplug.rebirth"
 )
 
 // entryOf begins an entry about p.

@@ -64,6 +64,8 @@ type Options struct {
 	Store  Store
 	Fleet  Fleet
 	Types  Types // nil: there are none
+	// Sparkplug is nil when the server is no host of edge nodes.
+	Sparkplug Sparkplug
 	// KnownTypesOnly refuses commands whose name is no type.
 	KnownTypesOnly bool
 	// Policy is the default of commands that name none; zero fields take those

@@ -198,6 +198,30 @@ func (h *Host) Forget(id NodeID) {
 	h.toShard(item{what: forget, topic: sparkplug.Topic{Group: id.Group, Node: id.Node}})
 }
 
+// Rebirth asks a known edge node for its births, within the bounds of all asking:
+// soon, or after the cooldown that it is in. It does not wait for them. False:
+// nothing is known of the node, or the host is Passive.
+func (h *Host) Rebirth(id NodeID) bool {
+	if h.opts.Role == Passive {
+		return false
+	}
+	// Of the server that counts or, before its first NBIRTH, of all that heard it.
+	var links []*link
+	s := h.shard(id.Group, id.Node)
+	s.mu.RLock()
+	e := s.nodes[id]
+	if e != nil && e.current != nil {
+		links = append(links, e.current.link)
+	} else if e != nil {
+		links = h.links
+	}
+	s.mu.RUnlock()
+	for _, l := range links {
+		l.want(id, session.Requested, 0, time.Now())
+	}
+	return e != nil
+}
+
 func (h *Host) shard(group, node string) *shard {
 	return h.shards[hash(group, node)%uint64(len(h.shards))]
 }

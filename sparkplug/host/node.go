@@ -43,6 +43,9 @@ type Node struct {
 	Devices int            // that are known
 	Reason  session.Reason // why it is not online
 	Asked   int            // rebirths asked for
+	// Since the node is known: holes that were not filled in time, messages that
+	// were missing in them at least, and messages left out as repeated or too old.
+	Gaps, Missing, Late uint64
 }
 
 // Skew is how far the node's clock was ahead of ours at its last NBIRTH, the time
@@ -112,6 +115,11 @@ func (e *entry) took(s *sess, ev *session.Event, b *budget) bool {
 				u.online, u.since = false, ev.At
 			}
 		}
+	case session.Gap:
+		e.info.Gaps++
+		e.info.Missing += uint64(max(ev.Missing, 0))
+	case session.Late:
+		e.info.Late++
 	case session.Stale:
 		e.info.Status, e.info.Since, e.info.Reason = Unsure, ev.At, ev.Reason
 		e.doubt()
@@ -151,10 +159,10 @@ func (e *entry) born(s *sess, ev *session.Event, b *budget) {
 	if n, ok := s.node.BdSeq(); ok {
 		bdSeq = int(n)
 	}
-	asked := e.info.Asked
+	was := e.info
 	e.info = Node{
 		ID: e.id, Status: Online, Server: s.link.name, Since: ev.At, Born: ev.At, HasTime: ev.HasTimestamp, Time: ev.Timestamp,
-		Births: e.info.Births + 1, BdSeq: bdSeq, Asked: asked,
+		Births: was.Births + 1, BdSeq: bdSeq, Asked: was.Asked, Gaps: was.Gaps, Missing: was.Missing, Late: was.Late,
 	}
 	if e.own == nil {
 		e.own = &unit{}

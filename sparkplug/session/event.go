@@ -89,6 +89,8 @@ const (
 	OtherSession // the bdSeq is another
 	AfterDeath   // an NBIRTH that the NDEATH of its session has overtaken
 	NotBorn      // a death of what is not there
+	// Requested is of rebirths that a person asks for; no event has it.
+	Requested
 )
 
 var reasonNames = [...]string{
@@ -99,6 +101,7 @@ var reasonNames = [...]string{
 	BadValue: "bad_value", DuplicateName: "duplicate_name", DuplicateAlias: "duplicate_alias", SharedAlias: "shared_alias",
 	AliasMismatch: "alias_mismatch", UnknownTemplate: "unknown_template", DefinitionInDevice: "definition_in_device",
 	Repeated: "repeated", BeforeNBirth: "older_than_birth", OtherSession: "other_session", AfterDeath: "after_death", NotBorn: "not_born",
+	Requested: "requested",
 }
 
 // String returns a word for logs and labels.

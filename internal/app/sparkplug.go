@@ -1,0 +1,118 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wilco-iot/wilco/mqtt/client"
+	"github.com/wilco-iot/wilco/sparkplug/host"
+)
+
+// Sparkplug says whether, and how, a Server is a Sparkplug host on its broker.
+type Sparkplug struct {
+	On      bool
+	Role    host.Role
+	HostID  string
+	Filters []string
+}
+
+// edgeHost is the host of a Server, with counts of its alarms.
+type edgeHost struct {
+	*host.Host
+	alarms map[host.AlarmKind]*atomic.Uint64 // never changed
+}
+
+var alarmKinds = []host.AlarmKind{host.ForeignState, host.DuplicateNode, host.RetainedMessage, host.TooMuch, host.SubscriptionRefused}
+
+// startSparkplug starts the host, if there is to be one, on the broker that is
+// open by now, and has it stopped before the listeners close: edge nodes hear
+// the last STATE of a primary.
+func (s *Server) startSparkplug(ctx context.Context) error {
+	if !s.opt.Sparkplug.On {
+		return nil
+	}
+	o := client.Options{Version: s.opt.BrokerVersion, TLS: s.opt.BrokerTLS, Logger: s.log, ClientID: "wilco-sparkplug"}
+	if s.Broker != nil {
+		o.Dial = s.Broker.Dial
+	} else {
+		id, err := instance(ctx, s.Store)
+		if err != nil {
+			return fmt.Errorf("client id: %w", err)
+		}
+		o.ClientID, o.Servers = "wilco-sparkplug-"+id, []string{s.opt.Broker}
+	}
+	e := &edgeHost{alarms: map[host.AlarmKind]*atomic.Uint64{}}
+	for _, k := range alarmKinds {
+		e.alarms[k] = new(atomic.Uint64)
+	}
+	var err error
+	e.Host, err = host.New(host.Options{Role: s.opt.Sparkplug.Role, HostID: s.opt.Sparkplug.HostID, Filters: s.opt.Sparkplug.Filters,
+		Servers: []host.Server{{Name: "broker", Client: o}},
+		OnAlarm: func(a host.Alarm) {
+			if n := e.alarms[a.Kind]; n != nil {
+				n.Add(1)
+			}
+			s.log.Warn("sparkplug: "+a.Text, "kind", string(a.Kind), "node", a.Node.String())
+		}})
+	if err != nil {
+		return err
+	}
+	e.Start()
+	s.edges = e
+	s.push("sparkplug host", e.Stop)
+	return nil
+}
+
+// edgeCollector gives a host's counters to Prometheus. Its labels are of closed
+// sets; no group, node or metric is ever one.
+type edgeCollector struct {
+	h                                            *edgeHost
+	up, nodes, events, rebirths, foreign, alarms *prometheus.Desc
+}
+
+func newEdgeCollector(h *edgeHost) *edgeCollector {
+	d := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("wilco_sparkplug_"+name, help, labels, nil)
+	}
+	return &edgeCollector{h: h,
+		up:       d("up", "1 while the host is connected to the broker."),
+		nodes:    d("nodes", "Edge nodes, by status.", "status"),
+		events:   d("events_total", "What happened to edge nodes, by kind: births, deaths, data, gaps and so on.", "kind"),
+		rebirths: d("rebirths_total", "Rebirths asked for, by reason.", "reason"),
+		foreign:  d("foreign_messages_total", "Messages that are not Sparkplug's."),
+		alarms:   d("alarms_total", "What a person should look at, by kind; duplicate_node is a node put in quarantine.", "kind"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *edgeCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c *edgeCollector) Collect(ch chan<- prometheus.Metric) {
+	level(ch, c.up, float64(len(c.h.Up())))
+	var by [host.Offline + 1]int
+	for _, n := range c.h.Nodes() {
+		by[n.Status]++
+	}
+	for status, n := range by {
+		ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(n), host.Status(status).String())
+	}
+	stats := c.h.Stats()
+	kinds := map[string]uint64{}
+	for _, e := range stats.Events {
+		kinds[e.Kind.String()] += e.N
+	}
+	for kind, n := range kinds {
+		count(ch, c.events, float64(n), kind)
+	}
+	for _, e := range stats.Rebirths {
+		count(ch, c.rebirths, float64(e.N), e.Reason.String())
+	}
+	count(ch, c.foreign, float64(stats.Foreign))
+	for kind, n := range c.h.alarms {
+		count(ch, c.alarms, float64(n.Load()), string(kind))
+	}
+}

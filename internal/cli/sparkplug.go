@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/fault"
+)
+
+func (a *app) sparkplugCommand() *cobra.Command {
+	c := &cobra.Command{Use: "sparkplug", Short: "Look at Sparkplug edge nodes",
+		Long: "Sparkplug is about the edge nodes that the server follows when its setting sparkplug.role is not off."}
+	c.AddCommand(a.sparkplugNodes(), a.sparkplugShow(), a.sparkplugRebirth())
+	return a.parent(c)
+}
+
+func (a *app) sparkplugNodes() *cobra.Command {
+	var o client.SparkplugOptions
+	var all bool
+	c := &cobra.Command{Use: "nodes", Short: "List edge nodes", Args: a.args()}
+	f := c.Flags()
+	f.StringVar(&o.Group, "group", "", "only of this group")
+	f.StringVar(&o.Status, "status", "", "only with this status: unborn, online, unsure or offline")
+	f.IntVar(&o.Limit, "limit", 100, "at most so many, 1 to 1000")
+	f.StringVar(&o.Cursor, "cursor", "", "go on where the last page ended")
+	f.BoolVar(&all, "all", false, "all pages")
+	words := []string{"unborn", "online", "unsure", "offline"}
+	_ = c.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	c.RunE = a.do(func(ctx context.Context, _ []string) error {
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		page, err := c.SparkplugNodes(ctx, o)
+		for err == nil && all && page.Next != "" {
+			var more *client.SparkplugNodePage
+			o.Cursor = page.Next
+			if more, err = c.SparkplugNodes(ctx, o); err == nil {
+				page.Items, page.Next = append(page.Items, more.Items...), more.Next
+			}
+		}
+		if err != nil {
+			return a.unreachable(err)
+		}
+		return a.print(page, func(out io.Writer) {
+			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "NODE\tSTATUS\tSINCE\tDEVICES\tBIRTHS\tREBIRTHS\tGAPS\tLATE")
+			for _, n := range page.Items {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", clean(n.Node), nodeStatus(&n), stamp(n.Since), n.Devices, n.Births, n.Rebirths, n.Gaps, n.Late)
+			}
+			w.Flush()
+			if page.Next != "" {
+				fmt.Fprintf(a.Err, "there are more: --cursor %s, or --all\n", clean(page.Next))
+			}
+		})
+	})
+	return c
+}
+
+func nodeStatus(n *client.SparkplugNode) string {
+	if n.Reason != "" {
+		return n.Status + " (" + n.Reason + ")"
+	}
+	return n.Status
+}
+
+// withNode makes the function of a command about one edge node.
+func (a *app) withNode(c *cobra.Command, f func(context.Context, *client.Client, string) error) *cobra.Command {
+	c.Args = a.args("GROUP/NODE")
+	c.ValidArgsFunction = a.completeNodes
+	do := a.withDevice(f)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if group, node, _ := strings.Cut(args[0], "/"); group == "" || node == "" {
+			return fault.Field("node", "must be GROUP/NODE")
+		}
+		return do(c, args)
+	}
+	return c
+}
+
+// completeNodes names edge nodes for the shell; none when the server does not answer.
+func (a *app) completeNodes(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	if api, err := a.connect(); err == nil && len(args) == 0 {
+		if page, err := api.SparkplugNodes(c.Context(), client.SparkplugOptions{Limit: 1000}); err == nil {
+			for _, n := range page.Items {
+				names = append(names, n.Node)
+			}
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (a *app) sparkplugShow() *cobra.Command {
+	c := &cobra.Command{Use: "show GROUP/NODE", Short: "Look at an edge node, its devices and all values"}
+	return a.withNode(c, func(ctx context.Context, c *client.Client, node string) error {
+		d, err := c.SparkplugNode(ctx, node)
+		if err != nil {
+			return err
+		}
+		return a.print(d, func(w io.Writer) { nodeDetails(w, d) })
+	})
+}
+
+func nodeDetails(out io.Writer, d *client.SparkplugDetails) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "node\t%s\nstatus\t%s\nsince\t%s\nborn\t%s\n", clean(d.Node), nodeStatus(&d.SparkplugNode), stamp(d.Since), stamp(d.Born))
+	if d.BdSeq != nil {
+		fmt.Fprintf(w, "bdSeq\t%d\n", *d.BdSeq)
+	}
+	fmt.Fprintf(w, "clock ahead\t%d ms\nbirths\t%d, asked for %d\ngaps\t%d, of %d messages at least\nlate\t%d\n",
+		d.SkewMS, d.Births, d.Rebirths, d.Gaps, d.Missing, d.Late)
+	w.Flush()
+	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nDEVICE\tMETRIC\tVALUE\tDATATYPE\tQUALITY\tTIME")
+	rows := func(device string, metrics []client.SparkplugMetric) {
+		for _, m := range metrics {
+			value := string(m.Value)
+			switch {
+			case m.Null:
+				value = "null"
+			case value == "":
+				value = "?"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", clean(device), clean(m.Name), clip(clean(value), 60), m.Datatype, m.Quality, stamp(m.Time))
+		}
+	}
+	rows("-", d.Metrics)
+	for _, b := range d.Behind {
+		name := b.Device
+		if !b.Online {
+			name += " (offline)"
+		}
+		rows(name, b.Metrics)
+	}
+	w.Flush()
+}
+
+func (a *app) sparkplugRebirth() *cobra.Command {
+	c := &cobra.Command{Use: "rebirth GROUP/NODE", Short: "Ask an edge node for its births",
+		Long: "Rebirth has the server ask an edge node for its births: soon, or after the cooldown that the node is in. It does\n" +
+			"not wait for them."}
+	return a.withNode(c, func(ctx context.Context, c *client.Client, node string) error {
+		if err := c.SparkplugRebirth(ctx, node); err != nil {
+			return err
+		}
+		return a.print(struct {
+			Node string `json:"node"`
+		}{node}, func(w io.Writer) { fmt.Fprintf(w, "%s will be asked for its births\n", clean(node)) })
+	})
+}

@@ -1,0 +1,102 @@
+package service
+
+import (
+	"testing"
+
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/sparkplug/host"
+)
+
+// edges is a host that knows some nodes, and may be asked for rebirths or not.
+type edges struct {
+	nodes   []host.Node
+	passive bool
+	asked   []host.NodeID
+}
+
+func (e *edges) Nodes() []host.Node { return e.nodes }
+
+func (e *edges) Node(id host.NodeID) (host.Node, []host.Device, bool) {
+	for _, n := range e.nodes {
+		if n.ID == id {
+			return n, nil, true
+		}
+	}
+	return host.Node{}, nil, false
+}
+
+func (e *edges) Rebirth(id host.NodeID) bool {
+	if !e.passive {
+		e.asked = append(e.asked, id)
+	}
+	return !e.passive
+}
+
+func TestEdgeNodesByGroupAndRole(t *testing.T) {
+	known := host.NodeID{Group: "a", Node: "n"}
+	e := &edges{nodes: []host.Node{{ID: known, Status: host.Online}, {ID: host.NodeID{Group: "a", Node: "o"}}, {ID: host.NodeID{Group: "b", Node: "a"}}}}
+	s := New(Options{Sparkplug: e})
+	for _, c := range []struct {
+		role  Role
+		group string
+		id    host.NodeID
+		look  fault.Code
+		act   fault.Code
+	}{
+		{Viewer, "", known, "", fault.Forbidden},
+		{Operator, "", known, "", ""},
+		{Operator, "b", known, fault.Forbidden, fault.Forbidden},
+		{Operator, "a", known, "", ""},
+		{Operator, "", host.NodeID{Group: "a", Node: "x"}, fault.NotFound, fault.NotFound},
+		{Operator, "", host.NodeID{Group: "a", Node: "+"}, fault.Invalid, fault.Invalid},
+	} {
+		p := Principal{Name: "p", Role: c.role, Group: c.group}
+		if _, _, err := s.SparkplugNode(t.Context(), p, c.id); fault.CodeOf(err) != c.look {
+			t.Errorf("%+v: look: %v", c, err)
+		}
+		before := len(e.asked)
+		err := s.SparkplugRebirth(t.Context(), p, c.id)
+		if fault.CodeOf(err) != c.act || (len(e.asked) > before) != (c.act == "") {
+			t.Errorf("%+v: rebirth: %v, %d asked", c, err, len(e.asked)-before)
+		}
+	}
+	e.passive = true
+	if err := s.SparkplugRebirth(t.Context(), Principal{Role: Operator}, known); fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("a passive host: %v", err)
+	}
+	if _, _, err := New(Options{}).SparkplugNodes(t.Context(), Principal{Role: Admin}, NodeQuery{}); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("no host: %v", err)
+	}
+}
+
+func TestPagesOfEdgeNodes(t *testing.T) {
+	e := &edges{nodes: []host.Node{{ID: host.NodeID{Group: "a", Node: "n"}, Status: host.Online}, {ID: host.NodeID{Group: "a", Node: "o"}}, {ID: host.NodeID{Group: "b", Node: "a"}}}}
+	s := New(Options{Sparkplug: e})
+	for _, c := range []struct {
+		group string // of the token
+		q     NodeQuery
+		want  string
+		next  string
+	}{
+		{"", NodeQuery{}, "a/n a/o b/a ", ""},
+		{"", NodeQuery{Limit: 3}, "a/n a/o b/a ", ""},
+		{"", NodeQuery{Limit: 2}, "a/n a/o ", "a/o"},
+		{"", NodeQuery{Limit: 2, Cursor: "a/o"}, "b/a ", ""},
+		{"", NodeQuery{Status: "online"}, "a/n ", ""},
+		{"b", NodeQuery{}, "b/a ", ""},
+	} {
+		page, next, err := s.SparkplugNodes(t.Context(), Principal{Role: Viewer, Group: c.group}, c.q)
+		got := ""
+		for _, n := range page {
+			got += n.ID.String() + " "
+		}
+		if err != nil || got != c.want || next != c.next {
+			t.Errorf("%+v: %q %q %v", c, got, next, err)
+		}
+	}
+	for _, q := range []NodeQuery{{Limit: MaxPage + 1}, {Limit: -1}, {Cursor: "x"}} {
+		if _, _, err := s.SparkplugNodes(t.Context(), Principal{Role: Viewer}, q); fault.CodeOf(err) != fault.Invalid {
+			t.Errorf("%+v: %v", q, err)
+		}
+	}
+}
