@@ -1,7 +1,7 @@
 # Every target does its own set-up: Go and make are enough to begin with.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench bench-mqtt bench-commands generate soak clean
+.PHONY: help build test demo bench bench-mqtt bench-commands bench-sparkplug generate soak clean
 
 # A checkout that git will not read is built without its revision.
 BUILDVCS := $(shell git status >/dev/null 2>&1 && echo auto || echo false)
@@ -26,6 +26,9 @@ bench-mqtt: ## the broker beside Mosquitto and NATS; bench/mqtt.sh says what can
 
 bench-commands: ## the lives of commands, medians of three rounds; bench/commands.sh says what can be set
 	@bench/commands.sh
+
+bench-sparkplug: ## a Sparkplug host; bench/sparkplug.sh says what can be set
+	@bench/sparkplug.sh
 
 brokers: ## docs/brokers.md anew: what this broker and others do when it is hard
 	@scripts/brokers.sh

@@ -27,16 +27,17 @@ import (
 
 // runner is what runs in this process.
 var runner = cli.Runner{
-	Serve:         serve,
-	Broker:        runBroker,
-	Demo:          runDemo,
-	BenchCommands: benchCommands,
-	BenchState:    benchState,
-	BenchMQTT:     benchMQTT,
-	Simulate:      simulate,
-	Mosquitto:     mosquittoConfig,
-	CheckBroker:   checkBroker,
-	CheckTable:    checkTable,
+	Serve:          serve,
+	Broker:         runBroker,
+	Demo:           runDemo,
+	BenchCommands:  benchCommands,
+	BenchState:     benchState,
+	BenchMQTT:      benchMQTT,
+	BenchSparkplug: benchSparkplug,
+	Simulate:       simulate,
+	Mosquitto:      mosquittoConfig,
+	CheckBroker:    checkBroker,
+	CheckTable:     checkTable,
 }
 
 func serve(ctx context.Context, l *config.Loaded, streams cli.IO) error {
@@ -171,6 +172,21 @@ func benchBroker(ctx context.Context, o cli.BenchMQTTOptions, streams cli.IO) er
 	}
 	report.Print(streams.Out)
 	return nil
+}
+
+func benchSparkplug(ctx context.Context, o cli.BenchSparkplugOptions, streams cli.IO) error {
+	return bench.OwnBroker(ctx, "", func(url string, pid int) error {
+		report, err := bench.Sparkplug(ctx, bench.SparkplugOptions{URL: url, BrokerPID: pid, For: o.For, Nodes: o.Nodes, Metrics: o.Metrics,
+			Reordered: o.Reordered, Progress: progress(streams, o.JSON)})
+		if err != nil {
+			return err
+		}
+		if o.JSON {
+			return printJSON(streams.Out, report)
+		}
+		report.Print(streams.Out)
+		return nil
+	})
 }
 
 // progress tells what long work is at, on standard error.

@@ -135,8 +135,14 @@ func (c *child) stop() error {
 
 // cpuSeconds is the CPU time that a process has used so far, in user and kernel
 // mode. Linux only.
-func cpuSeconds(pid int) (float64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+func cpuSeconds(pid int) (float64, error) { return cpuOf(fmt.Sprintf("/proc/%d/stat", pid)) }
+
+// threadCPU is the CPU time of the calling thread, to which the goroutine should
+// be locked.
+func threadCPU() (float64, error) { return cpuOf("/proc/thread-self/stat") }
+
+func cpuOf(file string) (float64, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err
 	}
@@ -144,7 +150,7 @@ func cpuSeconds(pid int) (float64, error) {
 	// 15th fields, counted from the pid.
 	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(fields))
+		return 0, fmt.Errorf("%s: %d fields", file, len(fields))
 	}
 	var ticks float64
 	for _, f := range fields[11:13] {

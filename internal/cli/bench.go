@@ -55,7 +55,7 @@ const (
 
 func (a *app) benchCommand() *cobra.Command {
 	c := &cobra.Command{Use: "bench", Short: "Measure a server or a broker"}
-	c.AddCommand(a.benchCommands(), a.benchState(), a.benchMQTT())
+	c.AddCommand(a.benchCommands(), a.benchState(), a.benchMQTT(), a.benchSparkplug())
 	return a.parent(c)
 }
 

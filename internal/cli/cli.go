@@ -41,16 +41,17 @@ type IO struct {
 // Runner is what runs in this process. A nil function means that this build
 // does not have it.
 type Runner struct {
-	Serve         func(context.Context, *config.Loaded, IO) error
-	Broker        func(context.Context, BrokerOptions, IO) error
-	Demo          func(context.Context, DemoOptions, IO) error
-	BenchCommands func(context.Context, BenchCommandsOptions, IO) error
-	BenchState    func(context.Context, BenchStateOptions, IO) error
-	BenchMQTT     func(context.Context, BenchMQTTOptions, IO) error
-	Simulate      func(context.Context, SimulateOptions, IO) error
-	Mosquitto     func(context.Context, MosquittoOptions, IO) error
-	CheckBroker   func(context.Context, CheckBrokerOptions, IO) error
-	CheckTable    func(files []string, streams IO) error // each NAME=FILE
+	Serve          func(context.Context, *config.Loaded, IO) error
+	Broker         func(context.Context, BrokerOptions, IO) error
+	Demo           func(context.Context, DemoOptions, IO) error
+	BenchCommands  func(context.Context, BenchCommandsOptions, IO) error
+	BenchState     func(context.Context, BenchStateOptions, IO) error
+	BenchMQTT      func(context.Context, BenchMQTTOptions, IO) error
+	BenchSparkplug func(context.Context, BenchSparkplugOptions, IO) error
+	Simulate       func(context.Context, SimulateOptions, IO) error
+	Mosquitto      func(context.Context, MosquittoOptions, IO) error
+	CheckBroker    func(context.Context, CheckBrokerOptions, IO) error
+	CheckTable     func(files []string, streams IO) error // each NAME=FILE
 }
 
 // exitInterrupted is the exit code after SIGINT or SIGTERM, as shells have it.
