@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker"
@@ -35,6 +36,19 @@ func TestSparkplug(t *testing.T) {
 	if got, want := r.MetricsPerSecond*r.Seconds, float64(3*r.Messages); got < want-1 || got > want+1 {
 		t.Errorf("%g metrics, want %g", got, want)
 	}
+}
+
+// A load whose messages are lost ends, so that the report can say it.
+func TestSparkplugLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &sparkplugEdges{b: &sparkplugBench{}, more: make(chan struct{}, 1)}
+		e.b.sent.Store(sparkplugLead + 1)
+		signal(e.more) // something came, and not enough
+		begin := time.Now()
+		if err := e.write(1); err != errStalled || time.Since(begin) != sparkplugQuiet || e.b.sent.Load() != sparkplugLead+1 {
+			t.Errorf("%v after %v, %d sent", err, time.Since(begin), e.b.sent.Load())
+		}
+	})
 }
 
 // Every number is sent once, and each tenth message comes one place late.
