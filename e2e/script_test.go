@@ -108,6 +108,8 @@ var words = map[string]func(*testscript.TestScript, bool, []string){
 	"http":    wordHTTP,
 	"await":   wordAwait,
 	"anomaly": wordAnomaly,
+
+	"edgenode": wordEdgeNode,
 	"let":     wordLet,
 	"json":    wordJSON,
 	"keys":    wordKeys,

@@ -35,6 +35,7 @@ var runner = cli.Runner{
 	BenchMQTT:      benchMQTT,
 	BenchSparkplug: benchSparkplug,
 	Simulate:       simulate,
+	SimulateEdges:  simulateEdges,
 	Mosquitto:      mosquittoConfig,
 	CheckBroker:    checkBroker,
 	CheckTable:     checkTable,

@@ -49,6 +49,7 @@ type Runner struct {
 	BenchMQTT      func(context.Context, BenchMQTTOptions, IO) error
 	BenchSparkplug func(context.Context, BenchSparkplugOptions, IO) error
 	Simulate       func(context.Context, SimulateOptions, IO) error
+	SimulateEdges  func(context.Context, SimulateOptions, IO) error
 	Mosquitto      func(context.Context, MosquittoOptions, IO) error
 	CheckBroker    func(context.Context, CheckBrokerOptions, IO) error
 	CheckTable     func(files []string, streams IO) error // each NAME=FILE

@@ -16,7 +16,7 @@ import (
 func (a *app) sparkplugCommand() *cobra.Command {
 	c := &cobra.Command{Use: "sparkplug", Short: "Look at Sparkplug edge nodes",
 		Long: "Sparkplug is about the edge nodes that the server follows when its setting sparkplug.role is not off."}
-	c.AddCommand(a.sparkplugNodes(), a.sparkplugShow(), a.sparkplugRebirth())
+	c.AddCommand(a.sparkplugNodes(), a.sparkplugShow(), a.sparkplugRebirth(), a.sparkplugSimulate())
 	return a.parent(c)
 }
 
@@ -154,4 +154,48 @@ func (a *app) sparkplugRebirth() *cobra.Command {
 			Node string `json:"node"`
 		}{node}, func(w io.Writer) { fmt.Fprintf(w, "%s will be asked for its births\n", clean(node)) })
 	})
+}
+
+func (a *app) sparkplugSimulate() *cobra.Command {
+	var o SimulateOptions
+	var count int
+	var group string
+	c := &cobra.Command{Use: "simulate", Short: "Be edge nodes, with seeded faults", Args: a.args(),
+		Long: "Simulate registers --nodes devices in --group, tagged \"simulated\", and is the edge nodes of their names, each with one\n" +
+			"device, until it is interrupted. Faults are made of DATA; births and deaths come through.",
+		Example: "  wilco sparkplug simulate --nodes 20 --seed 7 --loss 0.01 --reorder 0.05"}
+	f := c.Flags()
+	f.IntVar(&count, "nodes", 10, "how many edge nodes")
+	f.StringVar(&group, "group", "sim", "their group")
+	f.StringVar(&o.Broker, "url", "mqtt://127.0.0.1:1883", "URL of the server's built-in broker")
+	f.DurationVar(&o.For, "for", 0, "how long (default: until interrupted)")
+	f.Uint64Var(&o.Seed, "seed", 0, "seed of the values and faults (default: random, and printed)")
+	f.Float64Var(&o.Lose, "loss", 0, "share of messages that are lost, 0 to 1")
+	f.Float64Var(&o.Reorder, "reorder", 0, "share of messages that are overtaken by the next")
+	f.Float64Var(&o.Duplicate, "duplicates", 0, "share of messages that come twice")
+	c.RunE = a.do(func(ctx context.Context, _ []string) error {
+		for _, err := range []error{between("loss", o.Lose, 0, 1), between("reorder", o.Reorder, 0, 1),
+			between("duplicates", o.Duplicate, 0, 1), between("nodes", float64(count), 1, 10_000)} {
+			if err != nil {
+				return err
+			}
+		}
+		if a.run.SimulateEdges == nil {
+			return missing("edge node simulator")
+		}
+		api, err := a.connect()
+		if err != nil {
+			return err
+		}
+		for i := range count {
+			d, err := simulated(ctx, api, fmt.Sprintf("%s/edge-%04d", group, i+1))
+			if err != nil {
+				return a.unreachable(err)
+			}
+			o.Devices = append(o.Devices, SimulatedDevice{d.Device, d.Secret})
+		}
+		o.JSON = a.json
+		return a.run.SimulateEdges(ctx, o, a.IO)
+	})
+	return c
 }
