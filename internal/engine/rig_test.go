@@ -115,6 +115,7 @@ type faulty struct {
 	blind bool                     // nor can documents
 	hook  func(*store.Batch) error // asked before each commit, if set
 	after func(*store.Batch)       // told of each commit that has been made, one at a time
+	tell  sync.Mutex               // held while after is; not mu, which those who are told may wait for
 }
 
 func (f *faulty) failWith(err error) {
@@ -186,8 +187,8 @@ func (f *faulty) Commit(ctx context.Context, b *store.Batch) (int64, error) {
 	}
 	last, err := f.Store.Commit(ctx, b)
 	if err == nil && f.after != nil {
-		f.mu.Lock()
-		defer f.mu.Unlock()
+		f.tell.Lock()
+		defer f.tell.Unlock()
 		f.after(b)
 	}
 	return last, err
