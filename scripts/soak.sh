@@ -14,5 +14,6 @@ mapfile -t properties < <(grep -rl --include='*_test.go' '"pgregory.net/rapid"' 
 for dir in ${properties[@]+"${properties[@]}"}; do
 	go test $RACE -count=1 -timeout 0 "$dir" -rapid.checks="${SOAK_CHECKS:-20000}"
 done
+go test $RACE -count=1 -timeout 0 ./broker/store/pebble ./internal/store/sqlite # make test has them at a small size
 WILCO_KILL_ROUNDS="${SOAK_KILLS:-500}" go test -count=1 -timeout 0 ./e2e -run TestBrokerKillNine -v
 FUZZ_SECONDS=${FUZZ_SECONDS:-300} FUZZ_BUDGET=1000000 scripts/fuzz.sh

@@ -47,10 +47,16 @@ formatted() {
 # packages lists those that match or, with -v, do not match a pattern.
 packages() { go list ./... | grep "$@" || true; }
 
+# The stores on disk come at a small size, which is still minutes with the race
+# detector; scripts/soak.sh has the large one.
+stores='/store/\(pebble\|sqlite\)$'
+
 unit_tests() {
 	local list
-	mapfile -t list < <(packages -v '/e2e\(/\|$\)')
+	mapfile -t list < <(packages -v "/e2e\\(/\\|$\\)\\|$stores")
 	go test $RACE -timeout 10m "${list[@]}"
+	mapfile -t list < <(packages "$stores")
+	go test $RACE -short -timeout 10m "${list[@]}"
 }
 
 # The pages and goldens are compared by tests named ...Current.

@@ -1,7 +1,9 @@
 package check
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -64,13 +66,19 @@ func TestEveryLieIsFound(t *testing.T) {
 	} {
 		t.Run(x.lie+"/"+x.id+"/"+string(x.want), func(t *testing.T) {
 			t.Parallel()
-			r, err := Run(t.Context(), Options{URL: startLiar(t, x.lie), Cases: []string{x.id}, Patience: time.Second})
-			if err != nil {
-				t.Fatal(err)
+			var missed []string
+			for range 3 { // whether a liar gets to its lie is a matter of when it is asked
+				r, err := Run(t.Context(), Options{URL: startLiar(t, x.lie), Cases: []string{x.id}, Patience: time.Second})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := r.Cases[0]
+				if c.Violated && slices.Contains(c.Verdicts, x.want) {
+					return
+				}
+				missed = append(missed, fmt.Sprintf("%s, not %s: %s", c.Line(), x.want, c.Detail))
 			}
-			if c := r.Cases[0]; !c.Violated || !slices.Contains(c.Verdicts, x.want) {
-				t.Errorf("%s, not %s: %s", c.Line(), x.want, c.Detail)
-			}
+			t.Error(strings.Join(missed, "\n"))
 		})
 	}
 }

@@ -170,7 +170,8 @@ func (h *hook) settle(l *lane) {
 	}
 }
 
-// lanes is a heap: the one due first, then the one with the lowest item.
+// lanes is a heap: the one due first, then the one with the lowest item; by name
+// where that is the same, which events are not.
 type lanes []*lane
 
 func (s lanes) Len() int { return len(s) }
@@ -179,7 +180,10 @@ func (s lanes) Less(i, j int) bool {
 	if !s[i].due.Equal(s[j].due) {
 		return s[i].due.Before(s[j].due)
 	}
-	return s[i].waiting[0] < s[j].waiting[0]
+	if a, b := s[i].waiting[0], s[j].waiting[0]; a != b {
+		return a < b
+	}
+	return s[i].name < s[j].name
 }
 
 func (s lanes) Swap(i, j int) {

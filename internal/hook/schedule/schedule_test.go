@@ -3,6 +3,7 @@ package schedule
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,7 +55,10 @@ func (o *oracle) candidates() (list []Item) {
 		if c := o.due[key(a)].Compare(o.due[key(b)]); c != 0 {
 			return c
 		}
-		return int(a.Seq - b.Seq)
+		if a.Seq != b.Seq {
+			return int(a.Seq - b.Seq)
+		}
+		return strings.Compare(a.Lane, b.Lane)
 	})
 	return list
 }
