@@ -110,9 +110,9 @@ var words = map[string]func(*testscript.TestScript, bool, []string){
 	"anomaly": wordAnomaly,
 
 	"edgenode": wordEdgeNode,
-	"let":     wordLet,
-	"json":    wordJSON,
-	"keys":    wordKeys,
+	"let":      wordLet,
+	"json":     wordJSON,
+	"keys":     wordKeys,
 }
 
 type worldKey struct{}
