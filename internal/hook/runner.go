@@ -204,14 +204,17 @@ func (r *Runner) forget(ctx context.Context, name string, upTo int64) error {
 		}
 		var b store.Batch
 		for i := range page {
-			after = page[i].Key
 			if d, err := decodeDelivery(&page[i]); err != nil || d.Event <= upTo {
 				b.Documents = append(b.Documents, store.DocumentWrite{DocumentID: page[i].DocumentID, Was: page[i].Version})
 			}
 		}
-		if _, err := r.opt.Store.Commit(ctx, &b); err != nil {
+		var conflict *store.ConflictError
+		if _, err := r.opt.Store.Commit(ctx, &b); errors.As(err, &conflict) {
+			continue // an attempt that was under way has written: it is its last, and this page is read again
+		} else if err != nil {
 			return err
 		}
+		after = page[len(page)-1].Key
 	}
 }
 

@@ -660,6 +660,7 @@ func TestNasty22Retained(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		settle(time.Second) // until the broker has them, so that none comes live
 		var a alarms
 		h := startHost(t, one(s, host.Options{OnAlarm: a.add}))
 		settle(time.Second)
