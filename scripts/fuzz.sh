@@ -2,7 +2,7 @@
 # Runs every fuzz target of the module for a while, two at a time.
 #
 #   FUZZ_SECONDS  seconds a target (default 10)
-#   FUZZ_BUDGET   seconds in all; more targets than fit get less each (default 300)
+#   FUZZ_BUDGET   seconds in all; more targets than fit get less each (default 200)
 #   FUZZ_TARGETS  only those whose name contains this
 #
 # A crash leaves its input in testdata/fuzz beside the test: commit it with the fix.
@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 wanted=${FUZZ_SECONDS:-10}
-budget=${FUZZ_BUDGET:-300}
+budget=${FUZZ_BUDGET:-200}
 together=2
 start_up=3 # seconds that a target takes beside its fuzzing
 

@@ -145,7 +145,7 @@ func (w *world) checkCommand() {
 		c.State == Failed && !w.heard[SaidFailed],
 		c.State == Rejected && !w.heard[SaidRejected] && !w.heard[AckRejected],
 		c.State == Cancelled && !w.heard[SaidCancelled] && !(c.Attempt == 0 && (w.asked[Cancel] || w.asked[Supersede])),
-		c.State == Denied && !w.asked[Deny]:
+		c.State == Denied && (c.Attempt > 0 || !w.asked[Deny] && !w.asked[UnmetNow]):
 		t.Fatalf("%s, and nobody said so", c.State)
 	case c.State == Expired && (w.taken > 0 || w.undecided > 0):
 		t.Fatalf("expired means certainly not executed, and the broker took %d and may yet take %d", w.taken, w.undecided)
