@@ -1,4 +1,4 @@
-// Peers runs another maker's broker as a library, for bench/mqtt.sh: the MQTT
+// Command peers runs another maker's broker as a library, for bench/mqtt.sh: the MQTT
 // side of a NATS server. It is a module of its own, so that wilco never depends
 // on what is measured beside it.
 //

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
-	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -206,38 +204,18 @@ func printJSON(w io.Writer, v any) error {
 
 // simulate is devices until ctx ends.
 func simulate(ctx context.Context, o cli.SimulateOptions, streams cli.IO) error {
-	broker, err := url.Parse(o.Broker)
-	if err != nil || broker.Scheme != "mqtt" && broker.Scheme != "tcp" || broker.Hostname() == "" {
-		return fault.Field("broker", "must be a URL like mqtt://127.0.0.1:1883")
+	s, err := swarmOf(o, "broker")
+	if err != nil {
+		return err
 	}
-	host := broker.Host
-	if broker.Port() == "" {
-		host = net.JoinHostPort(broker.Hostname(), "1883")
-	}
-	if o.Seed == 0 {
-		o.Seed = rand.Uint64N(1 << 32)
-	}
-	if o.For > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.For)
-		defer cancel()
-	}
-	members := make([]sim.Member, len(o.Devices))
-	for i, d := range o.Devices {
-		if members[i].Address, err = wire.ParseAddress(d.Address); err != nil {
-			return fault.Field("device", "%v", err)
-		}
-		members[i].Secret = d.Secret
-	}
-	fleet := sim.New(sim.Options{Members: members, Seed: o.Seed, Crash: o.Crash, Away: o.Away, Slow: o.Slow,
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	fleet := sim.New(sim.Options{Members: s.members, Seed: s.seed, Crash: o.Crash, Away: o.Away, Slow: o.Slow,
 		Faults: sim.Faults{LoseDown: o.Lose, LoseUp: o.Lose, DuplicateDown: o.Duplicate, DuplicateUp: o.Duplicate, Swap: o.Reorder},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Dial: func(ctx context.Context, _ wire.Address) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", host)
-		}})
+		Dial:   func(ctx context.Context, _ wire.Address) (net.Conn, error) { return s.dial(ctx) }})
 	if !o.JSON {
-		fmt.Fprintf(streams.Out, "%d devices, seed %d, broker %s; end with Ctrl-C\n", len(members), o.Seed, broker.Redacted())
+		fmt.Fprintf(streams.Out, "%d devices, seed %d, broker %s; end with Ctrl-C\n", len(s.members), s.seed, s.broker)
 	}
 	stopped := make(chan struct{})
 	go func() { fleet.Run(ctx); close(stopped) }()
