@@ -165,11 +165,14 @@ type Timeline struct {
 	Entries []Entry `json:"entries"`
 }
 
-// CommandPage is one page of a list of commands.
-type CommandPage struct {
-	Items []Command `json:"items"`
-	Next  string    `json:"next,omitempty" doc:"cursor of the next page; absent on the last"`
+// Page is one page of a list.
+type Page[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty" doc:"cursor of the next page; absent on the last"`
 }
+
+// CommandPage is one page of a list of commands.
+type CommandPage = Page[Command]
 
 // BulkOrder is one item of a bulk request.
 type BulkOrder struct {
@@ -217,10 +220,7 @@ type Device struct {
 }
 
 // DevicePage is one page of a list of devices.
-type DevicePage struct {
-	Items []Device `json:"items"`
-	Next  string   `json:"next,omitempty" doc:"cursor of the next page; absent on the last"`
-}
+type DevicePage = Page[Device]
 
 // NewDevice registers a device.
 type NewDevice struct {

@@ -29,10 +29,7 @@ type SparkplugNode struct {
 }
 
 // SparkplugNodePage is a page of edge nodes.
-type SparkplugNodePage struct {
-	Items []SparkplugNode `json:"items"`
-	Next  string          `json:"next,omitempty" doc:"cursor of the next page; absent on the last"`
-}
+type SparkplugNodePage = Page[SparkplugNode]
 
 // SparkplugMetric is a metric and its last value.
 type SparkplugMetric struct {

@@ -158,14 +158,10 @@ func (a *app) list(ctx context.Context, o client.ListOptions, all bool) error {
 	if err != nil {
 		return err
 	}
-	page, err := c.List(ctx, o)
-	for err == nil && all && page.Next != "" {
-		var more *client.CommandPage
-		o.Cursor = page.Next
-		if more, err = c.List(ctx, o); err == nil {
-			page.Items, page.Next = append(page.Items, more.Items...), more.Next
-		}
-	}
+	page, err := pages(all, o.Cursor, func(cursor string) (*client.CommandPage, error) {
+		o.Cursor = cursor
+		return c.List(ctx, o)
+	})
 	if err != nil {
 		return a.unreachable(err)
 	}
@@ -176,9 +172,7 @@ func (a *app) list(ctx context.Context, o client.ListOptions, all bool) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", c.TID, c.Device, clean(c.Name), c.State, clean(c.Reason), stamp(c.Created))
 		}
 		w.Flush()
-		if page.Next != "" {
-			fmt.Fprintf(a.Err, "there are more: --cursor %s, or --all\n", page.Next)
-		}
+		sayMore(a.Err, page.Next)
 	})
 }
 

@@ -104,14 +104,10 @@ func (a *app) listDevices(ctx context.Context, o client.DeviceOptions, all bool)
 	if err != nil {
 		return err
 	}
-	page, err := c.Devices(ctx, o)
-	for err == nil && all && page.Next != "" {
-		var more *client.DevicePage
-		o.Cursor = page.Next
-		if more, err = c.Devices(ctx, o); err == nil {
-			page.Items, page.Next = append(page.Items, more.Items...), more.Next
-		}
-	}
+	page, err := pages(all, o.Cursor, func(cursor string) (*client.DevicePage, error) {
+		o.Cursor = cursor
+		return c.Devices(ctx, o)
+	})
 	if err != nil {
 		return a.unreachable(err)
 	}
@@ -122,9 +118,7 @@ func (a *app) listDevices(ctx context.Context, o client.DeviceOptions, all bool)
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.Device, presence(&d), stamp(d.Presence.Seen), clean(d.Presence.Firmware), strings.Join(d.Tags, ","))
 		}
 		w.Flush()
-		if page.Next != "" {
-			fmt.Fprintf(a.Err, "there are more: --cursor %s, or --all\n", page.Next)
-		}
+		sayMore(a.Err, page.Next)
 	})
 }
 

@@ -37,14 +37,10 @@ func (a *app) sparkplugNodes() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		page, err := c.SparkplugNodes(ctx, o)
-		for err == nil && all && page.Next != "" {
-			var more *client.SparkplugNodePage
-			o.Cursor = page.Next
-			if more, err = c.SparkplugNodes(ctx, o); err == nil {
-				page.Items, page.Next = append(page.Items, more.Items...), more.Next
-			}
-		}
+		page, err := pages(all, o.Cursor, func(cursor string) (*client.SparkplugNodePage, error) {
+			o.Cursor = cursor
+			return c.SparkplugNodes(ctx, o)
+		})
 		if err != nil {
 			return a.unreachable(err)
 		}
@@ -55,9 +51,7 @@ func (a *app) sparkplugNodes() *cobra.Command {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", clean(n.Node), nodeStatus(&n), stamp(n.Since), n.Devices, n.Births, n.Rebirths, n.Gaps, n.Late)
 			}
 			w.Flush()
-			if page.Next != "" {
-				fmt.Fprintf(a.Err, "there are more: --cursor %s, or --all\n", clean(page.Next))
-			}
+			sayMore(a.Err, page.Next)
 		})
 	})
 	return c

@@ -2,13 +2,13 @@ package host_test
 
 import (
 	"context"
-	"io"
 	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/client"
 	"github.com/wilco-iot/wilco/sparkplug"
@@ -53,7 +53,7 @@ func testConnect(t *testing.T, v mqtt.Version) {
 	defer stopHost(t, h)
 	for range 2 {
 		c := <-conns
-		connect, ok := readPacket(t, c, v).(*mqtt.Connect)
+		connect, ok := testkit.ReadPacket(t, c, v).(*mqtt.Connect)
 		if !ok || !connect.CleanStart || connect.SessionExpirySeconds != 0 || connect.Will == nil || connect.Will.Topic != "spBv1.0/STATE/scada" {
 			t.Fatalf("CONNECT %+v", connect)
 		}
@@ -61,13 +61,13 @@ func testConnect(t *testing.T, v mqtt.Version) {
 		if err != nil || will.Online || will.Timestamp != uint64(time.Now().UnixMilli()) {
 			t.Fatalf("Will %+v at %d, %v", will, time.Now().UnixMilli(), err)
 		}
-		answer(t, c, v, &mqtt.Connack{})
-		s, ok := readPacket(t, c, v).(*mqtt.Subscribe)
+		testkit.WritePacket(t, c, v, &mqtt.Connack{})
+		s, ok := testkit.ReadPacket(t, c, v).(*mqtt.Subscribe)
 		if !ok || len(s.Subscriptions) != 2 || s.Subscriptions[0].Filter != "spBv1.0/#" || s.Subscriptions[1].Filter != "spBv1.0/STATE/scada" {
 			t.Fatalf("SUBSCRIBE %+v", s)
 		}
-		answer(t, c, v, &mqtt.Suback{PacketID: s.PacketID, Reasons: []mqtt.ReasonCode{1, 1}})
-		p, ok := readPacket(t, c, v).(*mqtt.Publish)
+		testkit.WritePacket(t, c, v, &mqtt.Suback{PacketID: s.PacketID, Reasons: []mqtt.ReasonCode{1, 1}})
+		p, ok := testkit.ReadPacket(t, c, v).(*mqtt.Publish)
 		if !ok || string(p.Topic) != connect.Will.Topic || !strings.Contains(string(p.Payload), "true") {
 			t.Fatalf("PUBLISH %+v", p)
 		}
@@ -77,44 +77,6 @@ func testConnect(t *testing.T, v mqtt.Version) {
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-func readPacket(t *testing.T, c net.Conn, v mqtt.Version) mqtt.Packet {
-	t.Helper()
-	var head []byte
-	for {
-		head = append(head, 0)
-		if _, err := io.ReadFull(c, head[len(head)-1:]); err != nil {
-			t.Fatal(err)
-		}
-		h, n, err := mqtt.ParseHeader(head, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n == 0 {
-			continue
-		}
-		body := make([]byte, h.Length)
-		if _, err := io.ReadFull(c, body); err != nil {
-			t.Fatal(err)
-		}
-		p, err := mqtt.DecodePacket(h, body, v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
-}
-
-func answer(t *testing.T, c net.Conn, v mqtt.Version, p mqtt.Packet) {
-	t.Helper()
-	b, err := p.Append(nil, v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Write(b); err != nil {
-		t.Fatal(err)
 	}
 }
 
