@@ -76,6 +76,7 @@ func details(out io.Writer, c *client.Command) {
 	row("not after", stamp(c.NotAfter))
 	row("finished", stamp(c.Finished))
 	row("repeats", c.RetryOf)
+	row("roll-out", c.Rollout)
 	w.Flush()
 }
 

@@ -35,6 +35,9 @@ func story(w io.Writer, t *client.Timeline) {
 	if len(c.Params) > 0 {
 		fmt.Fprintf(w, "params %s\n", clip(clean(string(c.Params)), 200))
 	}
+	if c.Rollout != "" {
+		fmt.Fprintf(w, "part of the roll-out %s\n", c.Rollout)
+	}
 	if c.RetryOf != "" {
 		fmt.Fprintf(w, "repeats %s\n", c.RetryOf)
 	}

@@ -96,6 +96,7 @@ type Command struct {
 	Key         string          `json:"key,omitempty"`    // idempotency key of the request
 	Digest      string          `json:"digest,omitempty"` // of the request's body, to compare with under the same key
 	RetryOf     *TID            `json:"retryOf,omitempty"`
+	Rollout     string          `json:"rollout,omitempty"`  // id of the roll-out that it is part of
 	Approval    *Approval       `json:"approval,omitempty"` // of one that was held
 	Created     time.Time       `json:"created"`
 	NotAfter    time.Time       `json:"notAfter"` // the device must not begin later

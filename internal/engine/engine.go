@@ -217,6 +217,7 @@ type Request struct {
 	Digest  string         // of the request, compared when the key is known
 	By      string         // who asks
 	RetryOf *command.TID
+	Rollout string            // id of the roll-out that it is part of; "": none
 	Hold    *command.Approval // what it waits for before it goes; nil: nothing
 	// IfDesired is the version of the desired state that a StateDesired was made
 	// for; nil: any.

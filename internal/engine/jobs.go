@@ -58,7 +58,7 @@ func (t *turn) newCommand(r *Request) Created {
 	if err != nil {
 		return Created{Err: err}
 	}
-	c.Key, c.Digest, c.RetryOf, c.Terms = r.Key, r.Digest, r.RetryOf, r.Terms
+	c.Key, c.Digest, c.RetryOf, c.Rollout, c.Terms = r.Key, r.Digest, r.RetryOf, r.Rollout, r.Terms
 	if c.Approval != nil && r.Hold.Digest == "" {
 		c.Approval.Digest = c.ContentDigest() // with its terms
 	}

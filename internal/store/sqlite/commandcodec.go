@@ -104,13 +104,14 @@ type rare struct {
 	After      json.RawMessage   `json:"after,omitempty"`
 	Terms      *command.Terms    `json:"terms,omitempty"`
 	Held       bool              `json:"held,omitempty"`
+	Rollout    string            `json:"rollout,omitempty"`
 }
 
 func (w *docWriter) rare(c *command.Command) {
-	if c.Approval == nil && !c.Converging && len(c.Former)+len(c.After) == 0 && c.Terms == nil && !c.Held {
+	if c.Approval == nil && !c.Converging && len(c.Former)+len(c.After) == 0 && c.Terms == nil && !c.Held && c.Rollout == "" {
 		return
 	}
-	r := rare{Approval: c.Approval, Converging: c.Converging, Former: c.Former, After: c.After, Terms: c.Terms, Held: c.Held}
+	r := rare{Approval: c.Approval, Converging: c.Converging, Former: c.Former, After: c.After, Terms: c.Terms, Held: c.Held, Rollout: c.Rollout}
 	b, err := json.Marshal(r)
 	if err != nil {
 		w.fail(err)
@@ -289,7 +290,7 @@ func (r *docReader) rare(c *command.Command) {
 	if json.Unmarshal(r.b, &v) != nil {
 		r.bad = true
 	}
-	c.Approval, c.Converging, c.Former, c.After, c.Terms, c.Held = v.Approval, v.Converging, v.Former, v.After, v.Terms, v.Held
+	c.Approval, c.Converging, c.Former, c.After, c.Terms, c.Held, c.Rollout = v.Approval, v.Converging, v.Former, v.After, v.Terms, v.Held, v.Rollout
 }
 
 func (r *docReader) policy(p *command.Policy) {
