@@ -180,7 +180,7 @@ func (s *site) cancel(tid string) {
 func (s *site) settle(limit time.Duration) {
 	s.t.Helper()
 	s.fleet.Calm()
-	open := []client.State{client.Created, client.Sent, client.Acknowledged, client.Running, client.Cancelling, client.TimedOut}
+	open := []client.State{client.AwaitingApproval, client.Created, client.Sent, client.Acknowledged, client.Running, client.Cancelling, client.TimedOut}
 	err := within(limit, func() error {
 		n, example := 0, ""
 		for c, err := range s.api.All(s.t.Context(), client.ListOptions{States: open, Limit: 1000}) {
