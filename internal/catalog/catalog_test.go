@@ -54,7 +54,7 @@ func one(t testing.TB, text string) Type {
 
 func TestParse(t *testing.T) {
 	v := one(t, valve)
-	if v.Name != "valve.set" || v.Window != 2 || v.Priority != 3 || v.OnReboot != RebootExpected || v.Effects[0] != (Effect{"valve.position", "position"}) ||
+	if v.Name != "valve.set" || v.Window != 2 || v.Priority != 3 || v.OnReboot != RebootExpected || v.Effects[0] != (command.PathEffect{Path: "valve.position", Param: "position"}) ||
 		v.Approval.Quorum != 2 || v.Approval.Expires.D() != time.Hour || v.If.Path != "door" || v.Unmet != command.Hold || v.AtMost.Of != "tag:north" || v.Exclusive != "water" {
 		t.Errorf("%+v", v)
 	}

@@ -26,8 +26,8 @@ type Type struct {
 	Priority int             `json:"priority,omitempty"` // -9 to 9; among those that wait for a device the highest goes first
 	OnReboot Reboot          `json:"onReboot,omitempty"` // default: fails
 
-	Effects  []Effect  `json:"effects,omitempty"`
-	Approval *Approval `json:"approval,omitempty"`
+	Effects  []command.PathEffect `json:"effects,omitempty"`
+	Approval *Approval            `json:"approval,omitempty"`
 
 	If        *state.Condition `json:"if,omitempty"`        // must hold of the reported state when it is sent, and when the device begins
 	Unmet     command.Unmet    `json:"unmet,omitempty"`     // what becomes of it when If does not hold, or there is no place; default: refuse
@@ -49,15 +49,6 @@ const (
 	RebootExpected Reboot = "expected" // it is part of the work: the device goes on, and says so
 )
 
-// Effect is one value of the device's state that commands of the type change.
-type Effect struct {
-	Path string `json:"path"` // in the reported state
-	// Param is the parameter, as a path, that the value is set by. When all effects
-	// have one, a rollback is a command of the same type with the former values as
-	// parameters; else it is a change of desired state.
-	Param string `json:"param,omitempty"`
-}
-
 // Approval is who has to agree before a command of the type is sent. All that is
 // said must apply; nothing said: always.
 type Approval struct {
@@ -72,7 +63,7 @@ type Approval struct {
 // Terms are what a command keeps of the type beside its policy.
 func (t *Type) Terms() *command.Terms {
 	return &command.Terms{TypeVersion: t.Version, Priority: t.Priority, Window: t.Window, If: t.If, Unmet: t.Unmet,
-		AtMost: t.AtMost, Exclusive: t.Exclusive}
+		AtMost: t.AtMost, Effects: t.Effects, Exclusive: t.Exclusive}
 }
 
 // PolicyOver gives base as the type changes it.

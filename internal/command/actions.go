@@ -30,11 +30,14 @@ func (m *move) note(s State, r Reason, anomaly bool) {
 	// append copies, and copied before its last line is changed.
 	if n > 0 {
 		last := m.c.Timeline[n-1]
-		same := last.Kind == e.Kind && last.State == e.State && last.Reason == e.Reason &&
+		same := e.Kind != Undo && last.Kind == e.Kind && last.State == e.State && last.Reason == e.Reason &&
 			last.By == e.By && last.Attempt == e.Attempt && last.Anomaly == e.Anomaly
 		room := maxTimeline
 		if !anomaly {
 			room -= maxAnomalies // an anomaly must not take the place of the end that it contradicts
+		}
+		if e.Kind == Undo && n >= room {
+			return // UndoneBy tells it; the line of the end is worth more
 		}
 		if same || n >= room {
 			e.Count, e.Until = max(last.Count, 1)+1, m.now
@@ -82,8 +85,10 @@ func (m *move) detail() string {
 	if p := m.ev.Progress; p != nil && s == "" {
 		s = p.Note
 	}
-	return strings.ToValidUTF8(s[:min(len(s), maxDetail)], "")
+	return limited(s)
 }
+
+func limited(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxDetail)], "") }
 
 // publish records a publication and asks for it.
 func (m *move) publish(e Effect) {
@@ -171,6 +176,9 @@ func dispatch(m *move) error {
 // already answers with its stored result. Where its time was over it is given
 // anew.
 func retry(m *move) error {
+	if m.c.UndoneBy != nil {
+		return &NotAllowedError{m.c.State, Retry, "and has been undone: send a new one"}
+	}
 	if !m.ev.DeviceOnline {
 		return &NotAllowedError{m.c.State, Retry, "and its device is offline: it is asked as soon as it is back"}
 	}

@@ -120,8 +120,8 @@ type Command struct {
 	// Converging: the device has said SUCCESS, and its report of that is awaited.
 	Converging bool `json:"converging,omitempty"`
 	// Former is what the device reported when the command was first sent, at the
-	// paths that the command changes, and After the same when it had ended: the
-	// JSON of package replica. Empty for a command that declares no effects.
+	// paths that the command changes, and After the same when it had ended or timed
+	// out: the JSON of package replica. Empty for a command that declares no effects.
 	Former json.RawMessage `json:"former,omitempty"`
 	After  json.RawMessage `json:"after,omitempty"`
 
@@ -145,6 +145,9 @@ type Command struct {
 
 	Terms *Terms `json:"terms,omitempty"` // of its type; nil: none
 	Held  bool   `json:"held,omitempty"`  // its turn has come, and Terms forbid to send it yet
+
+	Undoes   *TID `json:"undoes,omitempty"`   // the command that this one takes back
+	UndoneBy *TID `json:"undoneBy,omitempty"` // the last one that was made to take this one back
 }
 
 // Final says whether the command has ended for good.

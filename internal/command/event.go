@@ -19,6 +19,7 @@ const (
 	Cancel     Kind = "cancel"      // a person or program wants it not done
 	Retry      Kind = "retry"       // a person wants it tried again, with the same tid
 	Supersede  Kind = "supersede"   // a newer command takes its place
+	Undo       Kind = "undo"        // a command was made that takes it back
 
 	Dispatch      Kind = "dispatch"       // its turn has come and the device may be sent to
 	UnmetNow      Kind = "unmet"          // its turn has come, and its terms forbid to send it
@@ -39,7 +40,7 @@ const (
 
 // Kinds lists all events of Apply.
 var Kinds = []Kind{Approve, Deny, BreakGlass, Cancel, Retry, Supersede, Dispatch, BrokerRefused, Tick, Online,
-	Received, AckRejected, CancelRefused, SaidRunning, Succeeded, SaidFailed, SaidRejected, SaidCancelled, UnmetNow, Misfit}
+	Received, AckRejected, CancelRefused, SaidRunning, Succeeded, SaidFailed, SaidRejected, SaidCancelled, UnmetNow, Misfit, Undo}
 
 // FromDevice says whether k is a message of the device.
 func (k Kind) FromDevice() bool {
@@ -74,6 +75,7 @@ type Event struct {
 	Unconverged, Reported bool
 
 	SupersededBy *TID   // with Supersede
+	UndoneBy     *TID   // with Undo
 	Because      Reason // with UnmetNow: PreconditionUnmet or NoPlace
 	Digest       string // with Approve: of what the person has seen
 }
@@ -164,6 +166,7 @@ const (
 	Contradiction     Reason = "contradicts_end"       // anomaly: another final word after the first
 	Unexpected        Reason = "unexpected_message"    // anomaly: about a command that was never sent
 	AfterClose        Reason = "after_settle_closed"   // anomaly: an answer after the settle window
+	Undone            Reason = "undone"                // a command was made that takes it back
 	BadResult         Reason = "bad_result"            // anomaly: executed, and the result does not fit its schema
 )
 
@@ -172,4 +175,4 @@ var Reasons = []Reason{Requested, VoteCounted, Approved, GlassBroken, NotApprove
 	TurnCame, PreconditionUnmet, NoPlace, NoAckYet, CameOnline, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
 	DeviceRunning, DeviceSucceeded, ReportAwaited, StateReported, NotConverged, DeviceFailed, DeviceInterrupted, DeviceRejected, DeviceTooLate,
 	DeviceNeverGotIt, DeviceCancelled, DeviceWontCancel, NoAck, HeartbeatMissed, FinishByPassed,
-	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose, BadResult}
+	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose, BadResult, Undone}

@@ -52,7 +52,7 @@ func fuzzPolicy(b byte) Policy {
 // fuzzStep takes one event out of two bytes: which, and what goes with it.
 func (w *world) fuzzStep(which, how byte) {
 	k := Kinds[int(which)%len(Kinds)]
-	ev := Event{Kind: k, By: "ann", Text: string([]byte{how}), SupersededBy: &otherTID}
+	ev := Event{Kind: k, By: "ann", Text: string([]byte{how}), SupersededBy: &otherTID, UndoneBy: &otherTID}
 	if k == UnmetNow {
 		ev.Because = []Reason{PreconditionUnmet, NoPlace}[how&1]
 	}

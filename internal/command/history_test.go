@@ -312,12 +312,12 @@ func (w *world) something(rt *rapid.T) {
 	case "dispatch":
 		w.dispatch()
 	case "people":
-		k := rapid.SampledFrom([]Kind{Approve, Deny, BreakGlass, Cancel, Cancel, Retry, Retry, Supersede}).Draw(rt, "kind")
+		k := rapid.SampledFrom([]Kind{Approve, Deny, BreakGlass, Cancel, Cancel, Retry, Retry, Supersede, Undo}).Draw(rt, "kind")
 		if k == Approve {
 			w.vote(rapid.SampledFrom([]string{"ann", "bo", "bo", "cy", "cy", ""}).Draw(rt, "voter"))
 			return
 		}
-		w.apply(Event{Kind: k, By: "ann", Text: "because", SupersededBy: &otherTID})
+		w.apply(Event{Kind: k, By: "ann", Text: "because", SupersededBy: &otherTID, UndoneBy: &otherTID})
 	case "device":
 		w.apply(someDeviceEvent(rt))
 	case "broker":

@@ -189,6 +189,7 @@ func variants() []variant {
 			{" of other content", Event{By: "bo", Digest: "other"}}},
 		BreakGlass: {{"", Event{By: "bo", Text: "fire"}}, {" without a reason", Event{By: "bo"}}},
 		Supersede:  {{"", Event{SupersededBy: &otherTID}}},
+		Undo:       {{"", Event{By: "bo", Text: "wrong valve", UndoneBy: &otherTID}}, {" by nothing", Event{By: "bo"}}},
 		Online:     {{"", Event{}}, {" in progress", Event{InProgress: true}}},
 		AckRejected: {{"", Event{Reason: code(wire.ReasonBusy)}}, {" expired", Event{Reason: code(wire.ReasonExpired)}},
 			{" stale_seq", Event{Reason: code(wire.ReasonStaleSeq)}}},

@@ -210,6 +210,8 @@ func (s *script) event(word string, args []string) error {
 		}
 	case "supersede":
 		ev.SupersededBy = &otherTID
+	case "undo":
+		ev.UndoneBy = &otherTID
 	}
 	return s.apply(ev)
 }

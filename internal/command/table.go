@@ -67,6 +67,7 @@ var table = map[State]map[Kind]step{
 		Received:      {heardTimedOut, []State{Acknowledged, TimedOut}},
 		SaidRunning:   {heardTimedOut, []State{Running, TimedOut}},
 		CancelRefused: {heardTimedOut, []State{Running, TimedOut}},
+		Undo:          {undone, []State{TimedOut}},
 	})),
 	Executed:  ended(Executed),
 	Failed:    ended(Failed),
@@ -145,6 +146,9 @@ func ended(s State) map[Kind]step {
 			row[k] = step{afterEnd, stay}
 		}
 	}
+	if s != Expired && s != Denied {
+		row[Undo] = step{undone, stay}
+	}
 	if s == Executed {
 		row[Misfit] = step{misfit, stay}
 	}
@@ -161,7 +165,7 @@ func unlessClosed(row map[Kind]step) map[Kind]step {
 		open := s.do
 		s.do = func(m *move) error {
 			switch {
-			case !m.c.Closed:
+			case !m.c.Closed || k == Undo:
 				return open(m)
 			case k.FromDevice():
 				m.anomaly(AfterClose)

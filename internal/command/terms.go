@@ -12,7 +12,17 @@ type Terms struct {
 	If          *state.Condition `json:"if,omitempty"`          // must hold of the reported state when it is sent, and when the device begins
 	Unmet       Unmet            `json:"unmet,omitempty"`       // default: Refuse
 	AtMost      *AtMost          `json:"atMost,omitempty"`      // in flight at once, over several devices
+	Effects     []PathEffect     `json:"effects,omitempty"`     // what it changes of the device's state
 	Exclusive   string           `json:"exclusive,omitempty"`   // of all commands of a group with the same word, one is in flight at a time
+}
+
+// PathEffect is one value of the device's state that a command changes.
+type PathEffect struct {
+	Path string `json:"path"` // in the reported state
+	// Param is the parameter, as a path, that the value is set by. When all effects
+	// have one, a rollback is a command of the same type with the former values as
+	// parameters; else it is a change of desired state.
+	Param string `json:"param,omitempty"`
 }
 
 // Unmet says what becomes of a command that must not be sent yet. Stored; never
@@ -47,6 +57,9 @@ func (c *Command) TypeVersion() int { return c.terms().TypeVersion }
 
 // Priority is the command's place among those that wait for its device.
 func (c *Command) Priority() int { return c.terms().Priority }
+
+// Effects are what the command's type says that it changes of the device's state.
+func (c *Command) Effects() []PathEffect { return c.terms().Effects }
 
 // unmet: its turn had come, and it must not be sent. One that is held already
 // for the same reason stays as it is, however often it is looked at.

@@ -76,10 +76,16 @@ func asks(c *command.Command) state.Object {
 	return patch
 }
 
-// effects lists the paths that c says it changes.
+// effects lists the paths that c says it changes: those that its type declares, else
+// what its patch names.
 func effects(c *command.Command) (paths []string) {
-	for path := range asks(c).Leaves() {
-		paths = append(paths, path)
+	for _, e := range c.Effects() {
+		paths = append(paths, e.Path)
+	}
+	if paths == nil {
+		for path := range asks(c).Leaves() {
+			paths = append(paths, path)
+		}
 	}
 	return paths
 }

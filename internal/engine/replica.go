@@ -311,13 +311,15 @@ func (t *turn) welcome(d *device) {
 }
 
 // record keeps with a command what its device reports at the paths that it
-// changes: before it is first sent, and when it has ended. A change that had to
-// be approved is made now.
+// changes: before it is first sent, and when it has ended or its outcome is not
+// known; once more when a late answer settles that. A change that had to be approved
+// is made now.
 func (t *turn) record(d *device, was, is *command.Command) error {
 	if was.State == command.AwaitingApproval && is.State == command.Created && is.Name == StateDesired {
 		t.approved(d, is)
 	}
-	first, last := was.FirstSent.IsZero() && !is.FirstSent.IsZero(), is.Final() && !was.Final() && len(is.Former) > 0
+	first := was.FirstSent.IsZero() && !is.FirstSent.IsZero()
+	last := is.State != was.State && (is.State.Final() || is.State == command.TimedOut) && len(is.Former) > 0
 	if !first && !last {
 		return nil
 	}

@@ -105,13 +105,21 @@ type rare struct {
 	Terms      *command.Terms    `json:"terms,omitempty"`
 	Held       bool              `json:"held,omitempty"`
 	Rollout    string            `json:"rollout,omitempty"`
+	Undoes     *command.TID      `json:"undoes,omitempty"`
+	UndoneBy   *command.TID      `json:"undoneBy,omitempty"`
+}
+
+func (r *rare) none() bool {
+	return r.Approval == nil && !r.Converging && len(r.Former)+len(r.After) == 0 && r.Terms == nil && !r.Held && r.Rollout == "" &&
+		r.Undoes == nil && r.UndoneBy == nil
 }
 
 func (w *docWriter) rare(c *command.Command) {
-	if c.Approval == nil && !c.Converging && len(c.Former)+len(c.After) == 0 && c.Terms == nil && !c.Held && c.Rollout == "" {
+	r := rare{Approval: c.Approval, Converging: c.Converging, Former: c.Former, After: c.After, Terms: c.Terms, Held: c.Held, Rollout: c.Rollout,
+		Undoes: c.Undoes, UndoneBy: c.UndoneBy}
+	if r.none() {
 		return
 	}
-	r := rare{Approval: c.Approval, Converging: c.Converging, Former: c.Former, After: c.After, Terms: c.Terms, Held: c.Held, Rollout: c.Rollout}
 	b, err := json.Marshal(r)
 	if err != nil {
 		w.fail(err)
@@ -290,7 +298,8 @@ func (r *docReader) rare(c *command.Command) {
 	if json.Unmarshal(r.b, &v) != nil {
 		r.bad = true
 	}
-	c.Approval, c.Converging, c.Former, c.After, c.Terms, c.Held, c.Rollout = v.Approval, v.Converging, v.Former, v.After, v.Terms, v.Held, v.Rollout
+	c.Approval, c.Converging, c.Former, c.After, c.Terms, c.Held = v.Approval, v.Converging, v.Former, v.After, v.Terms, v.Held
+	c.Rollout, c.Undoes, c.UndoneBy = v.Rollout, v.Undoes, v.UndoneBy
 }
 
 func (r *docReader) policy(p *command.Policy) {
