@@ -98,6 +98,8 @@ type Command struct {
 	Key         string          `json:"key,omitempty" doc:"idempotency key"`
 	RetryOf     string          `json:"retryOf,omitempty" doc:"tid of the ended command that this one repeats"`
 	Rollout     string          `json:"rollout,omitempty" doc:"id of the roll-out that it is part of"`
+	Undoes      string          `json:"undoes,omitempty" doc:"tid of the command that this one takes back"`
+	UndoneBy    string          `json:"undoneBy,omitempty" doc:"tid of the last command that was made to take this one back"`
 	TypeVersion int             `json:"typeVersion,omitempty" doc:"of the command type that it was made by; absent: there was none of its name"`
 	Priority    int             `json:"priority,omitempty" doc:"among those that wait for the device the highest goes first"`
 	Warning     string          `json:"warning,omitempty" doc:"only in the answer that made it: its type is deprecated, and why"`

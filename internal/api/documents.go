@@ -36,6 +36,7 @@ func tidDoc(t *command.TID) string {
 func commandDoc(c *command.Command) client.Command {
 	d := client.Command{TID: c.TID.String(), Device: c.Device.String(), Name: c.Name, Params: c.Params,
 		Policy: policyDoc(&c.Policy), RequestedBy: c.RequestedBy, Key: c.Key, RetryOf: tidDoc(c.RetryOf), Rollout: c.Rollout,
+		Undoes: tidDoc(c.Undoes), UndoneBy: tidDoc(c.UndoneBy),
 		TypeVersion: c.TypeVersion(), Priority: c.Priority(), Held: c.Held,
 		State: client.State(c.State), Reason: string(c.Reason), Detail: c.Detail, Ended: c.Final(),
 		Version: c.Version, Attempt: c.Attempt, Anomalies: c.Anomalies,

@@ -77,6 +77,8 @@ func details(out io.Writer, c *client.Command) {
 	row("finished", stamp(c.Finished))
 	row("repeats", c.RetryOf)
 	row("roll-out", c.Rollout)
+	row("undoes", c.Undoes)
+	row("undone by", c.UndoneBy)
 	w.Flush()
 }
 

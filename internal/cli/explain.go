@@ -35,6 +35,12 @@ func story(w io.Writer, t *client.Timeline) {
 	if len(c.Params) > 0 {
 		fmt.Fprintf(w, "params %s\n", clip(clean(string(c.Params)), 200))
 	}
+	if c.Undoes != "" {
+		fmt.Fprintf(w, "undoes %s\n", c.Undoes)
+	}
+	if c.UndoneBy != "" {
+		fmt.Fprintf(w, "undone by %s\n", c.UndoneBy)
+	}
 	if c.Rollout != "" {
 		fmt.Fprintf(w, "part of the roll-out %s\n", c.Rollout)
 	}
@@ -128,6 +134,7 @@ var reasonTexts = map[command.Reason]string{
 	command.ReportAwaited:     "the device says that it is done; its report must show it",
 	command.StateReported:     "done: the device's report has what was asked for",
 	command.NotConverged:      "the device said that it is done, and its report never showed it",
+	command.Undone:            "a command was made that takes it back",
 	command.Contradiction:     "the device said the opposite of its first final word; not obeyed",
 	command.Unexpected:        "the device spoke of a command that it was never sent; not obeyed",
 	command.BadResult:         "it was executed, and its result does not fit the schema of its type",
