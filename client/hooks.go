@@ -51,6 +51,15 @@ type Hook struct {
 	Created time.Time `json:"created"`
 	Since   int64     `json:"since" doc:"the hook is for events behind this one"`
 	Waiting int       `json:"waiting" doc:"deliveries that are still to be made"`
+
+	Delivered uint64 `json:"delivered" doc:"since the server's start"`
+	Failed    uint64 `json:"failed" doc:"tries that failed, since the server's start"`
+	Died      uint64 `json:"died" doc:"deliveries given up, since the server's start"`
+}
+
+// HookSecret is the new secret of a webhook.
+type HookSecret struct {
+	Secret string `json:"secret" doc:"key of the signatures; kept nowhere else"`
 }
 
 // HookList is all hooks, by name.
@@ -128,6 +137,16 @@ func (c *Client) Hooks(ctx context.Context) ([]Hook, error) {
 func (c *Client) RemoveHook(ctx context.Context, name string) error {
 	_, err := c.do(ctx, call{method: http.MethodDelete, path: "/v1/hooks/" + url.PathEscape(name), gone: true})
 	return err
+}
+
+// RotateHook gives a webhook another secret and returns it. For a day the server
+// signs with the one before too, so that its receiver can be changed without a gap.
+// It is not repeated after a failure of the network, because the secret would be
+// lost: rotate again. Errors: "not_found", "invalid" for a hook that is no webhook.
+func (c *Client) RotateHook(ctx context.Context, name string) (string, error) {
+	out := &HookSecret{}
+	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/hooks/" + url.PathEscape(name) + "/rotate", out: out, once: true})
+	return out.Secret, err
 }
 
 // DeadDeliveries lists deliveries that were given up, the oldest first: those behind

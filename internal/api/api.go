@@ -72,6 +72,7 @@ type Service interface {
 	ListTypes(context.Context, service.Principal) ([]catalog.Type, error)
 	AddHook(context.Context, service.Principal, hook.Rule) (hook.Status, string, error)
 	Hooks(context.Context, service.Principal) ([]hook.Status, error)
+	RotateHook(ctx context.Context, p service.Principal, name string) (string, error)
 	RemoveHook(ctx context.Context, p service.Principal, name string) error
 	Deliveries(ctx context.Context, p service.Principal, hook string, after int64, limit int) ([]hook.Delivery, error)
 	Redrive(ctx context.Context, p service.Principal, hook string, event int64) (n int, more bool, err error)

@@ -28,6 +28,9 @@ func (a *API) hooks() {
 		Summary: "List hooks"}, a.listHooks)
 	typed(a, huma.Operation{Method: http.MethodDelete, Path: one, OperationID: "removeHook", Tags: tags,
 		Summary: "Remove a hook and forget what it had still to deliver", DefaultStatus: http.StatusNoContent}, a.removeHook)
+	typed(a, huma.Operation{Method: http.MethodPost, Path: one + "/rotate", OperationID: "rotateHook", Tags: tags,
+		Summary:     "Give a webhook another secret, which is told this once",
+		Description: "For a day everything is signed with the secret before too: webhook-signature has two signatures then."}, a.rotateHook)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: one + "/dead", OperationID: "deadDeliveries", Tags: tags,
 		Summary: "Deliveries that were given up, the oldest first"}, a.deadDeliveries)
 	typed(a, huma.Operation{Method: http.MethodPost, Path: one + "/redrive", OperationID: "redrive", Tags: tags,
@@ -74,6 +77,14 @@ func (a *API) removeHook(ctx context.Context, in *HookInPath) (*struct{}, error)
 	return nil, a.svc.RemoveHook(ctx, caller(ctx), in.Name)
 }
 
+func (a *API) rotateHook(ctx context.Context, in *HookInPath) (*struct{ Body client.HookSecret }, error) {
+	secret, err := a.svc.RotateHook(ctx, caller(ctx), in.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &struct{ Body client.HookSecret }{client.HookSecret{Secret: secret}}, nil
+}
+
 func (a *API) deadDeliveries(ctx context.Context, in *struct {
 	HookInPath
 	After int64 `query:"after" minimum:"1" doc:"event of the last delivery that is known"`
@@ -103,7 +114,7 @@ func (a *API) redrive(ctx context.Context, in *struct {
 
 func hookDoc(s *hook.Status) client.Hook {
 	d := client.Hook{NewHook: client.NewHook{Name: s.Name, On: client.HookOn{Types: s.On.Types, Groups: s.On.Groups}}, Created: s.Created,
-		Since: s.Since, Waiting: s.Waiting}
+		Since: s.Since, Waiting: s.Waiting, Delivered: s.Delivered, Failed: s.Failed, Died: s.Died}
 	for _, st := range s.On.States {
 		d.On.States = append(d.On.States, client.State(st))
 	}

@@ -262,7 +262,7 @@ func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
 	}
 	s.push("hooks", hooks.Stop)
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(newCollector(s))
+	metrics.MustRegister(newCollector(s), newHookCollector(hooks))
 	if s.Broker != nil {
 		metrics.MustRegister(newBrokerCollector(s.Broker, s.queues))
 	}

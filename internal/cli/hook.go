@@ -16,7 +16,7 @@ import (
 
 func (a *app) hookCommand() *cobra.Command {
 	c := &cobra.Command{Use: "hook", Short: "What happens at the end of a command: webhooks, follow-up commands, alarms"}
-	c.AddCommand(a.hookAdd(), a.hookList(), a.hookRemove(), a.hookDead(), a.hookRedrive())
+	c.AddCommand(a.hookAdd(), a.hookList(), a.hookRotate(), a.hookRemove(), a.hookDead(), a.hookRedrive())
 	return a.parent(c)
 }
 
@@ -101,9 +101,11 @@ func (a *app) hookList() *cobra.Command {
 		}
 		return a.print(client.HookList{Items: list}, func(out io.Writer) {
 			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tWHEN\tDOES\tWAITING")
+			fmt.Fprintln(w, "NAME\tWHEN\tDOES\tWAITING\tDELIVERED\tFAILED\tDIED")
 			for i := range list {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%d\n", clean(list[i].Name), clean(hookWhen(&list[i].On)), clean(hookDoes(&list[i].NewHook)), list[i].Waiting)
+				h := &list[i]
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\n", clean(h.Name), clean(hookWhen(&h.On)), clean(hookDoes(&h.NewHook)),
+					h.Waiting, h.Delivered, h.Failed, h.Died)
 			}
 			w.Flush()
 		})
@@ -139,6 +141,26 @@ func hookDoes(h *client.NewHook) string {
 		return strings.TrimSpace("alarm " + h.Alarm.Text)
 	}
 	return ""
+}
+
+func (a *app) hookRotate() *cobra.Command {
+	c := &cobra.Command{Use: "rotate NAME", Short: "Give a webhook another secret, which is printed this once", Args: a.args("NAME"),
+		Long: "For a day everything is signed with the secret before too, so that the receiver can be changed without a gap."}
+	c.RunE = a.do(func(ctx context.Context, args []string) error {
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		secret, err := c.RotateHook(ctx, args[0])
+		if err != nil {
+			return a.unreachable(err)
+		}
+		return a.print(client.HookSecret{Secret: secret}, func(w io.Writer) {
+			fmt.Fprintln(w, secret)
+			fmt.Fprintf(a.Err, "The secret of %s is shown this once. The one before is good for a day.\n", args[0])
+		})
+	})
+	return c
 }
 
 func (a *app) hookRemove() *cobra.Command {

@@ -216,6 +216,7 @@ func (r *Runner) load(ctx context.Context) (map[string]*Rule, error) {
 		if err := json.Unmarshal(docs[i].Body, rule); err != nil {
 			return nil, fmt.Errorf("%s: %w", docs[i].DocumentID, err)
 		}
+		rule.version = docs[i].Version
 		rules[rule.Name] = rule
 	}
 	return rules, nil

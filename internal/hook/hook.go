@@ -61,8 +61,8 @@ const (
 	maxList   = 64 // items of one condition
 )
 
-// Rule is a hook: when, and then one of Webhook, Command and Alarm. It never
-// changes; who wants another one removes it and adds that.
+// Rule is a hook: when, and then one of Webhook, Command and Alarm. Nothing of it
+// changes but a webhook's secret; who wants another one removes it and adds that.
 //
 // The JSON form is the stored one; never change the names.
 type Rule struct {
@@ -73,6 +73,8 @@ type Rule struct {
 	Alarm   *Alarm    `json:"alarm,omitempty"`
 	Created time.Time `json:"created"`
 	Since   int64     `json:"since"` // the events after this one are the hook's
+
+	version int64 // of its document
 }
 
 // On says which ends a hook is for: all conditions that are not empty must hold.
@@ -89,6 +91,10 @@ type Webhook struct {
 	// AllowPrivate lets it be at an address that is not of the public internet.
 	AllowPrivate bool   `json:"allowPrivate,omitempty"`
 	Secret       []byte `json:"secret"` // key of the signatures
+	// Former is the secret before, which signs too until FormerUntil: the receiver
+	// takes up the new one when it can.
+	Former      []byte    `json:"former,omitempty"`
+	FormerUntil time.Time `json:"formerUntil,omitzero"`
 }
 
 // FollowUp is a command to the device of the one that ended.
@@ -243,13 +249,50 @@ func (r *Runner) Make(ctx context.Context, rule Rule) (made Rule, secret string,
 	rule.Created = r.now().UTC().Truncate(time.Millisecond)
 	if rule.Webhook != nil {
 		hook := *rule.Webhook
-		hook.Secret = make([]byte, 32)
-		rand.Read(hook.Secret)
+		hook.Secret, secret = newSecret()
 		rule.Webhook = &hook
-		secret = secretPrefix + base64.StdEncoding.EncodeToString(hook.Secret)
 	}
-	body, err := json.Marshal(rule)
-	return rule, secret, store.DocumentWrite{DocumentID: store.DocumentID{Kind: kindHook, Key: rule.Name}, Body: body}, err
+	w, err = rule.write()
+	return rule, secret, w, err
+}
+
+// newSecret makes the key of signatures, and its written form.
+func newSecret() (key []byte, written string) {
+	key = make([]byte, 32)
+	rand.Read(key)
+	return key, secretPrefix + base64.StdEncoding.EncodeToString(key)
+}
+
+// write puts the rule in the place of what the store has of it.
+func (r *Rule) write() (store.DocumentWrite, error) {
+	body, err := json.Marshal(r)
+	return store.DocumentWrite{DocumentID: store.DocumentID{Kind: kindHook, Key: r.Name}, Was: r.version, Body: body}, err
+}
+
+// FormerFor is how long a secret still signs after another has taken its place.
+const FormerFor = 24 * time.Hour
+
+// Rotate gives a webhook another secret, which is returned for the one who asked and
+// for nobody after. What is told in the next FormerFor is signed with the one before
+// too; one from before that, of an earlier Rotate, is good for nothing any more.
+// The write puts it into the store; Reload follows its commit. Errors: NotFound,
+// Invalid for a hook that is no webhook.
+func (r *Runner) Rotate(name string) (secret string, w store.DocumentWrite, err error) {
+	r.mu.Lock()
+	rule := r.rules[name]
+	r.mu.Unlock()
+	switch {
+	case rule == nil:
+		return "", w, unknown(name)
+	case rule.Webhook == nil:
+		return "", w, fault.Field("name", "%s is no webhook, so it has no secret", name)
+	}
+	next, hook := *rule, *rule.Webhook
+	hook.Former, hook.FormerUntil = hook.Secret, r.now().Add(FormerFor).UTC().Truncate(time.Second)
+	hook.Secret, secret = newSecret()
+	next.Webhook = &hook
+	w, err = next.write()
+	return secret, w, err
 }
 
 // Unmake gives the write that removes a hook; Reload follows its commit. What the
@@ -257,20 +300,30 @@ func (r *Runner) Make(ctx context.Context, rule Rule) (made Rule, secret string,
 func (r *Runner) Unmake(name string) (store.DocumentWrite, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, there := r.rules[name]; !there {
+	rule := r.rules[name]
+	if rule == nil {
 		return store.DocumentWrite{}, unknown(name)
 	}
-	return store.DocumentWrite{DocumentID: store.DocumentID{Kind: kindHook, Key: name}, Was: 1}, nil // rules never change
+	return store.DocumentWrite{DocumentID: store.DocumentID{Kind: kindHook, Key: name}, Was: rule.version}, nil
 }
 
 func unknown(name string) error {
 	return &fault.Error{Code: fault.NotFound, Field: "name", Message: "there is no hook " + name + "; list them with wilco hook list"}
 }
 
-// Status is a hook and how much it has still to deliver.
+// Status is a hook, how much it has still to deliver, and what it has done since
+// the server's start.
 type Status struct {
 	Rule
 	Waiting int // deliveries, those being tried included
+	Tally
+}
+
+// Tally counts what became of a hook's tries.
+type Tally struct {
+	Delivered uint64 // told and taken, or sent
+	Failed    uint64 // tries that were not
+	Died      uint64 // deliveries given up
 }
 
 // Rules lists the hooks by name, without their secrets.
@@ -280,9 +333,12 @@ func (r *Runner) Rules() []Status {
 	list := make([]Status, 0, len(r.rules))
 	for _, rule := range r.rules {
 		s := Status{Rule: *rule, Waiting: r.queue.Len(rule.Name)}
+		if n := r.tallies[rule.Name]; n != nil {
+			s.Tally = *n
+		}
 		if s.Webhook != nil {
 			w := *s.Webhook
-			w.Secret = nil
+			w.Secret, w.Former = nil, nil
 			s.Webhook = &w
 		}
 		list = append(list, s)

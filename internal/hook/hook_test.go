@@ -44,6 +44,79 @@ func TestAWebhookIsToldOfTheEndsItIsFor(t *testing.T) {
 	}
 }
 
+// A secret that was rotated is good beside the new one for a day, and no longer.
+func TestRotate(t *testing.T) {
+	g, v := newRig(t), newReceiver(t)
+	first := g.add(webhook("h", v.URL, On{}))
+	rotate := func() string {
+		secret, w, err := g.r.Rotate("h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.commit(store.Batch{Documents: []store.DocumentWrite{w}})
+		if err := g.r.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return secret
+	}
+	second := rotate()
+	n := 0
+	told := func(secret string) (taken bool) {
+		v.mu.Lock()
+		v.secret, v.bad = secret, nil
+		before := len(v.got)
+		v.mu.Unlock()
+		g.end(string(rune('a'+n)), "x", command.Executed, nil)
+		n++
+		within(t, func() bool {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			taken = len(v.got) > before
+			return taken || len(v.bad) > 0
+		}, v.news)
+		return taken
+	}
+	if first == second || !told(second) || !told(first) {
+		t.Error("both secrets should be good")
+	}
+	third := rotate()
+	if !told(third) || !told(second) {
+		t.Error("the last two secrets should be good")
+	}
+	g.stop()
+	g.start(-1, false) // it is kept
+	if !told(second) {
+		t.Error("the secret before should be good after a restart")
+	}
+	if told(first) {
+		t.Error("the first secret should be good no more")
+	}
+	v.mu.Lock()
+	v.secret, v.bad = third, nil
+	v.mu.Unlock()
+	within(t, func() bool { return g.r.Rules()[0].Waiting == 0 }, v.news)
+	if s := g.r.Rules()[0]; s.Webhook.Secret != nil || s.Webhook.Former != nil || s.Delivered < 2 || s.Failed == 0 {
+		t.Errorf("%+v", s)
+	}
+	later := *g.r.rules["h"].Webhook
+	d := &Delivery{ID: "d", Body: json.RawMessage("{}")}
+	g.r.now = func() time.Time { return later.FormerUntil }
+	signed := make(chan string, 1)
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { signed <- r.Header.Get(headerSigned) }))
+	defer silent.Close()
+	later.URL = silent.URL
+	if f := g.r.call(t.Context(), &later, d); f != nil || strings.Contains(<-signed, " ") {
+		t.Errorf("a day later the former secret still signs: %v", f)
+	}
+	g.add(Rule{Name: "al", Alarm: &Alarm{}})
+	if _, _, err := g.r.Rotate("al"); fault.CodeOf(err) != fault.Invalid {
+		t.Error(err)
+	}
+	if _, _, err := g.r.Rotate("nobody"); fault.CodeOf(err) != fault.NotFound {
+		t.Error(err)
+	}
+}
+
 // A receiver says no to one device's first message for a time: that device waits,
 // in its order; the others do not.
 func TestAFailureHoldsBackItsDeviceOnly(t *testing.T) {

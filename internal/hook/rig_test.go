@@ -239,3 +239,17 @@ func (g *rig) dead(hook string, n int) []Delivery {
 		}
 	}
 }
+
+// within asks again at each signal, and now and then, until ok says yes.
+func within(t *testing.T, ok func() bool, news <-chan struct{}) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for !ok() {
+		select {
+		case <-news:
+		case <-time.After(time.Millisecond):
+		case <-deadline:
+			t.Fatal("it never was so")
+		}
+	}
+}

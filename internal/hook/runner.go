@@ -56,6 +56,7 @@ type Runner struct {
 	mu      sync.Mutex
 	rules   map[string]*Rule
 	queue   *schedule.Queue
+	tallies map[string]*Tally
 	removed map[string]int64 // hooks whose deliveries for events up to this one are to be forgotten
 
 	kick, poke chan struct{} // wake the dispatcher and the follower
@@ -69,7 +70,7 @@ func New(o Options) *Runner {
 		o.Logger = slog.Default()
 	}
 	return &Runner{opt: o, log: o.Logger, public: newHTTP(false), private: newHTTP(true), within: callWithin, now: time.Now, after: schedule.After,
-		rules: map[string]*Rule{}, queue: schedule.New(perHook), removed: map[string]int64{},
+		rules: map[string]*Rule{}, queue: schedule.New(perHook), tallies: map[string]*Tally{}, removed: map[string]int64{},
 		kick: make(chan struct{}, 1), poke: make(chan struct{}, 1), cancel: func() {}}
 }
 
@@ -166,6 +167,7 @@ func (r *Runner) Reload(ctx context.Context) error {
 	for name, was := range r.rules {
 		if is := rules[name]; is == nil || is.Since != was.Since {
 			r.queue.Drop(name)
+			delete(r.tallies, name)
 			r.removed[name] = last
 		}
 	}
@@ -287,8 +289,10 @@ func (r *Runner) try(ctx context.Context, rule *Rule, item schedule.Item) (due t
 	gone := store.DocumentWrite{DocumentID: doc.DocumentID, Was: doc.Version}
 	if failed == nil {
 		r.log.Debug("delivered", "hook", d.Hook, "delivery", d.ID, "attempt", d.Attempts+1, "took", r.now().Sub(began))
+		r.tally(rule, func(n *Tally) { n.Delivered++ })
 		return due, false, r.keep(ctx, gone)
 	}
+	r.tally(rule, func(n *Tally) { n.Failed++ })
 	d.Attempts++
 	d.Problem = failed.what
 	due, again = r.after(d.Since, r.now(), d.Attempts, failed.after, rand.Float64())
@@ -306,9 +310,26 @@ func (r *Runner) try(ctx context.Context, rule *Rule, item schedule.Item) (due t
 		err = r.keep(ctx, gone, w)
 	}
 	if err == nil {
+		r.tally(rule, func(n *Tally) { n.Died++ })
 		r.log.Error("a hook's delivery is given up; it is dead", "hook", d.Hook, "delivery", d.ID, "attempts", d.Attempts, "problem", d.Problem)
 	}
 	return due, false, err
+}
+
+// tally counts for a hook that is still the one that was tried.
+func (r *Runner) tally(rule *Rule, count func(*Tally)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	is := r.rules[rule.Name]
+	if is == nil || is.Since != rule.Since {
+		return
+	}
+	n := r.tallies[rule.Name]
+	if n == nil {
+		n = new(Tally)
+		r.tallies[rule.Name] = n
+	}
+	count(n)
 }
 
 // keep commits what came of a delivery. That the document is not what it was means

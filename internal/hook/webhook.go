@@ -67,7 +67,11 @@ func (r *Runner) call(ctx context.Context, w *Webhook, d *Delivery) *failure {
 	req.Header.Set("User-Agent", agent)
 	req.Header.Set(headerID, d.ID)
 	req.Header.Set(headerTime, strconv.FormatInt(now.Unix(), 10))
-	req.Header.Set(headerSigned, sign(w.Secret, d.ID, now, d.Body))
+	signed := sign(w.Secret, d.ID, now, d.Body)
+	if now.Before(w.FormerUntil) {
+		signed += " " + sign(w.Former, d.ID, now, d.Body)
+	}
+	req.Header.Set(headerSigned, signed)
 	client := r.public
 	if w.AllowPrivate {
 		client = r.private

@@ -154,7 +154,8 @@ func TestLogAndHooksAreForAdminsOfAllGroups(t *testing.T) {
 		_, list := a.Hooks(t.Context(), p)
 		_, dead := a.Deliveries(t.Context(), p, "h", 0, 0)
 		_, _, again := a.Redrive(t.Context(), p, "h", 0)
-		for i, err := range []error{read, add, list, dead, again, a.RemoveHook(t.Context(), p, "h")} {
+		_, rotated := a.RotateHook(t.Context(), p, "h")
+		for i, err := range []error{read, add, list, dead, again, rotated, a.RemoveHook(t.Context(), p, "h")} {
 			if fault.CodeOf(err) != fault.Forbidden {
 				t.Errorf("%+v: %d: %v", p, i, err)
 			}
@@ -177,6 +178,9 @@ func TestHooksAreRecordedWithTheirChange(t *testing.T) {
 	if list, err := a.Hooks(t.Context(), root); err != nil || len(list) != 1 || list[0].Webhook.Secret != nil {
 		t.Errorf("%+v %v", list, err)
 	}
+	if again, err := a.RotateHook(t.Context(), root, "h"); err != nil || again == secret || !strings.HasPrefix(again, "whsec_") {
+		t.Errorf("%q %v", again, err)
+	}
 	if err := a.RemoveHook(t.Context(), root, "h"); err != nil {
 		t.Error(err)
 	}
@@ -184,7 +188,8 @@ func TestHooksAreRecordedWithTheirChange(t *testing.T) {
 	for _, e := range news() {
 		got = append(got, e.Act+" "+e.Target+" "+e.Outcome+" "+e.Detail)
 	}
-	want := []string{"hook.add h ok webhook https://example.com/x", "hook.add h exists webhook https://example.com/x", "hook.remove h ok "}
+	want := []string{"hook.add h ok webhook https://example.com/x", "hook.add h exists webhook https://example.com/x",
+		"hook.rotate h ok ", "hook.remove h ok "}
 	if !slices.Equal(got, want) {
 		t.Errorf("recorded %q", got)
 	}

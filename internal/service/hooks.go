@@ -15,6 +15,7 @@ import (
 const (
 	actAddHook    = "hook.add"
 	actRemoveHook = "hook.remove"
+	actRotateHook = "hook.rotate"
 	actRedrive    = "hook.redrive"
 )
 
@@ -73,6 +74,23 @@ func (a *Audited) RemoveHook(ctx context.Context, p Principal, name string) erro
 		return err
 	}
 	return done(a.hooks.Reload(ctx))
+}
+
+// RotateHook gives a webhook another secret and returns it, for nobody to hear again.
+// The one before signs beside it for [hook.FormerFor].
+func (a *Audited) RotateHook(ctx context.Context, p Principal, name string) (string, error) {
+	e := entryOf(p, actRotateHook, name, "")
+	if err := owner(p); err != nil {
+		return "", a.record(ctx, e, err)
+	}
+	secret, w, err := a.hooks.Rotate(name)
+	if err != nil {
+		return "", a.record(ctx, e, err)
+	}
+	if err := a.commit(ctx, e, []store.DocumentWrite{w}); err != nil {
+		return "", err
+	}
+	return secret, done(a.hooks.Reload(ctx))
 }
 
 // Deliveries lists those of a hook that were given up, the oldest first, behind
