@@ -336,7 +336,7 @@ func BenchmarkRetainedScan(b *testing.B) {
 			br.hub.mu.Lock()
 			for i := range messages {
 				m := session.NewMessage(&mqtt.Publish{Payload: []byte("x"), Retain: true}, fmt.Sprintf("r/%d/%d", i/1000, i%1000), "", "", time.Time{})
-				br.hub.retained.put(m, 0)
+				br.hub.retained.put(m, new(putting))
 				m.Release()
 			}
 			br.hub.mu.Unlock()

@@ -379,12 +379,13 @@ func (b *Broker) restore() error {
 	h.mu.Lock()
 	h.seq = b.store.LastSeq()
 	h.durable.Store(h.seq)
+	before := &putting{seq: h.seq}
 	for m, err := range b.store.Retained() {
 		if err != nil {
 			h.mu.Unlock()
 			return fmt.Errorf("read retained messages: %w", err)
 		}
-		h.retained.put(m, h.seq)
+		h.retained.put(m, before)
 		m.Release()
 	}
 	now := time.Now()
@@ -406,6 +407,7 @@ func (b *Broker) restore() error {
 		s.Saved.DetachedAt = cl.detachedAt
 		cl.tenant = tenantOf(b.identify(cl.owner))
 		cl.core = session.Restore(&b.limits, s.Saved)
+		t.count(cl)
 		cl.subscriptions = s.Subscriptions
 		for _, sub := range s.Subscriptions {
 			if g := h.index.add(cl, sub); g != nil {

@@ -32,6 +32,8 @@ type client struct {
 
 	mu   sync.Mutex
 	core *session.Session
+	// counted is what counters.waiting has of core.
+	counted held
 	// Writing these two takes the hub's mutex too, so holding either is enough
 	// to read them.
 	identity Identity // nil after a restart, until somebody connects

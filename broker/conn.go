@@ -267,6 +267,7 @@ func (t *turn) take(h mqtt.Header, body []byte, now time.Time) error {
 	}
 	send := len(t.acts.Send)
 	request := cl.core.Receive(p, now, &t.acts)
+	t.count(cl)
 	if h.Type >= mqtt.TypePuback && h.Type <= mqtt.TypePubcomp && len(t.acts.Send) == send {
 		// The client's window may be open again.
 		if w := cl.wake(); w != nil {

@@ -1,9 +1,7 @@
 package broker
 
 import (
-	"maps"
 	"net"
-	"slices"
 	"sync/atomic"
 
 	"github.com/wilco-iot/wilco/broker/session"
@@ -68,6 +66,7 @@ type counters struct {
 	bytesIn, bytesOut       atomic.Uint64
 	publishIn, publishOut   atomic.Uint64
 	storeFailures, retained atomic.Uint64
+	waiting                 waiting
 	dropped                 [session.DropReasons]dropLog
 }
 
@@ -91,22 +90,4 @@ func (b *Broker) Stats() Stats {
 	s.Subscriptions = b.hub.index.size
 	s.Retained, s.RetainedBytes = b.hub.retained.count, b.hub.retained.bytes
 	return s
-}
-
-// Waiting is how many QoS 1 and 2 messages of all sessions and shares are not
-// acknowledged by their clients, sent or not, and their bytes; one that a share
-// has lent to a member counts once, as the member's. It looks at each session in
-// turn, so it is no snapshot, and takes longer the more there are.
-func (b *Broker) Waiting() (messages, bytes int) {
-	b.hub.mu.Lock()
-	clients := slices.Collect(maps.Values(b.hub.clients))
-	messages, bytes = b.hub.index.idle.count, b.hub.index.idle.bytes
-	b.hub.mu.Unlock()
-	for _, c := range clients {
-		c.mu.Lock()
-		n, size := c.core.Queued()
-		c.mu.Unlock()
-		messages, bytes = messages+n, bytes+size
-	}
-	return messages, bytes
 }

@@ -225,6 +225,7 @@ func (t *turn) abandon(cl *client) {
 		i, ok := w.find(seq)
 		return ok && w.list[i].debt != nil
 	})
+	t.count(cl)
 	cl.mu.Unlock()
 	for _, x := range w.list[w.from:] {
 		if x.debt != nil {

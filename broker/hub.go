@@ -89,8 +89,9 @@ type turn struct {
 	ping    mqtt.Pingreq
 	topics  map[string]string
 	publish int
-	most    int // messages that the turn may take from its connection, 0: all
-	scanned int // places looked at for retained messages
+	most    int  // messages that the turn may take from its connection, 0: all
+	scanned int  // places looked at for retained messages
+	waiting held // see turn.count
 	last    uint64
 }
 
@@ -133,6 +134,7 @@ func (t *turn) free() {
 	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
 	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
 	t.received, t.handed, t.acks = t.received[:0], t.handed[:0], t.acks[:0]
+	t.waiting = held{}
 	t.held, t.publish, t.most, t.scanned, t.last, t.refused = 0, 0, 0, 0, 0, false
 	if len(t.topics) == maxTopics {
 		clear(t.topics) // others may be in use by now
@@ -332,6 +334,7 @@ func (t *turn) enqueue(c *client) {
 		d.Lent, d.Stored = true, false
 	}
 	ok := c.core.Enqueue(*d, &t.shed)
+	t.count(c)
 	if ok && !d.Stored {
 		if w := c.wake(); w != nil {
 			t.wake = append(t.wake, w)
@@ -384,7 +387,7 @@ func (t *turn) retain(m *session.Message) bool {
 		return true
 	}
 	if isStatus(m.Topic) {
-		r.put(m, t.b.hub.seq+1)
+		r.put(m, &putting{seq: t.b.hub.seq + 1})
 		return true
 	}
 	if t.b.full() {
@@ -401,9 +404,7 @@ func (t *turn) retain(m *session.Message) bool {
 			return false
 		}
 	}
-	seq := t.b.hub.seq + 1
-	t.retained = append(t.retained, r.change(m, seq))
-	r.put(m, seq)
+	t.retained = append(t.retained, r.change(m, t.b.hub.seq+1))
 	t.batch.Add(store.Op{Kind: store.PutRetained, Message: m.Hold()})
 	return true
 }
@@ -412,6 +413,7 @@ func (t *turn) retain(m *session.Message) bool {
 // done. When the turn changes anything, the hub's mutex is held, so that the
 // store sees turns in their order.
 func (t *turn) commit() {
+	t.tellWaiting()
 	if t.from != nil {
 		t.batch.Steps(t.from.id, t.acts.Store)
 	}
@@ -476,6 +478,7 @@ func (t *turn) tell() {
 
 // finish does what has to wait until the hub's mutex is free, and frees t.
 func (t *turn) finish() {
+	t.tellWaiting()
 	t.tell()
 	if t.from != nil {
 		t.b.drops(t.from.id, t.acts.Drops)

@@ -113,7 +113,7 @@ func TestRetainedAgainstMatch(t *testing.T) {
 				continue
 			}
 			m := session.NewMessage(&mqtt.Publish{Payload: []byte("x")}, topic, "", "", time.Time{})
-			r.put(m, 0)
+			r.put(m, new(putting))
 			m.Release()
 			model[topic] = true
 		}

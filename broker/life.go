@@ -109,6 +109,7 @@ func (t *turn) endSession(cl *client, now time.Time) {
 	saved := t.giveBack(cl)
 	cl.mu.Lock()
 	lost := cl.core.End() - saved
+	t.count(cl)
 	cl.mu.Unlock()
 	for _, g := range shares {
 		t.changed(g, cl)

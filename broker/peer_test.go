@@ -46,6 +46,14 @@ func stop(t testing.TB, b *Broker) {
 	if err := b.Stop(ctx); err != nil {
 		t.Errorf("stop: %v", err)
 	}
+	want := b.hub.index.idle
+	for _, c := range b.hub.clients {
+		n, bytes := c.core.Queued()
+		want.count, want.bytes = want.count+n, want.bytes+bytes
+	}
+	if n, bytes := b.Waiting(); n != want.count || bytes != want.bytes {
+		t.Errorf("%d messages of %d bytes were counted as waiting, and %v are", n, bytes, want)
+	}
 }
 
 // peer is a client that says exactly what a test tells it to.

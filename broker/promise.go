@@ -151,6 +151,7 @@ func (p *promise) undo(stays bool) {
 		} else {
 			q.to.core.Discard(q.seq, q.size)
 		}
+		p.b.count.waiting.add(q.to.change())
 		q.to.mu.Unlock()
 	}
 	p.settled()
@@ -167,7 +168,6 @@ func (p *promise) undo(stays bool) {
 				p.b.hub.retained.undo(c)
 			}
 			p.b.hub.mu.Unlock()
-			p.release()
 		}()
 	}
 }

@@ -22,7 +22,14 @@ type held struct{ count, bytes int }
 type leaf struct {
 	children map[string]*leaf
 	message  *session.Message
-	seq      uint64 // of message
+	from     *putting // of message
+}
+
+// putting is when a retained message was put. Its memory is shared by the messages
+// that a start finds.
+type putting struct {
+	seq    uint64
+	undone *change // what it had replaced, when the store did not keep it
 }
 
 // room tells whether m may be retained under the limits: those of all, and those
@@ -60,34 +67,43 @@ func (r *retained) find(topic string) *leaf {
 // change is a retained message that was put and is not durable yet, with what it
 // replaced, of which it holds a reference.
 type change struct {
-	topic    string
-	seq, was uint64
-	old      *session.Message // nil: none
+	topic     string
+	from, was *putting
+	old       *session.Message // nil: none
 }
 
-// change says what putting m as seq changes.
+// change puts m as seq, and says what that changes.
 func (r *retained) change(m *session.Message, seq uint64) change {
-	c := change{topic: m.Topic, seq: seq}
+	c := change{topic: m.Topic, from: &putting{seq: seq}}
 	if n := r.find(m.Topic); n.message != nil {
-		c.was, c.old = n.seq, n.message.Hold()
+		c.was, c.old = n.from, n.message.Hold()
 	}
+	r.put(m, c.from)
 	return c
 }
 
-// undo takes back what the store did not keep, unless something else is there by
-// now.
+// undo takes back what the store did not keep. When another message has come in its
+// place, which the store may not keep either, that one's undo goes on from here: the
+// changes of several turns are undone in any order. The reference to what was
+// replaced is left to the garbage collector.
 func (r *retained) undo(c change) {
-	switch n := r.find(c.topic); {
-	case n.message == nil || n.seq != c.seq:
-	case c.old == nil:
-		r.remove(c.topic)
-	default:
-		r.put(c.old, c.was)
+	n := r.find(c.topic)
+	if n.message == nil || n.from != c.from {
+		c.from.undone = &c
+		return
 	}
+	for c.was != nil && c.was.undone != nil {
+		c = *c.was.undone
+	}
+	if c.old == nil {
+		r.remove(c.topic)
+		return
+	}
+	r.put(c.old, c.was)
 }
 
-// put stores m of number seq, for which it takes a reference [MQTT-3.3.1-5].
-func (r *retained) put(m *session.Message, seq uint64) {
+// put stores m, for which it takes a reference [MQTT-3.3.1-5].
+func (r *retained) put(m *session.Message, from *putting) {
 	n, rest := &r.root, m.Topic
 	for more := true; more; {
 		var level string
@@ -103,7 +119,7 @@ func (r *retained) put(m *session.Message, seq uint64) {
 		n = next
 	}
 	r.free(n)
-	n.message, n.seq = m.Hold(), seq
+	n.message, n.from = m.Hold(), from
 	r.add(m.Owner, 1, m.Size())
 }
 
@@ -130,7 +146,7 @@ func (r *retained) free(n *leaf) {
 	if n.message != nil {
 		r.add(n.message.Owner, -1, -n.message.Size())
 		n.message.Release()
-		n.message = nil
+		n.message, n.from = nil, nil
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -130,4 +132,41 @@ func TestForgetWhileRetainedIsRead(t *testing.T) {
 	p.expect(&mqtt.Disconnect{Reason: mqtt.AdministrativeAction})
 	p.closed()
 	eventually(t, func() bool { s := b.Stats(); return s.Sessions == 1 && s.Subscriptions == 0 && s.Retained == 200 })
+}
+
+// Messages of one topic that came in several turns, and were not kept, leave what was
+// there before, in whichever order that is found out; what was kept stays.
+func TestRetainedIsUndoneInAnyOrder(t *testing.T) {
+	for _, kept := range []int{-1, 0, 1, 2} {
+		for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+			for _, want := range []string{"", "before"} {
+				var r retained
+				message := func(payload string) *session.Message {
+					return session.NewMessage(retainedPub("a", payload, 1, 1), "a", "", "", time.Time{})
+				}
+				if want != "" {
+					r.put(message(want), &putting{seq: 1})
+				}
+				var changes []change
+				for i := range 3 {
+					changes = append(changes, r.change(message(fmt.Sprint(i)), uint64(i+2)))
+				}
+				for _, i := range order {
+					if i != kept {
+						r.undo(changes[i])
+					}
+				}
+				if kept >= 0 {
+					want = fmt.Sprint(kept)
+				}
+				got := ""
+				if m := r.get("a"); m != nil {
+					got = string(m.Payload)
+				}
+				if got != want {
+					t.Errorf("%d kept, undone in the order %v: %q is retained, not %q", kept, order, got, want)
+				}
+			}
+		}
+	}
 }

@@ -108,6 +108,7 @@ func (t *turn) recall(cl *client, sent bool, which func(*entry) bool) {
 		e := cl.lent[seq]
 		return e != nil && which(e)
 	})
+	t.count(cl)
 	cl.mu.Unlock()
 	t.takeBack(cl, seqs)
 }
@@ -176,6 +177,7 @@ func (t *turn) giveBack(cl *client) (saved int) {
 	}
 	cl.mu.Lock()
 	back = cl.core.Recall(back, true, func(seq uint64) bool { e := cl.lent[seq]; return e != nil && !e.lane.g.gone })
+	t.count(cl)
 	cl.mu.Unlock()
 	slices.Sort(back)
 	t.takeBack(cl, back)

@@ -97,7 +97,7 @@ func (t *turn) sendRetained(s store.Subscription) {
 			return false
 		}
 		m := n.message
-		if m == nil || n.seq > begun {
+		if m == nil || n.from.seq > begun {
 			return true
 		}
 		if m.Expired(now) {

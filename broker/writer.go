@@ -144,6 +144,7 @@ func (c *conn) collect(o *outbox) bool {
 	open := cl.conn == c && c.hold == 0 && !c.ending
 	if open {
 		out, o.big = cl.core.Next(out, outBuffer, time.Now(), c.b.hub.durable.Load(), c.identity, &o.acts)
+		c.b.count.waiting.add(cl.change())
 	}
 	o.out = out
 	_, _, fetch := cl.core.Missing()
