@@ -85,29 +85,6 @@ func (c *Client) Anomalies(ctx context.Context, device string, limit int) ([]Ano
 	return out.Items, err
 }
 
-// CreateToken makes a token. The answer's Token is told this once. It is not
-// repeated after a failure of the network.
-func (c *Client) CreateToken(ctx context.Context, t NewToken) (*APIToken, error) {
-	out := &APIToken{}
-	if _, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/tokens", body: t, out: out, once: true}); err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// Tokens lists the tokens.
-func (c *Client) Tokens(ctx context.Context) ([]APIToken, error) {
-	out := &TokenList{}
-	_, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/tokens", out: out})
-	return out.Items, err
-}
-
-// RemoveToken makes a token void at once. Errors: "not_found".
-func (c *Client) RemoveToken(ctx context.Context, id string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: "/v1/tokens/" + url.PathEscape(id), gone: true})
-	return err
-}
-
 // Health tells how the server is. A server that is not ready answers too: its
 // Ready is false. It is asked once, without a retry.
 func (c *Client) Health(ctx context.Context) (*Health, error) {

@@ -258,41 +258,6 @@ type AnomalyList struct {
 	Items []Anomaly `json:"items"`
 }
 
-// Role is what a token may do.
-type Role string
-
-// The roles; each may do all that the ones before may.
-const (
-	Viewer   Role = "viewer"   // look
-	Operator Role = "operator" // send, cancel and retry commands
-	Approver Role = "approver" // agree to commands of others, or not
-	Admin    Role = "admin"    // devices and tokens
-)
-
-// NewToken makes a token.
-type NewToken struct {
-	Name  string   `json:"name" minLength:"1" maxLength:"64" doc:"stands in timelines as who asked"`
-	Role  Role     `json:"role" enum:"viewer,operator,approver,admin"`
-	Group string   `json:"group,omitempty" doc:"the only group that it is good for; absent: all"`
-	TTL   Duration `json:"ttl,omitempty" doc:"how long it is good for; absent: for ever" example:"720h"`
-}
-
-// APIToken lets a person or a program use the HTTP API.
-type APIToken struct {
-	ID      string    `json:"id"`
-	Name    string    `json:"name"`
-	Role    Role      `json:"role"`
-	Group   string    `json:"group,omitempty"`
-	Token   string    `json:"token,omitempty" doc:"only in the answer that made it; kept nowhere"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires,omitzero" doc:"absent: never"`
-}
-
-// TokenList is all tokens.
-type TokenList struct {
-	Items []APIToken `json:"items"`
-}
-
 // Part is one part of the server and how it is.
 type Part struct {
 	Name   string `json:"name"`

@@ -62,8 +62,8 @@ type Service interface {
 	Anomalies(context.Context, service.Principal, wire.Address, int) ([]store.Anomaly, error)
 	State(context.Context, service.Principal, wire.Address) (replica.Replica, error)
 	StateHistory(ctx context.Context, p service.Principal, a wire.Address, limit int) ([]replica.Revision, error)
-	CreateToken(context.Context, service.Principal, service.NewToken) (store.Token, string, error)
-	Tokens(context.Context, service.Principal) ([]store.Token, error)
+	CreateToken(context.Context, service.Principal, service.NewToken) (service.Token, string, error)
+	Tokens(context.Context, service.Principal) ([]service.Token, error)
 	RemoveToken(ctx context.Context, p service.Principal, id string) error
 	Audit(ctx context.Context, p service.Principal, after string, limit int) ([]audit.Entry, audit.Head, error)
 	ApplyType(context.Context, service.Principal, catalog.Type) (catalog.Type, bool, error)

@@ -12,8 +12,8 @@ import (
 func TestBadInput(t *testing.T) {
 	w := newWorld(t, options{})
 	w.online("plant/valve")
-	viewer := w.token(t, fleet.NewToken{Name: "look", Role: fleet.Viewer})
-	operator := w.token(t, fleet.NewToken{Name: "ops", Role: fleet.Operator, Group: "plant"})
+	viewer := w.token(t, fleet.NewToken{Name: "look", Grants: fleet.Everywhere(fleet.Viewer)})
+	operator := w.token(t, fleet.NewToken{Name: "ops", Grants: []fleet.Grant{{Role: fleet.Operator, Groups: []string{"plant"}}}})
 	const send = "/v1/devices/plant/valve/commands"
 	const tid = "01890a5d-ac96-774b-bcce-b302099a8057"
 	post := func(path, body string) request { return request{method: "POST", path: path, body: body} }

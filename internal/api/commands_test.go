@@ -166,7 +166,7 @@ func TestAGroupIsClosed(t *testing.T) {
 	w.add("plant/a")
 	w.add("mill/b")
 	c := read[client.Command](t, w.do(t, request{method: "POST", path: "/v1/devices/plant/a/commands", body: `{"name":"open"}`}), 202)
-	token := w.token(t, fleet.NewToken{Name: "mill", Role: fleet.Admin, Group: "mill"})
+	token := w.token(t, fleet.NewToken{Name: "mill", Grants: []fleet.Grant{{Role: fleet.Admin, Groups: []string{"mill"}}}})
 	as := func(method, path, body string) reply {
 		return w.do(t, request{token: token, method: method, path: path, body: body})
 	}
@@ -185,9 +185,12 @@ func TestAGroupIsClosed(t *testing.T) {
 		t.Errorf("devices %+v", p.Items)
 	}
 	made := read[client.APIToken](t, as("POST", "/v1/tokens", `{"name":"x","role":"admin"}`), 201)
-	if made.Group != "mill" {
-		t.Errorf("an admin of one group made a token of %q", made.Group)
+	if len(made.Grants) != 1 || made.Grants[0].String() != "admin@mill" {
+		t.Errorf("an admin of one group made a token with %v", made.Grants)
 	}
+	both := `{"name":"x","role":"viewer","grants":[{"role":"operator","groups":["mill"],"commands":["valve.*"]}]}`
+	refused(t, as("POST", "/v1/tokens", both), 400, "invalid", "grants", "either")
+	refused(t, as("POST", "/v1/tokens", `{"name":"x"}`), 400, "invalid", "role", "missing")
 	if list := read[client.TokenList](t, as("GET", "/v1/tokens", ""), 200); len(list.Items) != 2 {
 		t.Errorf("sees %d tokens, want the two of its group", len(list.Items))
 	}

@@ -74,9 +74,17 @@ func anomalyDoc(a *store.Anomaly) client.Anomaly {
 	return client.Anomaly{At: a.At, Device: a.Device.String(), Kind: a.Kind, TID: a.TID, Topic: a.Topic, Detail: a.Detail}
 }
 
-func tokenDoc(t *store.Token, secret string) client.APIToken {
-	return client.APIToken{ID: t.ID, Name: t.Name, Role: client.Role(t.Role), Group: t.Group, Token: secret,
+func tokenDoc(t *service.Token, secret string) client.APIToken {
+	return client.APIToken{ID: t.ID, Name: t.Name, Grants: mapped(t.Grants, grantDoc), Token: secret,
 		Created: t.Created, Expires: t.Expires}
+}
+
+func grantDoc(g *service.Grant) client.Grant {
+	return client.Grant{Role: client.Role(g.Role), Groups: g.Groups, Commands: g.Commands}
+}
+
+func grantOf(g *client.Grant) service.Grant {
+	return service.Grant{Role: service.Role(g.Role), Groups: g.Groups, Commands: g.Commands}
 }
 
 func eventDoc(e *store.Event) client.Event {

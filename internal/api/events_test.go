@@ -129,7 +129,13 @@ func TestEventFilters(t *testing.T) {
 		}
 	}
 	// A token of one group sees that group without asking for it.
-	s := w.stream(t, "?after=0", map[string]string{"Authorization": "Bearer " + w.token(t, fleet.NewToken{Name: "m", Role: fleet.Viewer, Group: "mill"})})
+	s := w.stream(t, "?after=0", map[string]string{"Authorization": "Bearer " + w.token(t, fleet.NewToken{Name: "m", Grants: []fleet.Grant{{Role: fleet.Viewer, Groups: []string{"mill"}}}})})
+	if _, e := next(t, s); e.TID != m {
+		t.Errorf("got an event of %s", e.Device)
+	}
+	// One of several groups sees these alone: the first event that it may see is the last.
+	s = w.stream(t, "?after=0", map[string]string{"Authorization": "Bearer " + w.token(t, fleet.NewToken{Name: "n",
+		Grants: []fleet.Grant{{Role: fleet.Viewer, Groups: []string{"none"}}, {Role: fleet.Operator, Groups: []string{"mill"}}}})})
 	if _, e := next(t, s); e.TID != m {
 		t.Errorf("got an event of %s", e.Device)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/service"
 )
 
 func (a *API) health() {
@@ -23,7 +24,7 @@ func (a *API) health() {
 		Summary: "How the server is", Description: "200 when all parts are ready, else 503 with the same document. " +
 			"Who sends a token is told why a part is down."},
 		func(ctx context.Context, _ *struct{}) (*output, error) {
-			h := a.svc.Health(caller(ctx).Role != "")
+			h := a.svc.Health(caller(ctx).MaySome(service.Viewer))
 			if !h.Ready {
 				return &output{http.StatusServiceUnavailable, healthDoc(h)}, nil
 			}

@@ -7,8 +7,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/service"
-	"github.com/wilco-iot/wilco/internal/store"
 )
 
 func (a *API) tokens() {
@@ -23,12 +23,32 @@ func (a *API) tokens() {
 }
 
 func (a *API) createToken(ctx context.Context, in *struct{ Body client.NewToken }) (*struct{ Body client.APIToken }, error) {
-	t, secret, err := a.svc.CreateToken(ctx, caller(ctx), service.NewToken{Name: in.Body.Name, Role: service.Role(in.Body.Role),
-		Group: in.Body.Group, TTL: in.Body.TTL.D()})
+	grants, err := tokenGrants(&in.Body)
+	if err != nil {
+		return nil, err
+	}
+	t, secret, err := a.svc.CreateToken(ctx, caller(ctx), service.NewToken{Name: in.Body.Name, Grants: grants, TTL: in.Body.TTL.D()})
 	if err != nil {
 		return nil, err
 	}
 	return &struct{ Body client.APIToken }{tokenDoc(&t, secret)}, nil
+}
+
+// tokenGrants are those that are asked for, in the long form or the short one.
+func tokenGrants(n *client.NewToken) ([]service.Grant, error) {
+	switch {
+	case len(n.Grants) > 0 && (n.Role != "" || n.Group != ""):
+		return nil, fault.Field("grants", "give either grants, or role and group")
+	case len(n.Grants) > 0:
+		return mapped(n.Grants, grantOf), nil
+	case n.Role == "":
+		return nil, fault.Field("role", "missing; give role, or grants")
+	}
+	g := service.Grant{Role: service.Role(n.Role)}
+	if n.Group != "" {
+		g.Groups = []string{n.Group}
+	}
+	return []service.Grant{g}, nil
 }
 
 func (a *API) listTokens(ctx context.Context, _ *struct{}) (*struct{ Body client.TokenList }, error) {
@@ -36,7 +56,7 @@ func (a *API) listTokens(ctx context.Context, _ *struct{}) (*struct{ Body client
 	if err != nil {
 		return nil, err
 	}
-	docs := mapped(list, func(t *store.Token) client.APIToken { return tokenDoc(t, "") })
+	docs := mapped(list, func(t *service.Token) client.APIToken { return tokenDoc(t, "") })
 	return &struct{ Body client.TokenList }{client.TokenList{Items: docs}}, nil
 }
 

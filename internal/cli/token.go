@@ -20,26 +20,28 @@ func (a *app) tokenCommand() *cobra.Command {
 
 func (a *app) tokenCreate() *cobra.Command {
 	var n client.NewToken
-	var role string
+	var may grantFlags
 	c := &cobra.Command{Use: "create NAME", Short: "Make a token and print it; it is told this once", Args: a.args("NAME"),
-		Example: "  wilco token create dashboard --role viewer --group plant-1 --ttl 720h"}
-	f := c.Flags()
-	f.StringVar(&role, "role", "viewer", "viewer, operator, approver or admin")
-	f.StringVar(&n.Group, "group", "", "the only group that it is good for (default all)")
-	f.DurationVar((*time.Duration)(&n.TTL), "ttl", 0, "how long it is good for (default for ever)")
+		Example: "  wilco token create dashboard --role viewer --group plant-1 --ttl 720h\n  wilco token create valves --role operator --command 'valve.*'"}
+	may.flags(c, "viewer")
+	c.Flags().DurationVar((*time.Duration)(&n.TTL), "ttl", 0, "how long it is good for (default for ever)")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
-		c, err := a.connect()
+		var err error
+		if n.Grants, err = may.grants(c); err != nil {
+			return err
+		}
+		api, err := a.connect()
 		if err != nil {
 			return err
 		}
-		n.Name, n.Role = args[0], client.Role(role)
-		t, err := c.CreateToken(ctx, n)
+		n.Name = args[0]
+		t, err := api.CreateToken(ctx, n)
 		if err != nil {
 			return a.unreachable(err)
 		}
 		return a.print(t, func(w io.Writer) {
 			fmt.Fprintln(w, t.Token)
-			fmt.Fprintf(a.Err, "The token %s (%s) is shown this once and kept nowhere.\n", t.ID, t.Role)
+			fmt.Fprintf(a.Err, "The token %s (%s) is shown this once and kept nowhere.\n", t.ID, grantText(t.Grants))
 		})
 	})
 	return c
@@ -58,9 +60,9 @@ func (a *app) tokenList() *cobra.Command {
 		}
 		return a.print(client.TokenList{Items: list}, func(out io.Writer) {
 			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "ID\tNAME\tROLE\tGROUP\tCREATED\tEXPIRES")
+			fmt.Fprintln(w, "ID\tNAME\tMAY\tCREATED\tEXPIRES")
 			for _, t := range list {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, clean(t.Name), t.Role, first(t.Group, "all"), stamp(t.Created), first(stamp(t.Expires), "never"))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.ID, clean(t.Name), clean(grantText(t.Grants)), stamp(t.Created), first(stamp(t.Expires), "never"))
 			}
 			w.Flush()
 		})

@@ -23,8 +23,9 @@
 // # Tokens
 //
 // A token of the HTTP API is wlc_<id>_<secret>; the id is public, the whole is
-// shown once, and a keyed hash of it is kept. Its role is one of viewer <
-// operator < admin, its group limits it to one group.
+// shown once, and a keyed hash of it is kept. What it is good for are its grants:
+// each a role (viewer < operator < approver < admin), for some groups and some
+// commands. They are in grant.go.
 //
 // All methods are safe for concurrent use once Start has returned.
 package fleet
@@ -50,9 +51,11 @@ type Store interface {
 	Devices(ctx context.Context, q store.DeviceQuery) (page []store.Device, next string, err error)
 	AllDevices(ctx context.Context) iter.Seq2[store.Device, error]
 	RemoveDevice(ctx context.Context, a wire.Address) error
-	PutToken(ctx context.Context, t store.Token) error
+	// Tokens and RemoveToken are for those that an older version has kept.
 	Tokens(ctx context.Context) ([]store.Token, error)
 	RemoveToken(ctx context.Context, id string) error
+	Commit(ctx context.Context, b *store.Batch) (lastEvent int64, err error)
+	Documents(ctx context.Context, kind store.Kind, prefix, after string, limit int) ([]store.Document, error)
 	Meta(ctx context.Context, key string) ([]byte, error)
 	SetMeta(ctx context.Context, key string, value, was []byte) error
 }
@@ -86,7 +89,7 @@ type Fleet struct {
 
 	mu      sync.RWMutex
 	devices map[wire.Address]store.Device
-	tokens  map[string]store.Token
+	tokens  map[string]Token
 }
 
 // New makes a fleet that knows nobody until Start.
@@ -94,7 +97,7 @@ func New(o Options) *Fleet {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Fleet{opt: o, devices: map[wire.Address]store.Device{}, tokens: map[string]store.Token{}}
+	return &Fleet{opt: o, devices: map[wire.Address]store.Device{}, tokens: map[string]Token{}}
 }
 
 const metaKey = "fleet.key" // stored; never change
@@ -120,13 +123,9 @@ func (f *Fleet) Start(ctx context.Context) error {
 		}
 		devices[d.Address] = d
 	}
-	list, err := f.opt.Store.Tokens(ctx)
+	tokens, err := f.loadTokens(ctx)
 	if err != nil {
 		return fmt.Errorf("fleet: load tokens: %w", err)
-	}
-	tokens := make(map[string]store.Token, len(list))
-	for _, t := range list {
-		tokens[t.ID] = t
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 // Forbidden for who has requested it; Conflict when it is not held, or not what
 // was looked at.
 func (s *Service) Approve(ctx context.Context, p Principal, tid command.TID, digest, why string) (command.Command, error) {
-	c, err := s.held(ctx, p, tid, why)
+	c, err := s.mayMove(ctx, p, Approver, tid, why)
 	if err != nil {
 		return command.Command{}, err
 	}
@@ -28,7 +28,7 @@ func (s *Service) Approve(ctx context.Context, p Principal, tid command.TID, dig
 
 // Deny ends a held command. Errors: Conflict when it is not held.
 func (s *Service) Deny(ctx context.Context, p Principal, tid command.TID, why string) (command.Command, error) {
-	if _, err := s.held(ctx, p, tid, why); err != nil {
+	if _, err := s.mayMove(ctx, p, Approver, tid, why); err != nil {
 		return command.Command{}, err
 	}
 	c, err := s.opt.Engine.Deny(ctx, tid, p.Name, why)
@@ -39,7 +39,7 @@ func (s *Service) Deny(ctx context.Context, p Principal, tid command.TID, why st
 // emergency. Why must be said; the log has an alarm. Errors: Conflict when it is
 // not held.
 func (s *Service) BreakGlass(ctx context.Context, p Principal, tid command.TID, why string) (command.Command, error) {
-	if _, err := s.held(ctx, p, tid, why); err != nil {
+	if _, err := s.mayMove(ctx, p, Approver, tid, why); err != nil {
 		return command.Command{}, err
 	}
 	if why == "" {
@@ -50,15 +50,4 @@ func (s *Service) BreakGlass(ctx context.Context, p Principal, tid command.TID, 
 		s.log.Warn("a command was let go without its approval", "tid", tid, "device", c.Device, "name", c.Name, "by", p.Name, "why", why)
 	}
 	return c, done(err)
-}
-
-// held is a command that p may decide on.
-func (s *Service) held(ctx context.Context, p Principal, tid command.TID, why string) (command.Command, error) {
-	if err := must(p, Approver); err != nil {
-		return command.Command{}, err
-	}
-	if len(why) > maxWhy {
-		return command.Command{}, fault.Field("reason", "is longer than %d bytes", maxWhy)
-	}
-	return s.Command(ctx, p, tid)
 }

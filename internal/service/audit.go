@@ -13,6 +13,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
@@ -55,9 +56,10 @@ const (
 	actRebirth      = "sparkplug.rebirth"
 )
 
-// entryOf begins an entry about p.
+// entryOf begins an entry about p: the highest of its roles, and its groups.
 func entryOf(p Principal, act, target, detail string) audit.Entry {
-	return audit.Entry{Who: p.Name, Role: string(p.Role), Group: p.Group, Act: act, Target: target, Detail: detail}
+	groups, _ := p.Groups(Viewer)
+	return audit.Entry{Who: p.Name, Role: string(p.Role()), Group: strings.Join(groups, ","), Act: act, Target: target, Detail: detail}
 }
 
 // record keeps e with the outcome err and returns err, or why e could not be kept.
@@ -254,12 +256,9 @@ func (a *Audited) RemoveDevice(ctx context.Context, p Principal, d wire.Address)
 }
 
 // CreateToken makes a token.
-func (a *Audited) CreateToken(ctx context.Context, p Principal, n NewToken) (store.Token, string, error) {
+func (a *Audited) CreateToken(ctx context.Context, p Principal, n NewToken) (Token, string, error) {
 	t, secret, err := a.Service.CreateToken(ctx, p, n)
-	detail := "name=" + n.Name + " role=" + string(n.Role)
-	if t.Group != "" {
-		detail += " group=" + t.Group
-	}
+	detail := "name=" + n.Name + " grants=" + fleet.Text(n.Grants)
 	if n.TTL > 0 {
 		detail += " ttl=" + n.TTL.Round(time.Second).String()
 	}
@@ -272,9 +271,9 @@ func (a *Audited) RemoveToken(ctx context.Context, p Principal, id string) error
 }
 
 // Audit reads the audit log, the oldest entries first: up to limit behind the key
-// after, and the head of the chain. Only an admin of all groups may.
+// after, and the head of the chain. Only an admin of everything may.
 func (a *Audited) Audit(ctx context.Context, p Principal, after string, limit int) ([]audit.Entry, audit.Head, error) {
-	if err := owner(p); err != nil {
+	if err := mayAll(p, Admin); err != nil {
 		return nil, audit.Head{}, err
 	}
 	if limit < 0 || limit > MaxPage {
@@ -283,16 +282,4 @@ func (a *Audited) Audit(ctx context.Context, p Principal, after string, limit in
 	head := a.log.Head() // first: what is read then has it
 	list, err := a.log.Page(ctx, after, limit)
 	return list, head, done(err)
-}
-
-// owner says Forbidden to all but admins of all groups: what they ask for is not
-// of one group.
-func owner(p Principal) error {
-	if err := must(p, Admin); err != nil {
-		return err
-	}
-	if p.Group != "" {
-		return fault.New(fault.Forbidden, "this needs a token for all groups; %q is for the group %s only", p.Name, p.Group)
-	}
-	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/internal/store/sqlite"
@@ -75,7 +76,7 @@ func audited(t *testing.T, p *parts) (*Audited, func() []audit.Entry) {
 	}
 	a, read := NewAudited(newService(p), log, hook.New(hook.Options{Store: db})), ""
 	return a, func() []audit.Entry { // what is new
-		list, _, err := a.Audit(t.Context(), Principal{Role: Admin}, read, 0)
+		list, _, err := a.Audit(t.Context(), Principal{Grants: fleet.Everywhere(Admin)}, read, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +95,7 @@ func (p *parts) Cancel(_ context.Context, tid command.TID, _, _ string) (command
 func TestWhatIsRecorded(t *testing.T) {
 	p := &parts{known: map[wire.Address]store.Device{valve: {}}, command: &command.Command{TID: tid1, Device: valve, State: command.Sent}}
 	a, news := audited(t, p)
-	ops := Principal{Name: "ops", Role: Operator, Group: "plant"}
+	ops := Principal{Name: "ops", Grants: []Grant{{Role: Operator, Groups: []string{"plant"}}}}
 	good := Order{Device: valve, Name: "open"}
 	other, bad := good, good
 	other.Name = "shut"
@@ -123,9 +124,9 @@ func TestWhatIsRecorded(t *testing.T) {
 			"command.cancel " + command.TID{}.String() + " not_found 0 why"},
 		{"device", func() error { return a.RemoveDevice(t.Context(), ops, valve) }, fault.Forbidden, "device.remove plant/valve forbidden 0 "},
 		{"token", func() error {
-			_, _, err := a.CreateToken(t.Context(), ops, NewToken{Name: "n", Role: Admin})
+			_, _, err := a.CreateToken(t.Context(), ops, NewToken{Name: "n", Grants: fleet.Everywhere(Admin)})
 			return err
-		}, fault.Forbidden, "token.create  forbidden 0 name=n role=admin"},
+		}, fault.Forbidden, "token.create  forbidden 0 name=n grants=admin"},
 	} {
 		if err := c.do(); fault.CodeOf(err) != c.code {
 			t.Errorf("%s: %v", c.name, err)
@@ -148,7 +149,10 @@ func TestWhatIsRecorded(t *testing.T) {
 
 func TestLogAndHooksAreForAdminsOfAllGroups(t *testing.T) {
 	a, _ := audited(t, &parts{})
-	for _, p := range []Principal{{Role: Viewer}, {Role: Operator}, {Role: Admin, Group: "plant"}} {
+	for _, p := range []Principal{
+		{Grants: fleet.Everywhere(Viewer)}, {Grants: fleet.Everywhere(Operator)},
+		{Grants: []Grant{{Role: Admin, Groups: []string{"plant"}}}}, {Grants: []Grant{{Role: Admin, Commands: []string{"valve.*"}}}},
+	} {
 		_, _, read := a.Audit(t.Context(), p, "", 0)
 		_, _, add := a.AddHook(t.Context(), p, hook.Rule{Name: "h", Alarm: &hook.Alarm{}})
 		_, list := a.Hooks(t.Context(), p)
@@ -166,7 +170,7 @@ func TestLogAndHooksAreForAdminsOfAllGroups(t *testing.T) {
 // A hook and its entry are in one commit, with the secret told once.
 func TestHooksAreRecordedWithTheirChange(t *testing.T) {
 	a, news := audited(t, &parts{})
-	root := Principal{Name: "root", Role: Admin}
+	root := Principal{Name: "root", Grants: fleet.Everywhere(Admin)}
 	rule := hook.Rule{Name: "h", Webhook: &hook.Webhook{URL: "https://example.com/x"}}
 	made, secret, err := a.AddHook(t.Context(), root, rule)
 	if err != nil || !strings.HasPrefix(secret, "whsec_") || made.Webhook.Secret != nil {

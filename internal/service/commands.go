@@ -22,7 +22,7 @@ func (s *Service) Command(ctx context.Context, p Principal, tid command.TID) (co
 		}
 		return command.Command{}, done(err)
 	}
-	if !sees(p, c.Device.Group) {
+	if !p.May(Viewer, c.Device.Group, "") {
 		// Not Forbidden: that would tell other groups which tids exist.
 		return command.Command{}, unknownCommand(tid)
 	}
@@ -72,7 +72,7 @@ func (s *Service) List(ctx context.Context, p Principal, q store.Query) ([]comma
 		return nil, "", err
 	}
 	var err error
-	if q.Group, err = narrow(p, q.Group); err != nil {
+	if q.Group, q.Groups, err = narrow(p, q.Group); err != nil {
 		return nil, "", err
 	}
 	if q.Device != "" && q.Group == "" {
@@ -91,7 +91,7 @@ const MaxPage = 1000
 // Cancel asks that a command be not done. One that was never sent ends at once;
 // otherwise the device must confirm.
 func (s *Service) Cancel(ctx context.Context, p Principal, tid command.TID, why string) (command.Command, error) {
-	if err := s.mayMove(ctx, p, tid, why); err != nil {
+	if _, err := s.mayMove(ctx, p, Operator, tid, why); err != nil {
 		return command.Command{}, err
 	}
 	c, err := s.opt.Engine.Cancel(ctx, tid, p.Name, why)
@@ -103,10 +103,7 @@ func (s *Service) Cancel(ctx context.Context, p Principal, tid command.TID, why 
 // with the same content is made, whose RetryOf names the old one; then isNew.
 // What was executed is not repeated: Conflict.
 func (s *Service) Retry(ctx context.Context, p Principal, tid command.TID, why string) (c command.Command, isNew bool, err error) {
-	if err := s.mayMove(ctx, p, tid, why); err != nil {
-		return command.Command{}, false, err
-	}
-	old, err := s.Command(ctx, p, tid)
+	old, err := s.mayMove(ctx, p, Operator, tid, why)
 	if err != nil {
 		return command.Command{}, false, err
 	}
@@ -128,16 +125,19 @@ func (s *Service) Retry(ctx context.Context, p Principal, tid command.TID, why s
 	return made[0].Command, true, done(made[0].Err)
 }
 
-// mayMove checks that p may move the command.
-func (s *Service) mayMove(ctx context.Context, p Principal, tid command.TID, why string) error {
-	if err := must(p, Operator); err != nil {
-		return err
+// mayMove gives a command that p may move by the role r.
+func (s *Service) mayMove(ctx context.Context, p Principal, r Role, tid command.TID, why string) (command.Command, error) {
+	if err := must(p, r); err != nil {
+		return command.Command{}, err
 	}
 	if len(why) > maxWhy {
-		return fault.Field("reason", "is longer than %d bytes", maxWhy)
+		return command.Command{}, fault.Field("reason", "is longer than %d bytes", maxWhy)
 	}
-	_, err := s.Command(ctx, p, tid)
-	return err
+	c, err := s.Command(ctx, p, tid)
+	if err != nil {
+		return command.Command{}, err
+	}
+	return c, may(p, r, c.Device.Group, c.Name)
 }
 
 // done gives errors of the layers below the code that a caller can act on.

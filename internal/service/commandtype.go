@@ -22,7 +22,7 @@ type Types interface {
 // its name are made by. The same content again is no new version. Types are for
 // all groups, and so are those who may change them.
 func (s *Service) ApplyType(ctx context.Context, p Principal, t catalog.Type) (applied catalog.Type, isNew bool, err error) {
-	if err := mustTypes(p); err != nil {
+	if err := mayAll(p, Admin); err != nil {
 		return catalog.Type{}, false, err
 	}
 	// Silence would be worse: people would rely on it.
@@ -43,7 +43,7 @@ func (s *Service) ApplyType(ctx context.Context, p Principal, t catalog.Type) (a
 
 // DeprecateType makes a version of a type that warns whoever sends commands of it.
 func (s *Service) DeprecateType(ctx context.Context, p Principal, name, why string) (catalog.Type, error) {
-	if err := mustTypes(p); err != nil {
+	if err := mayAll(p, Admin); err != nil {
 		return catalog.Type{}, err
 	}
 	if why == "" || len(why) > catalog.MaxText {
@@ -91,14 +91,4 @@ func (s *Service) ListTypes(_ context.Context, p Principal) ([]catalog.Type, err
 		list[i] = items[i].Type
 	}
 	return list, nil
-}
-
-func mustTypes(p Principal) error {
-	if err := must(p, Admin); err != nil {
-		return err
-	}
-	if p.Group != "" {
-		return fault.New(fault.Forbidden, "command types are for all groups; the token %q is for the group %s only", p.Name, p.Group)
-	}
-	return nil
 }

@@ -21,8 +21,8 @@ type Fleet interface {
 	// Remove forgets the device, its session and its place in the broker.
 	Remove(context.Context, wire.Address) error
 
-	CreateToken(context.Context, NewToken) (t store.Token, secret string, err error)
-	Tokens(context.Context) ([]store.Token, error)
+	CreateToken(context.Context, NewToken) (t Token, secret string, err error)
+	Tokens(context.Context) ([]Token, error)
 	RemoveToken(ctx context.Context, id string) error
 	// VerifyToken says who holds the token; Unauthenticated when nobody does.
 	VerifyToken(ctx context.Context, token string) (Principal, error)
@@ -34,6 +34,7 @@ type (
 	NewDevice    = fleet.NewDevice
 	DeviceChange = fleet.DeviceChange
 	NewToken     = fleet.NewToken
+	Token        = fleet.Token
 )
 
 // Bounds of what is said of a device.
@@ -51,7 +52,7 @@ func (s *Service) Authenticate(ctx context.Context, token string) (Principal, er
 
 // AddDevice registers a device and returns its secret, which is kept nowhere.
 func (s *Service) AddDevice(ctx context.Context, p Principal, n NewDevice) (store.Device, string, error) {
-	if err := s.manage(p, n.Address); err != nil {
+	if err := mayDevice(p, Admin, n.Address); err != nil {
 		return store.Device{}, "", err
 	}
 	if err := attributes(DeviceChange{Tags: &n.Tags, Note: &n.Note}); err != nil {
@@ -68,7 +69,7 @@ func (s *Service) AddDevice(ctx context.Context, p Principal, n NewDevice) (stor
 
 // Device looks at one device.
 func (s *Service) Device(_ context.Context, p Principal, a wire.Address) (store.Device, error) {
-	if err := s.look(p, a); err != nil {
+	if err := mayDevice(p, Viewer, a); err != nil {
 		return store.Device{}, err
 	}
 	d, ok := s.opt.Fleet.Device(a)
@@ -85,7 +86,7 @@ func (s *Service) Devices(ctx context.Context, p Principal, q store.DeviceQuery)
 		return nil, "", err
 	}
 	var err error
-	if q.Group, err = narrow(p, q.Group); err != nil {
+	if q.Group, q.Groups, err = narrow(p, q.Group); err != nil {
 		return nil, "", err
 	}
 	if q.Limit < 0 || q.Limit > MaxPage {
@@ -97,7 +98,7 @@ func (s *Service) Devices(ctx context.Context, p Principal, q store.DeviceQuery)
 
 // RotateDevice gives a device a new secret; the old one is void at once.
 func (s *Service) RotateDevice(ctx context.Context, p Principal, a wire.Address) (store.Device, string, error) {
-	if err := s.manage(p, a); err != nil {
+	if err := mayDevice(p, Admin, a); err != nil {
 		return store.Device{}, "", err
 	}
 	d, secret, err := s.opt.Fleet.Rotate(ctx, a)
@@ -107,7 +108,7 @@ func (s *Service) RotateDevice(ctx context.Context, p Principal, a wire.Address)
 
 // ChangeDevice changes what is said of a device.
 func (s *Service) ChangeDevice(ctx context.Context, p Principal, a wire.Address, c DeviceChange) (store.Device, error) {
-	if err := s.manage(p, a); err != nil {
+	if err := mayDevice(p, Admin, a); err != nil {
 		return store.Device{}, err
 	}
 	if c == (DeviceChange{}) {
@@ -123,7 +124,7 @@ func (s *Service) ChangeDevice(ctx context.Context, p Principal, a wire.Address,
 
 // RemoveDevice forgets a device. Its commands stay in the store.
 func (s *Service) RemoveDevice(ctx context.Context, p Principal, a wire.Address) error {
-	if err := s.manage(p, a); err != nil {
+	if err := mayDevice(p, Admin, a); err != nil {
 		return err
 	}
 	return named(a, s.opt.Fleet.Remove(ctx, a))
@@ -142,25 +143,6 @@ func (s *Service) Anomalies(ctx context.Context, p Principal, a wire.Address, li
 	}
 	list, err := s.opt.Store.Anomalies(ctx, a, limit)
 	return list, done(err)
-}
-
-// look checks that p may look at the device's group.
-func (s *Service) look(p Principal, a wire.Address) error {
-	if err := must(p, Viewer); err != nil {
-		return err
-	}
-	if err := address(a); err != nil {
-		return err
-	}
-	return inside(p, a.Group)
-}
-
-// manage checks that p may change devices of this group.
-func (s *Service) manage(p Principal, a wire.Address) error {
-	if err := must(p, Admin); err != nil {
-		return err
-	}
-	return s.look(p, a)
 }
 
 func named(a wire.Address, err error) error {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/store"
@@ -11,10 +12,13 @@ import (
 type EventFilter struct {
 	Group, Device string
 	TID           *command.TID
+
+	groups []string // when Group is empty, only events of these; none: all
 }
 
 func (f *EventFilter) match(e *store.Event) bool {
 	return (f.Group == "" || e.Device.Group == f.Group) &&
+		(f.groups == nil || slices.Contains(f.groups, e.Device.Group)) &&
 		(f.Device == "" || e.Device.Device == f.Device) &&
 		(f.TID == nil || e.TID != nil && *e.TID == *f.TID)
 }
@@ -37,7 +41,7 @@ func (s *Service) Tail(ctx context.Context, p Principal, f EventFilter, after in
 		return nil, err
 	}
 	var err error
-	if f.Group, err = narrow(p, f.Group); err != nil {
+	if f.Group, f.groups, err = narrow(p, f.Group); err != nil {
 		return nil, err
 	}
 	if after < 0 {

@@ -3,12 +3,16 @@ package service
 import (
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/wire"
 )
 
-// Principal is who asks. Its name stands in timelines.
-type Principal = fleet.Principal
+// Principal is who asks, and Grant what it may do. The name stands in timelines.
+type (
+	Principal = fleet.Principal
+	Grant     = fleet.Grant
+)
 
-// Role is what a principal may do.
+// Role is what a grant is of.
 type Role = fleet.Role
 
 // The roles; each may do all that the ones before may.
@@ -16,31 +20,86 @@ const (
 	Viewer   = fleet.Viewer   // look
 	Operator = fleet.Operator // send, cancel and retry commands
 	Approver = fleet.Approver // agree to commands of others, or not
-	Admin    = fleet.Admin    // devices and tokens
+	Admin    = fleet.Admin    // devices, users and tokens
 )
 
-// must says Forbidden when p's role is less than r.
+// must says Forbidden when p has the role r nowhere. It stands before what is
+// asked of the parts; whether p has the role in the very place is a matter of
+// [may].
 func must(p Principal, r Role) error {
-	if !p.Role.AtLeast(r) {
-		return fault.New(fault.Forbidden, "this needs the role %s; the token %q has %s", r, p.Name, p.Role)
+	if !p.MaySome(r) {
+		return fault.New(fault.Forbidden, "this needs the role %s; %q has %q", r, p.Name, p.Role())
 	}
 	return nil
 }
 
-// inside says Forbidden when p may not touch the group.
-func inside(p Principal, group string) error {
-	if !sees(p, group) {
-		return fault.New(fault.Forbidden, "the token %q is for the group %s only", p.Name, p.Group)
+// may says Forbidden when p has not the role r for the command in the group. The
+// command is "" where it is not about one.
+func may(p Principal, r Role, group, command string) error {
+	if err := must(p, r); err != nil || p.May(r, group, command) {
+		return err
 	}
-	return nil
+	switch groups, all := p.Groups(r); {
+	case all || p.May(r, group, ""):
+		return fault.New(fault.Forbidden, "this needs the role %s for the command %s in the group %s; %q has it for other commands", r, command, group, p.Name)
+	default:
+		return fault.New(fault.Forbidden, "%q has the role %s for %s only", p.Name, r, groupNames(groups))
+	}
 }
 
-func sees(p Principal, group string) bool { return p.Group == "" || p.Group == group }
-
-// narrow makes a filter by group one that p may use.
-func narrow(p Principal, group string) (string, error) {
-	if group == "" {
-		return p.Group, nil
+// mayAll says Forbidden to all but those who have the role for all groups and all
+// commands: what they ask for is not of one of them.
+func mayAll(p Principal, r Role) error {
+	if err := must(p, r); err != nil || p.May(r, "", "*") {
+		return err
 	}
-	return group, inside(p, group)
+	return fault.New(fault.Forbidden, "this needs the role %s for all groups and all commands; %q has it for some", r, p.Name)
+}
+
+func groupNames(groups []string) string {
+	const shown = 5
+	if len(groups) == 1 {
+		return "the group " + groups[0]
+	}
+	text := "the groups "
+	for i, g := range groups {
+		switch {
+		case i == shown:
+			return text + " and others"
+		case i > 0:
+			text += ", "
+		}
+		text += g
+	}
+	return text
+}
+
+// mayDevice says Invalid for an address that cannot be, and Forbidden to who has
+// not the role r in its group.
+func mayDevice(p Principal, r Role, a wire.Address) error {
+	if err := must(p, r); err != nil {
+		return err
+	}
+	if err := address(a); err != nil {
+		return err
+	}
+	return may(p, r, a.Group, "")
+}
+
+// narrow makes a filter by group one that p may look at: one group, or one of
+// several, or, when both are empty, all.
+func narrow(p Principal, group string) (one string, several []string, err error) {
+	if group != "" {
+		return group, nil, may(p, Viewer, group, "")
+	}
+	switch groups, all := p.Groups(Viewer); {
+	case all:
+		return "", nil, nil
+	case len(groups) == 1:
+		return groups[0], nil, nil
+	case len(groups) == 0:
+		return "", nil, must(p, Viewer)
+	default:
+		return "", groups, nil
+	}
 }

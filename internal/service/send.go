@@ -147,7 +147,7 @@ func (s *Service) checkOrder(p Principal, o *Order) error {
 	if err := address(o.Device); err != nil {
 		return err
 	}
-	if err := inside(p, o.Device.Group); err != nil {
+	if err := may(p, Operator, o.Device.Group, o.Name); err != nil {
 		return err
 	}
 	switch {

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,10 +10,10 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/wilco-iot/wilco/internal/catalog"
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
 )
@@ -65,147 +64,7 @@ func newService(p *parts) *Service {
 	return New(Options{Engine: p, Store: p, Fleet: fleetOf{p: p}})
 }
 
-// uses are all use cases, each with the least role that may do it, for a device
-// or command of the group plant.
-var uses = map[string]struct {
-	least Role
-	do    func(*Service, context.Context, Principal) error
-}{
-	"Send": {Operator, func(s *Service, ctx context.Context, p Principal) error {
-		_, err := s.Send(ctx, p, Order{Device: valve, Name: "n"})
-		return err
-	}},
-	"SendBulk": {Operator, func(s *Service, ctx context.Context, p Principal) error {
-		out, err := s.SendBulk(ctx, p, []Order{{Device: valve, Name: "n"}})
-		if err == nil {
-			err = out[0].Err
-		}
-		return err
-	}},
-	"Command": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
-		_, err := s.Command(ctx, p, tid1)
-		return err
-	}},
-	"Wait": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
-		_, err := s.Wait(ctx, p, tid1, 0, 0)
-		return err
-	}},
-	"List": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
-		_, _, err := s.List(ctx, p, store.Query{Group: "plant"})
-		return err
-	}},
-	"Cancel": {Operator, func(s *Service, ctx context.Context, p Principal) error {
-		_, err := s.Cancel(ctx, p, tid1, "")
-		return err
-	}},
-	"Retry": {Operator, func(s *Service, ctx context.Context, p Principal) error {
-		_, _, err := s.Retry(ctx, p, tid1, "")
-		return err
-	}},
-	"Tail": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
-		_, err := s.Tail(ctx, p, EventFilter{Group: "plant"}, 0)
-		return err
-	}},
-	"AddDevice": {Admin, func(s *Service, ctx context.Context, p Principal) error {
-		_, _, err := s.AddDevice(ctx, p, NewDevice{Address: valve})
-		return err
-	}},
-	"Device": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
-		_, err := s.Device(ctx, p, valve)
-		return err
-	}},
-	"Devices": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
-		_, _, err := s.Devices(ctx, p, store.DeviceQuery{Group: "plant"})
-		return err
-	}},
-	"RotateDevice": {Admin, func(s *Service, ctx context.Context, p Principal) error {
-		_, _, err := s.RotateDevice(ctx, p, valve)
-		return err
-	}},
-	"ChangeDevice": {Admin, func(s *Service, ctx context.Context, p Principal) error {
-		note := "n"
-		_, err := s.ChangeDevice(ctx, p, valve, DeviceChange{Note: &note})
-		return err
-	}},
-	"RemoveDevice": {Admin, func(s *Service, ctx context.Context, p Principal) error { return s.RemoveDevice(ctx, p, valve) }},
-	"Anomalies": {Viewer, func(s *Service, ctx context.Context, p Principal) error {
-		_, err := s.Anomalies(ctx, p, valve, 1)
-		return err
-	}},
-	"CreateToken": {Admin, func(s *Service, ctx context.Context, p Principal) error {
-		_, _, err := s.CreateToken(ctx, p, NewToken{Name: "n", Role: Viewer, Group: "plant"})
-		return err
-	}},
-	"Tokens": {Admin, func(s *Service, ctx context.Context, p Principal) error { _, err := s.Tokens(ctx, p); return err }},
-	"ApplyType": {Admin, func(s *Service, ctx context.Context, p Principal) error {
-		_, _, err := s.ApplyType(ctx, p, catalog.Type{Name: "n"})
-		return err
-	}},
-	"DeprecateType": {Admin, func(s *Service, ctx context.Context, p Principal) error {
-		_, err := s.DeprecateType(ctx, p, "n", "why")
-		return err
-	}},
-	"Type":        {Viewer, func(s *Service, ctx context.Context, p Principal) error { _, err := s.Type(ctx, p, "n", 0); return err }},
-	"ListTypes":   {Viewer, func(s *Service, ctx context.Context, p Principal) error { _, err := s.ListTypes(ctx, p); return err }},
-	"RemoveToken": {Admin, func(s *Service, ctx context.Context, p Principal) error { return s.RemoveToken(ctx, p, "id") }},
-}
-
 var tid1 = uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057")
-
-// TestWhoMayNotIsStoppedAtTheDoor asks for everything with every lesser role,
-// and with the token of another group. The parts panic when they are asked, so
-// that a check that comes too late is seen.
-func TestWhoMayNotIsStoppedAtTheDoor(t *testing.T) {
-	for name, use := range uses {
-		for _, role := range []Role{"", "root", Viewer, Operator} {
-			if role.AtLeast(use.least) {
-				continue
-			}
-			err := use.do(newService(&parts{}), t.Context(), Principal{Name: "x", Role: role})
-			if fault.CodeOf(err) != fault.Forbidden {
-				t.Errorf("%s by %q: %v", name, role, err)
-			}
-		}
-		switch name {
-		case "Tokens", "RemoveToken", "Type", "ListTypes":
-			continue // what they show is narrowed to the group, or for all
-		}
-		c := &command.Command{TID: tid1, Device: valve, State: command.Created}
-		err := use.do(newService(&parts{command: c}), t.Context(), Principal{Name: "x", Role: Admin, Group: "mill"})
-		want := fault.Forbidden
-		switch name {
-		case "Command", "Wait", "Cancel", "Retry":
-			want = fault.NotFound // that a tid exists is told to nobody else
-		}
-		if fault.CodeOf(err) != want {
-			t.Errorf("%s by another group: %v, want %s", name, err, want)
-		}
-	}
-}
-
-// TestWhoMayComesThrough is the other half: the least role that may is not
-// stopped, but by the parts.
-func TestWhoMayComesThrough(t *testing.T) {
-	for name, use := range uses {
-		c := &command.Command{TID: tid1, Device: valve, State: command.Created}
-		p := &parts{command: c, known: map[wire.Address]store.Device{valve: {Address: valve}}}
-		err := func() (err error) {
-			defer func() {
-				if recover() != nil {
-					err = errors.New("asked the parts")
-				}
-			}()
-			who := Principal{Name: "x", Role: use.least, Group: "plant"}
-			if name == "ApplyType" || name == "DeprecateType" {
-				who.Group = "" // types are for all groups
-			}
-			return use.do(newService(p), t.Context(), who)
-		}()
-		if code := fault.CodeOf(err); code == fault.Forbidden || code == fault.Unauthenticated {
-			t.Errorf("%s by %s: %v", name, use.least, err)
-		}
-	}
-}
 
 func TestOrdersAreChecked(t *testing.T) {
 	disabled := wire.Address{Group: "plant", Device: "off"}
@@ -245,7 +104,7 @@ func TestOrdersAreChecked(t *testing.T) {
 		o := good
 		c.edit(&o)
 		p.asked = nil
-		_, err := s.Send(t.Context(), Principal{Name: "ops", Role: Operator}, o)
+		_, err := s.Send(t.Context(), Principal{Name: "ops", Grants: fleet.Everywhere(Operator)}, o)
 		if fault.CodeOf(err) != c.code || err != nil && fault.From(err).Field != c.field {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -265,7 +124,7 @@ func TestBulkKeepsItsPlaces(t *testing.T) {
 	good := Order{Device: valve, Name: "n"}
 	bad := good
 	bad.Name = ""
-	out, err := s.SendBulk(t.Context(), Principal{Role: Operator}, []Order{bad, good, bad, good, good})
+	out, err := s.SendBulk(t.Context(), Principal{Grants: fleet.Everywhere(Operator)}, []Order{bad, good, bad, good, good})
 	if err != nil || len(out) != 5 || len(p.asked) != 3 {
 		t.Fatalf("%d outcomes, %d asked, %v", len(out), len(p.asked), err)
 	}
@@ -274,11 +133,11 @@ func TestBulkKeepsItsPlaces(t *testing.T) {
 			t.Errorf("item %d: %v %v, want %d", i, out[i].Command.TID, out[i].Err, want)
 		}
 	}
-	if _, err := s.SendBulk(t.Context(), Principal{Role: Operator}, make([]Order, MaxBulk+1)); fault.CodeOf(err) != fault.TooMany {
+	if _, err := s.SendBulk(t.Context(), Principal{Grants: fleet.Everywhere(Operator)}, make([]Order, MaxBulk+1)); fault.CodeOf(err) != fault.TooMany {
 		t.Errorf("too many: %v", err)
 	}
 	p.err = context.DeadlineExceeded
-	if _, err := s.SendBulk(t.Context(), Principal{Role: Operator}, []Order{good}); fault.CodeOf(err) != fault.Timeout {
+	if _, err := s.SendBulk(t.Context(), Principal{Grants: fleet.Everywhere(Operator)}, []Order{good}); fault.CodeOf(err) != fault.Timeout {
 		t.Errorf("time over: %v", err)
 	}
 }
@@ -314,7 +173,7 @@ func TestRetryByState(t *testing.T) {
 		c := &command.Command{TID: tid1, Device: valve, Name: "n", State: st}
 		p := &retrier{parts: parts{command: c, known: map[wire.Address]store.Device{valve: {}}}}
 		s := New(Options{Engine: p, Store: p, Fleet: fleetOf{p: &p.parts}})
-		_, isNew, err := s.Retry(t.Context(), Principal{Name: "ops", Role: Operator}, tid1, "why")
+		_, isNew, err := s.Retry(t.Context(), Principal{Name: "ops", Grants: fleet.Everywhere(Operator)}, tid1, "why")
 		switch {
 		case st == command.Executed:
 			if fault.CodeOf(err) != fault.Conflict || p.retried || len(p.asked) != 0 {
@@ -361,7 +220,7 @@ func BenchmarkSendBulk(b *testing.B) {
 	}
 	for b.Loop() {
 		p.asked = p.asked[:0]
-		if _, err := s.SendBulk(b.Context(), Principal{Role: Operator}, orders); err != nil {
+		if _, err := s.SendBulk(b.Context(), Principal{Grants: fleet.Everywhere(Operator)}, orders); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/wilco-iot/wilco/internal/fault"
@@ -32,7 +33,8 @@ func (s *Service) SparkplugNodes(_ context.Context, p Principal, q NodeQuery) (p
 	if err := s.mustSparkplug(p, Viewer); err != nil {
 		return nil, "", err
 	}
-	if q.Group, err = narrow(p, q.Group); err != nil {
+	var groups []string
+	if q.Group, groups, err = narrow(p, q.Group); err != nil {
 		return nil, "", err
 	}
 	if q.Limit < 0 || q.Limit > MaxPage {
@@ -47,7 +49,7 @@ func (s *Service) SparkplugNodes(_ context.Context, p Principal, q NodeQuery) (p
 	}
 	after := host.NodeID{Group: group, Node: node}
 	for _, n := range s.opt.Sparkplug.Nodes() {
-		if q.Group != "" && n.ID.Group != q.Group || q.Status != "" && n.Status.String() != q.Status || !behind(after, n.ID) {
+		if q.Group != "" && n.ID.Group != q.Group || groups != nil && !slices.Contains(groups, n.ID.Group) || q.Status != "" && n.Status.String() != q.Status || !behind(after, n.ID) {
 			continue
 		}
 		if len(page) == q.Limit {
@@ -110,7 +112,7 @@ func (s *Service) knownNode(p Principal, r Role, id host.NodeID) error {
 	if sparkplug.ValidID(id.Group) != nil || sparkplug.ValidID(id.Node) != nil {
 		return fault.Field("node", "must be group/node, without + and #")
 	}
-	return inside(p, id.Group)
+	return may(p, r, id.Group, "")
 }
 
 func unknownNode(id host.NodeID) error {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/sparkplug/host"
 )
 
@@ -50,7 +51,7 @@ func TestEdgeNodesByGroupAndRole(t *testing.T) {
 		{Operator, "", host.NodeID{Group: "a", Node: "x"}, fault.NotFound, fault.NotFound},
 		{Operator, "", host.NodeID{Group: "a", Node: "+"}, fault.Invalid, fault.Invalid},
 	} {
-		p := Principal{Name: "p", Role: c.role, Group: c.group}
+		p := only(c.role, c.group)
 		if _, _, err := s.SparkplugNode(t.Context(), p, c.id); fault.CodeOf(err) != c.look {
 			t.Errorf("%+v: look: %v", c, err)
 		}
@@ -61,10 +62,10 @@ func TestEdgeNodesByGroupAndRole(t *testing.T) {
 		}
 	}
 	e.passive = true
-	if err := s.SparkplugRebirth(t.Context(), Principal{Role: Operator}, known); fault.CodeOf(err) != fault.Conflict {
+	if err := s.SparkplugRebirth(t.Context(), Principal{Grants: fleet.Everywhere(Operator)}, known); fault.CodeOf(err) != fault.Conflict {
 		t.Errorf("a passive host: %v", err)
 	}
-	if _, _, err := New(Options{}).SparkplugNodes(t.Context(), Principal{Role: Admin}, NodeQuery{}); fault.CodeOf(err) != fault.NotFound {
+	if _, _, err := New(Options{}).SparkplugNodes(t.Context(), Principal{Grants: fleet.Everywhere(Admin)}, NodeQuery{}); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("no host: %v", err)
 	}
 }
@@ -85,7 +86,7 @@ func TestPagesOfEdgeNodes(t *testing.T) {
 		{"", NodeQuery{Status: "online"}, "a/n ", ""},
 		{"b", NodeQuery{}, "b/a ", ""},
 	} {
-		page, next, err := s.SparkplugNodes(t.Context(), Principal{Role: Viewer, Group: c.group}, c.q)
+		page, next, err := s.SparkplugNodes(t.Context(), only(Viewer, c.group), c.q)
 		got := ""
 		for _, n := range page {
 			got += n.ID.String() + " "
@@ -95,7 +96,7 @@ func TestPagesOfEdgeNodes(t *testing.T) {
 		}
 	}
 	for _, q := range []NodeQuery{{Limit: MaxPage + 1}, {Limit: -1}, {Cursor: "x"}} {
-		if _, _, err := s.SparkplugNodes(t.Context(), Principal{Role: Viewer}, q); fault.CodeOf(err) != fault.Invalid {
+		if _, _, err := s.SparkplugNodes(t.Context(), Principal{Grants: fleet.Everywhere(Viewer)}, q); fault.CodeOf(err) != fault.Invalid {
 			t.Errorf("%+v: %v", q, err)
 		}
 	}

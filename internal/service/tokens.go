@@ -2,38 +2,59 @@ package service
 
 import (
 	"context"
+	"slices"
 
 	"github.com/wilco-iot/wilco/internal/fault"
-	"github.com/wilco-iot/wilco/internal/store"
-	"github.com/wilco-iot/wilco/wire"
+	"github.com/wilco-iot/wilco/internal/fleet"
 )
 
-// CreateToken makes a token and returns its text, which is kept nowhere. An
-// admin of one group makes tokens of that group only.
-func (s *Service) CreateToken(ctx context.Context, p Principal, n NewToken) (store.Token, string, error) {
+// CreateToken makes a token and returns its text, which is kept nowhere. Nobody
+// gives what it has not: an admin of some groups makes tokens of these, and a
+// grant that names no groups is for all that the admin has.
+func (s *Service) CreateToken(ctx context.Context, p Principal, n NewToken) (Token, string, error) {
 	if err := must(p, Admin); err != nil {
-		return store.Token{}, "", err
+		return Token{}, "", err
 	}
-	var err error
-	if n.Group, err = narrow(p, n.Group); err != nil {
-		return store.Token{}, "", err
-	}
-	switch {
-	case n.Name == "" || len(n.Name) > 64 || !validName(n.Name):
-		return store.Token{}, "", fault.Field("name", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
-	case !n.Role.AtLeast(Viewer):
-		return store.Token{}, "", fault.Field("role", "%q is not one of viewer, operator, admin", n.Role)
-	case n.Group != "" && (wire.Address{Group: n.Group, Device: "x"}).Valid() != nil:
-		return store.Token{}, "", fault.Field("group", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
-	case n.TTL < 0:
-		return store.Token{}, "", fault.Field("ttl", "%s is negative", n.TTL)
+	n.Grants = within(p, n.Grants)
+	if err := mayGive(p, n.Grants); err != nil {
+		return Token{}, "", err
 	}
 	t, secret, err := s.opt.Fleet.CreateToken(ctx, n)
 	return t, secret, done(err)
 }
 
+// within gives grants that are for all groups those of p, if it has only some.
+func within(p Principal, grants []Grant) []Grant {
+	groups, all := p.Groups(Admin)
+	if all {
+		return grants
+	}
+	grants = slices.Clone(grants)
+	for i := range grants {
+		if len(grants[i].Groups) == 0 {
+			grants[i].Groups = groups
+		}
+	}
+	return grants
+}
+
+// mayGive says Forbidden when p has not all that grants give.
+func mayGive(p Principal, grants []Grant) error {
+	if p.Covers(grants) {
+		return nil
+	}
+	for i := range grants {
+		for _, group := range grants[i].Groups {
+			if err := may(p, Admin, group, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return fault.New(fault.Forbidden, "%q cannot give %s: that is more than it has as admin", p.Name, fleet.Text(grants))
+}
+
 // Tokens lists the tokens that the principal may remove.
-func (s *Service) Tokens(ctx context.Context, p Principal) ([]store.Token, error) {
+func (s *Service) Tokens(ctx context.Context, p Principal) ([]Token, error) {
 	if err := must(p, Admin); err != nil {
 		return nil, err
 	}
@@ -41,13 +62,7 @@ func (s *Service) Tokens(ctx context.Context, p Principal) ([]store.Token, error
 	if err != nil {
 		return nil, done(err)
 	}
-	mine := all[:0]
-	for _, t := range all {
-		if p.Group == "" || t.Group == p.Group {
-			mine = append(mine, t)
-		}
-	}
-	return mine, nil
+	return slices.DeleteFunc(all, func(t Token) bool { return !p.Covers(t.Grants) }), nil
 }
 
 // RemoveToken makes a token void at once.

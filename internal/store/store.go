@@ -78,6 +78,7 @@ type Open struct {
 // Query selects commands. Zero fields select all.
 type Query struct {
 	Group, Device string
+	Groups        []string // when Group is empty, only commands of these; none: all
 	States        []command.State
 	Name          string
 	RequestedBy   string
@@ -175,6 +176,7 @@ type Token struct {
 // DeviceQuery selects devices. Zero fields select all.
 type DeviceQuery struct {
 	Group  string
+	Groups []string // when Group is empty, only devices of these; none: all
 	Tag    string
 	Online *bool
 	Cursor string

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/store"
@@ -90,7 +91,7 @@ func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) (page []store.
 	if q.Online != nil {
 		online = fmt.Sprint(*q.Online)
 	}
-	mark := fingerprint("d", q.Group, q.Tag, online)
+	mark := fingerprint("d", q.Group, strings.Join(q.Groups, ","), q.Tag, online)
 	after, err := parseCursor(q.Cursor, mark)
 	if err != nil {
 		return nil, "", err
@@ -104,6 +105,11 @@ func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) (page []store.
 	}
 	sql := "SELECT " + deviceColumns + " FROM devices WHERE address > ? AND address >= ? AND address < ?"
 	args := []driver.Value{string(after), from, to}
+	if q.Group == "" && len(q.Groups) > 0 {
+		condition, of := inGroups("address", q.Groups)
+		sql += " AND " + condition
+		args = append(args, of...)
+	}
 	if q.Online != nil {
 		sql += " AND online = ?"
 		args = append(args, flag(*q.Online))

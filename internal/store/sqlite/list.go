@@ -35,7 +35,7 @@ func (s *Store) List(ctx context.Context, q store.Query) (page []command.Command
 	if q.Device != "" && q.Group == "" {
 		return nil, "", fault.Field("group", "is needed to select by device")
 	}
-	mark := fingerprint("c", q.Group, q.Device, fmt.Sprint(q.States), q.Name, q.RequestedBy,
+	mark := fingerprint("c", q.Group, strings.Join(q.Groups, ","), q.Device, fmt.Sprint(q.States), q.Name, q.RequestedBy,
 		fmt.Sprint(millis(q.Since)), fmt.Sprint(millis(q.Before)), fmt.Sprint(q.OldestFirst))
 	after, err := parseCursor(q.Cursor, mark)
 	if err != nil {
@@ -171,6 +171,10 @@ func (p *reading) conditions() (where string, args []driver.Value) {
 		from, to := groupRange(q.Group)
 		and("device >= ? AND device < ?", from, to)
 	}
+	if q.Group == "" && len(q.Groups) > 0 {
+		condition, a := inGroups("device", q.Groups)
+		and(condition, a...)
+	}
 	if len(q.States) > 0 {
 		var states []driver.Value
 		for _, s := range q.States {
@@ -200,6 +204,16 @@ func (p *reading) conditions() (where string, args []driver.Value) {
 		and("tid < ?", p.after)
 	}
 	return where, args
+}
+
+// inGroups is the condition that a column, an address, is of one of the groups.
+func inGroups(column string, groups []string) (condition string, args []driver.Value) {
+	for _, g := range groups {
+		from, to := groupRange(g)
+		condition += " OR " + column + " >= ? AND " + column + " < ?"
+		args = append(args, from, to)
+	}
+	return "(" + strings.TrimPrefix(condition, " OR ") + ")", args
 }
 
 // onlyOpen says whether all commands in these states are open. Those that timed

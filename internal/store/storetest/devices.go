@@ -73,6 +73,7 @@ func devicePages(s *suite) {
 	}{
 		"all":         {store.DeviceQuery{}, func(wire.Address) bool { return true }},
 		"group":       {store.DeviceQuery{Group: "site"}, func(a wire.Address) bool { return a.Group == "site" }},
+		"groups":      {store.DeviceQuery{Groups: []string{"none", "site"}}, func(a wire.Address) bool { return a.Group == "site" }},
 		"tag":         {store.DeviceQuery{Tag: "edge"}, func(a wire.Address) bool { return number(a)%5 == 0 }},
 		"part of tag": {store.DeviceQuery{Tag: "edg"}, func(wire.Address) bool { return false }},
 		"online":      {store.DeviceQuery{Online: &yes}, func(a wire.Address) bool { return number(a)%2 == 0 }},

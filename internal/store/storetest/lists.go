@@ -123,6 +123,7 @@ func listFilters(s *suite) {
 	}{
 		"all":           {store.Query{}, func(command.Command) bool { return true }},
 		"group":         {store.Query{Group: "site"}, func(c command.Command) bool { return c.Device.Group == "site" }},
+		"groups":        {store.Query{Groups: []string{"none", "site"}}, func(c command.Command) bool { return c.Device.Group == "site" }},
 		"device":        {store.Query{Group: "site", Device: "pump"}, func(c command.Command) bool { return c.Device == pump }},
 		"no such group": {store.Query{Group: "sit"}, func(command.Command) bool { return false }},
 		"name":          {store.Query{Name: "reboot"}, func(c command.Command) bool { return c.Name == "reboot" }},
