@@ -147,6 +147,10 @@ var uses = map[string]func(*Audited, context.Context, Principal) error{
 		_, err := s.Deliveries(ctx, p, "h", 0, 0)
 		return err
 	},
+	"RotateHook": func(s *Audited, ctx context.Context, p Principal) error {
+		_, _, err := s.RotateHook(ctx, p, "h")
+		return err
+	},
 	"Redrive": func(s *Audited, ctx context.Context, p Principal) error {
 		_, _, err := s.Redrive(ctx, p, "h", 0)
 		return err
