@@ -148,7 +148,7 @@ var uses = map[string]func(*Audited, context.Context, Principal) error{
 		return err
 	},
 	"RotateHook": func(s *Audited, ctx context.Context, p Principal) error {
-		_, _, err := s.RotateHook(ctx, p, "h")
+		_, err := s.RotateHook(ctx, p, "h")
 		return err
 	},
 	"Redrive": func(s *Audited, ctx context.Context, p Principal) error {
