@@ -74,6 +74,9 @@ func (l *Ledger) Command(b *Batch, a Arrival, now time.Time) {
 		// It says nothing about the order of commands, and must not move it.
 		a.Command.Epoch, a.Command.Seq = 0, 0
 		refuse(wire.ReasonRetained, "commands must not be retained")
+	case (c.Status == wire.Query || c.Status == wire.Cancel) && l.mayBeForgotten(c.TID):
+		// "Not received" could be untrue, and so could "cancelled". Without an answer
+		// the outcome stays unknown, which it is.
 	case c.Status == wire.Query:
 		l.end(b, c.TID, c.Cmd, Final{Status: wire.Rejected,
 			Reason: &wire.Reason{Code: wire.ReasonNotReceived, Text: "never seen here; refused from now on"}}, now)

@@ -17,7 +17,7 @@
 //     after a reboot another only if its command is resumable;
 //   - no request that is not above the highest (epoch, seq) is executed;
 //   - a tid that has ended is always answered with the same Final, as long as
-//     it is kept;
+//     it is kept, and of one that may have been forgotten nothing is said;
 //   - the ledger equals the fold of all records it has ever given out.
 //
 // A Ledger is not safe for concurrent use.
@@ -28,6 +28,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/wilco-iot/wilco/wire"
 )
 
 // Rules are the settings of a ledger.
@@ -81,6 +83,9 @@ type Ledger struct {
 	done    []*Entry // in order of end
 
 	epoch, seq int64 // the highest seen; no request at or below is executed
+	// forgotten is the highest tid of a command that was begun and is not kept any
+	// more: of an unknown one up to it nobody knows what became of it.
+	forgotten string
 
 	reported json.RawMessage // the last state that was to be kept; nil: none
 }
@@ -100,6 +105,7 @@ func (l *Ledger) Apply(r Record) error {
 	}
 	switch r.Kind {
 	case Floor:
+		l.forgotten = max(l.forgotten, r.TID)
 		return nil
 	case Reported:
 		l.reported = r.State
@@ -192,7 +198,8 @@ func (l *Ledger) Owed() []string {
 // Forget drops ended commands that are too many or too old and whose end the
 // server knows. It gives out no record: call it before Snapshot only.
 // Commands forgotten are still refused when a copy comes, because the highest
-// (epoch, seq) is never forgotten. When now is zero, age does not count.
+// (epoch, seq) is never forgotten; asked about them the device says nothing. When
+// now is zero, age does not count.
 func (l *Ledger) Forget(now time.Time) {
 	surplus := len(l.done) - l.rules.KeepCount
 	l.done = slices.DeleteFunc(l.done, func(e *Entry) bool {
@@ -201,9 +208,20 @@ func (l *Ledger) Forget(now time.Time) {
 			return false
 		}
 		surplus--
+		if e.Final.Status != wire.Rejected {
+			l.forgotten = max(l.forgotten, e.TID)
+		}
 		delete(l.entries, e.TID)
 		return true
 	})
+}
+
+// mayBeForgotten tells of an unknown tid whether it may be that of a command that
+// was begun. Servers make tids that rise with time; of others nobody can say which
+// is older.
+func (l *Ledger) mayBeForgotten(tid string) bool {
+	risesWithTime := len(tid) == 36 && tid[14] == '7' // a UUID of version 7
+	return l.forgotten != "" && (!risesWithTime || tid <= l.forgotten)
 }
 
 // Snapshot returns the shortest list of records from which the ledger can be
@@ -228,7 +246,7 @@ func (l *Ledger) Snapshot() []Record {
 	if l.reported != nil {
 		all = append(all, Record{Kind: Reported, State: l.reported})
 	}
-	return append(all, Record{Kind: Floor, Epoch: l.epoch, Seq: l.seq})
+	return append(all, Record{Kind: Floor, TID: l.forgotten, Epoch: l.epoch, Seq: l.seq})
 }
 
 // Report keeps the state that the device reports, in place of the one before.

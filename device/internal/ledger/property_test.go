@@ -251,6 +251,54 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// Of a command that was executed and is not kept any more the device does not say
+// that it never got it, nor that it is cancelled, also after a reboot.
+func TestForgottenIsNotNeverReceived(t *testing.T) {
+	tid := func(n int) string { return fmt.Sprintf("0198c0de-%04d-7000-8000-000000000000", n) }
+	l := New(rules, traits) // keeps 3
+	for n := 1; n <= 5; n++ {
+		c := wire.Command{TID: tid(2 * n), Cmd: "plain", Status: wire.Request, Epoch: 1, Seq: int64(n)}
+		l.Command(new(Batch), Arrival{Command: c}, noon)
+		l.Start(new(Batch), noon)
+		if !l.End(new(Batch), c.TID, Final{Status: wire.Success}, noon) {
+			t.Fatal("it was not running")
+		}
+		l.Told(new(Batch), c.TID)
+	}
+	l.Forget(noon)
+	again := New(rules, traits)
+	for _, r := range l.Snapshot() {
+		b, err := r.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err = Decode(b); err != nil || again.Apply(r) != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, l := range map[string]*Ledger{"before": l, "after a reboot": again} {
+		for ask, silent := range map[string]bool{
+			tid(2): true, tid(4): true, // forgotten
+			tid(1): true, tid(3): true, // may have been
+			tid(5): false, tid(11): false, // younger: not received
+			"x1": true, // nobody knows how old
+		} {
+			for _, status := range []string{wire.Query, wire.Cancel} {
+				var b Batch
+				l.Command(&b, Arrival{Command: wire.Command{TID: ask, Status: status}}, noon)
+				if said := len(b.Actions)+len(b.Records) > 0; said == silent {
+					t.Errorf("%s: %s of %s: %+v", name, status, ask, b)
+				}
+			}
+		}
+		var b Batch
+		l.Command(&b, Arrival{Command: wire.Command{TID: tid(2), Cmd: "plain", Status: wire.Request, Epoch: 1, Seq: 1}}, noon)
+		if len(b.Actions) != 1 || b.Actions[0].Act != Answer || l.Get(tid(2)).Final.Reason.Code != wire.ReasonStaleSeq {
+			t.Errorf("%s: a copy of a forgotten command: %+v", name, b)
+		}
+	}
+}
+
 // A journal that does not make sense is an error and not a guess.
 func TestApplyRefuses(t *testing.T) {
 	received := Record{Kind: Received, TID: "t", Cmd: "plain"}
@@ -280,6 +328,7 @@ func FuzzDecode(f *testing.F) {
 		{Kind: Received, TID: "t", Cmd: "c", Params: json.RawMessage(`{"a":1}`), Epoch: 1, Seq: 2, NotAfter: noon, At: noon},
 		{Kind: Ended, TID: "t", Final: &Final{Status: wire.Failure, Reason: &wire.Reason{Code: "c", Text: "t"}, Refused: true}},
 		{Kind: Floor, Epoch: 3, Seq: 4},
+		{Kind: Floor, TID: "t", Epoch: 3, Seq: 4},
 		{Kind: Reported, State: json.RawMessage(`{"a":1}`)},
 	} {
 		b, err := r.Append(nil)

@@ -19,7 +19,7 @@ const (
 	Cancelling Kind = "cancelling" // its handler has been asked to stop
 	Ended      Kind = "ended"      // what became of it, for ever
 	Handed     Kind = "handed"     // the server has been told so
-	Floor      Kind = "floor"      // the highest (epoch, seq) seen
+	Floor      Kind = "floor"      // the highest (epoch, seq) seen, and the highest tid forgotten
 	Reported   Kind = "reported"   // the state that the device has reported, in place of the one before
 )
 
@@ -64,6 +64,9 @@ func Decode(b []byte) (Record, error) {
 func (r *Record) valid() error {
 	switch r.Kind {
 	case Floor:
+		if r.TID != "" && !wire.ValidTID(r.TID) {
+			return errors.New("the tid that it has forgotten is not one")
+		}
 		return nil
 	case Reported:
 		if len(r.State) == 0 {
