@@ -37,6 +37,7 @@ var layers = []layer{
 		{"broker/store", public, "the broker's queue"},
 		{"internal/store", 0, "what is stored"},
 		{"internal/catalog", 0, "command types"},
+		{"internal/undo", pure, "how a command is taken back"},
 	}},
 	{"parts: each stands alone", []unit{
 		{"mqtt/client/filestore", public, "the client's session on disk"},

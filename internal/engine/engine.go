@@ -223,6 +223,9 @@ type Request struct {
 	// for; nil: any.
 	IfDesired *int64
 	Terms     *command.Terms // of its type, shared with other commands; nil: none
+
+	undoes *command.TID // what it takes back, because of why; see Undo
+	why    string
 }
 
 // Created is what became of a Request: the command, or why there is none.

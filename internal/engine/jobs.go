@@ -46,7 +46,7 @@ func (t *turn) newCommand(r *Request) Created {
 	d := t.s.device(r.Device)
 	t.touch(d)
 	if r.Key != "" {
-		if c, ok, err := t.known(r); ok || err != nil {
+		if c, ok, err := t.known(r, t.look); ok || err != nil {
 			return Created{Command: c, Existed: ok, Err: err}
 		}
 	}
@@ -59,6 +59,9 @@ func (t *turn) newCommand(r *Request) Created {
 		return Created{Err: err}
 	}
 	c.Key, c.Digest, c.RetryOf, c.Rollout, c.Terms = r.Key, r.Digest, r.RetryOf, r.Rollout, r.Terms
+	if r.undoes != nil {
+		c.Undoing(*r.undoes, r.why)
+	}
 	if c.Approval != nil && r.Hold.Digest == "" {
 		c.Approval.Digest = c.ContentDigest() // with its terms
 	}
@@ -84,11 +87,12 @@ type keyOf struct {
 }
 
 // known finds the command that was made with the request's idempotency key: in
-// this turn or in the store. That is not asked at first, because nearly every key
-// is new, and it refuses one that is not: then the turn is done again with a look.
-func (t *turn) known(r *Request) (command.Command, bool, error) {
+// this turn or, with look, in the store. That is not asked at first, because nearly
+// every key is new, and it refuses one that is not: then the turn is done again with
+// a look.
+func (t *turn) known(r *Request, look bool) (command.Command, bool, error) {
 	tid, ok := t.keys[keyOf{r.Device, r.Key}]
-	if !ok && t.look {
+	if !ok && look {
 		var err error
 		tid, _, err = t.s.e.opt.Store.CommandByKey(context.Background(), r.Device, r.Key)
 		if err != nil && fault.CodeOf(err) != fault.NotFound {

@@ -83,25 +83,33 @@ func (s *shard) turn(jobs []job) {
 
 // load reads the commands that the jobs need and the cache has not, at once.
 func (t *turn) load(jobs []job) {
-	var missing []command.TID
+	var needed []command.TID
 	for _, j := range jobs {
-		j.needs(func(tid command.TID) {
-			if _, ok := t.s.cache[tid]; !ok {
-				missing = append(missing, tid)
-			}
-		})
+		j.needs(func(tid command.TID) { needed = append(needed, tid) })
+	}
+	_ = t.fetch(needed) // each job meets the error by itself
+}
+
+// fetch takes those of tids that it has not into the cache, with one reading.
+func (t *turn) fetch(tids []command.TID) error {
+	var missing []command.TID
+	for _, tid := range tids {
+		if _, ok := t.s.cache[tid]; !ok {
+			missing = append(missing, tid)
+		}
 	}
 	if len(missing) < 2 {
-		return // one is read when it is asked for
+		return nil // one is read when it is asked for
 	}
 	found, err := t.s.e.opt.Store.Commands(context.Background(), missing)
 	if err != nil {
-		return // each job meets the error by itself
+		return err
 	}
 	t.s.trim(len(found)) // what is loaded stays for the turn, whatever the limit
 	for _, c := range found {
 		t.s.cache[c.TID] = c
 	}
+	return nil
 }
 
 // command gives the command as this turn has it so far.

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/wilco-iot/wilco/wire/state"
@@ -43,81 +42,21 @@ func (r Replica) Former(paths []string) Former {
 	return f
 }
 
-// Patch is what makes the former values come back, as a merge patch.
-func (f Former) Patch() (state.Object, error) {
-	patch := state.Object{}
-	for _, v := range f.Values {
-		value := v.Value
-		if v.Absent {
-			value = nil
-		}
-		at, err := state.At(v.Path, value)
-		if err != nil {
-			return nil, err
-		}
-		join(patch, at)
-	}
-	return patch, nil
-}
-
-// join puts more into patch, nulls kept.
-func join(patch, more state.Object) {
-	for name, v := range more {
-		a, isA := patch[name].(state.Object)
-		b, isB := v.(state.Object)
-		if isA && isB {
-			join(a, b)
-		} else {
-			patch[name] = v
-		}
-	}
-}
-
-// Difference is one path of a rollback: what was there, and what is there now.
-type Difference struct {
-	Path   string `json:"path"`
-	Former any    `json:"former"` // nil: nothing
-	Now    any    `json:"now"`    // nil: nothing
-	// Changed says that the value is another, or was set again, since the command
-	// ended: somebody or something else did that.
-	Changed bool `json:"changed"`
-}
-
-func (d Difference) String() string {
-	return fmt.Sprintf("%s: %v now, %v before", d.Path, d.Now, d.Former)
-}
-
-// Compare says what undoing a command would change. Before was taken when the
-// command was sent, after when it had ended, with the same paths. Paths where
-// the former value stands are left out.
-func Compare(before, after Former, now Replica) []Difference {
-	var list []Difference
-	for i, f := range before.Values {
-		v, there := now.Reported.Get(f.Path)
-		if f.is(v, there) {
-			continue
-		}
-		list = append(list, Difference{Path: f.Path, Former: f.Value, Now: v,
-			Changed: i >= len(after.Values) || !after.Values[i].is(v, there) || now.changed(f.Path) > after.Version})
-	}
-	return list
-}
-
-// is tells whether v, when there is one, is what stood at the path.
-func (f FormerValue) is(v any, there bool) bool {
+// Is tells whether v, when there is one, is what stood at the path.
+func (f FormerValue) Is(v any, there bool) bool {
 	if f.Absent || !there {
 		return f.Absent && !there
 	}
 	return state.Equal(v, f.Value)
 }
 
-// changed is the version that last changed the value at path, or any below it; 0
-// when nothing is there.
-func (r *Replica) changed(path string) int64 {
-	last := r.ReportedMeta[path].Version
-	for p, s := range r.ReportedMeta {
-		if strings.HasPrefix(p, path+".") {
-			last = max(last, s.Version)
+// Latest is the stamp of the last change at path, or anywhere below it; zero when
+// nothing is there.
+func Latest(meta map[string]Stamp, path string) Stamp {
+	last := meta[path]
+	for p, s := range meta {
+		if strings.HasPrefix(p, path+".") && s.Version > last.Version {
+			last = s
 		}
 	}
 	return last

@@ -13,7 +13,7 @@
 //
 // Each leaf of both documents has a [Stamp]: since which version it has its
 // value, who said so, and when. From these come the ages that conditions ask for
-// ([Replica.AsOf]), and the guard of a rollback ([Compare]).
+// ([Replica.AsOf]), and the guard of a rollback (package undo).
 //
 // The package is pure, and a Replica is a value: Desire and Report return a new
 // one, and share with the old one what they have not changed.

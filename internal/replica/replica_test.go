@@ -113,53 +113,30 @@ func TestAsOf(t *testing.T) {
 	}
 }
 
-func TestFormerValuesComeBack(t *testing.T) {
+func TestFormer(t *testing.T) {
 	var r Replica
-	r = report(t, r, `{"valve":{"position":10},"mode":"auto","pump":{"rpm":5}}`, start)
-	paths := []string{"valve.position", "mode", "lid", "pump"}
-	before := r.Former(paths)
-	done := report(t, r, `{"valve":{"position":90},"lid":"open","pump":null}`, start)
-	after := done.Former(paths)
-
-	now := report(t, done, `{"unrelated":1}`, start)
-	want := []Difference{
-		{Path: "valve.position", Former: json.Number("10"), Now: json.Number("90")},
-		{Path: "lid", Now: "open"},
-		{Path: "pump", Former: state.Object{"rpm": json.Number("5")}},
-	}
-	if got := Compare(before, after, now); !reflect.DeepEqual(got, want) {
-		t.Errorf("differences %v, want %v", got, want)
-	}
-	patch, err := before.Patch()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := Compare(before, after, report(t, now, patch.String(), start)); len(got) != 0 {
-		t.Errorf("after the rollback: %v", got)
-	}
-
-	for name, change := range map[string]string{
-		"another value": `{"valve":{"position":50}}`,
-		"gone":          `{"valve":{"position":null}}`,
-		"a subtree":     `{"valve":{"position":{"a":1}}}`,
-	} {
-		got := Compare(before, after, report(t, now, change, start))
-		if len(got) == 0 || got[0].Path != "valve.position" || !got[0].Changed {
-			t.Errorf("%s is not seen: %v", name, got)
-		}
-	}
-	there := report(t, report(t, now, `{"valve":{"position":50}}`, start), `{"valve":{"position":90}}`, start)
-	if got := Compare(before, after, there); !got[0].Changed {
-		t.Errorf("there and back is not seen: %v", got)
-	}
-
-	raw, err := json.Marshal(before)
-	if err != nil {
-		t.Fatal(err)
+	r = report(t, r, `{"valve":{"position":10},"pump":{"rpm":5,"on":true}}`, start)
+	r = report(t, r, `{"pump":{"rpm":6}}`, start)
+	f := r.Former([]string{"valve.position", "lid", "pump"})
+	raw, err := json.Marshal(f)
+	const want = `{"version":2,"values":[{"path":"valve.position","value":10},{"path":"lid","absent":true},{"path":"pump","value":{"on":true,"rpm":6}}]}`
+	if err != nil || string(raw) != want {
+		t.Fatalf("got  %s, %v\nwant %s", raw, err, want)
 	}
 	var read Former
-	if err := json.Unmarshal(raw, &read); err != nil || !reflect.DeepEqual(read, before) {
+	if err := json.Unmarshal(raw, &read); err != nil || !reflect.DeepEqual(read, f) {
 		t.Errorf("%s comes back as %+v, %v", raw, read, err)
+	}
+	for _, v := range read.Values {
+		now, there := r.Reported.Get(v.Path)
+		if !v.Is(now, there) || v.Is("else", true) || v.Is(nil, false) != v.Absent {
+			t.Errorf("%s is %v %v", v.Path, now, there)
+		}
+	}
+	for path, version := range map[string]int64{"pump": 2, "pump.on": 1, "valve": 1, "lid": 0, "pum": 0} {
+		if s := Latest(r.ReportedMeta, path); s.Version != version {
+			t.Errorf("%s was last changed at version %d, want %d", path, s.Version, version)
+		}
 	}
 }
 
