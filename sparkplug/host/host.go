@@ -257,5 +257,5 @@ func (h *Host) alarm(a Alarm) { h.opts.OnAlarm(a) }
 
 func (h *Host) asked(id NodeID, r session.Reason) {
 	h.counts.ask(r)
-	h.shard(id.Group, id.Node).asked(id)
+	h.shard(id.Group, id.Node).asked(id, r)
 }

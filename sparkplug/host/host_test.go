@@ -691,6 +691,9 @@ func TestDuplicateNode(t *testing.T) {
 		if n := a.count(host.DuplicateNode); n != 1 {
 			t.Errorf("%d alarms, %+v", n, h.Stats())
 		}
+		if n, _, _ := h.Node(host.NodeID{Group: "g", Node: "n"}); !n.Quarantine.After(time.Now()) {
+			t.Errorf("in quarantine until %s", n.Quarantine)
+		}
 		if n := first.timesAsked("n"); n > 6 {
 			t.Errorf("asked %d times in 200 seconds", n)
 		}

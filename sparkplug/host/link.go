@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
@@ -22,6 +23,8 @@ type link struct {
 	opts  client.Options
 	epoch uint64 // of the connection; the manager's
 	wake  chan struct{}
+	// client is that of the connection; nil while there is none.
+	client atomic.Pointer[client.Client]
 
 	mu       sync.Mutex
 	presence presence // [tck-id-operational-behavior-host-application-multi-server-timestamp]
@@ -187,6 +190,8 @@ func (l *link) up(c *client.Client, u client.Up) {
 // serve does what is due while the connection is up. It returns true when it
 // should be made anew.
 func (l *link) serve(ctx context.Context, c *client.Client, down <-chan struct{}) (again bool) {
+	l.client.Store(c)
+	defer l.client.Store(nil)
 	l.h.setUp(l, true)
 	defer l.h.setUp(l, false)
 	timer := time.NewTimer(0)
@@ -303,13 +308,16 @@ func (l *link) want(id NodeID, r session.Reason, after time.Duration, now time.T
 	}
 }
 
-func (l *link) born(id NodeID, bdSeq int, now time.Time) {
+// born returns until when the node is in quarantine, zero when it was in none.
+func (l *link) born(id NodeID, bdSeq int, now time.Time) time.Time {
 	l.mu.Lock()
 	alarm := l.asks.Born(id, bdSeq, now)
+	until := l.asks.Quarantine(id)
 	l.mu.Unlock()
 	if alarm {
 		l.h.alarm(Alarm{Kind: DuplicateNode, Server: l.name, Node: id, Text: "births come as if of two nodes with one name"})
 	}
+	return until
 }
 
 func (l *link) dead(id NodeID) {

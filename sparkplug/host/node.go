@@ -43,9 +43,15 @@ type Node struct {
 	Devices int            // that are known
 	Reason  session.Reason // why it is not online
 	Asked   int            // rebirths asked for
+	// Rebirths is Asked by reason, those that there were; Kind is RebirthWanted.
+	Rebirths []Count
+	// Quarantine is until when it is not asked for rebirths, because two nodes seem
+	// to have its name; zero when that never was.
+	Quarantine time.Time
 	// Since the node is known: holes that were not filled in time, messages that
-	// were missing in them at least, and messages left out as repeated or too old.
-	Gaps, Missing, Late uint64
+	// were missing in them at least, messages left out as repeated or too old, and
+	// messages that came before their turn and were put in order.
+	Gaps, Missing, Late, Reordered uint64
 }
 
 // Skew is how far the node's clock was ahead of ours at its last NBIRTH, the time
@@ -103,6 +109,9 @@ func (e *entry) took(s *sess, ev *session.Event, b *budget) bool {
 		}
 		// Case 65: what comes by way of a server that the node has left.
 		return e.current == nil
+	}
+	if ev.Held && (ev.Kind == session.Data || ev.Kind == session.DeviceBirth || ev.Kind == session.DeviceDeath) {
+		e.info.Reordered++
 	}
 	switch ev.Kind {
 	case session.NodeDeath:
@@ -162,7 +171,8 @@ func (e *entry) born(s *sess, ev *session.Event, b *budget) {
 	was := e.info
 	e.info = Node{
 		ID: e.id, Status: Online, Server: s.link.name, Since: ev.At, Born: ev.At, HasTime: ev.HasTimestamp, Time: ev.Timestamp,
-		Births: was.Births + 1, BdSeq: bdSeq, Asked: was.Asked, Gaps: was.Gaps, Missing: was.Missing, Late: was.Late,
+		Births: was.Births + 1, BdSeq: bdSeq, Asked: was.Asked, Rebirths: was.Rebirths, Quarantine: was.Quarantine,
+		Gaps: was.Gaps, Missing: was.Missing, Late: was.Late, Reordered: was.Reordered,
 	}
 	if e.own == nil {
 		e.own = &unit{}
@@ -195,7 +205,7 @@ func (e *entry) doubt() {
 
 func (e *entry) node() Node {
 	n := e.info
-	n.ID, n.Devices = e.id, len(e.devices)
+	n.ID, n.Devices, n.Rebirths = e.id, len(e.devices), slices.Clone(n.Rebirths)
 	return n
 }
 
@@ -212,4 +222,16 @@ func (e *entry) units() []Device {
 	}
 	slices.SortFunc(list, func(a, b Device) int { return strings.Compare(a.Device, b.Device) })
 	return list
+}
+
+// asked counts a rebirth that was asked for.
+func (e *entry) asked(r session.Reason) {
+	e.info.Asked++
+	for i := range e.info.Rebirths {
+		if e.info.Rebirths[i].Reason == r {
+			e.info.Rebirths[i].N++
+			return
+		}
+	}
+	e.info.Rebirths = append(e.info.Rebirths, Count{session.RebirthWanted, r, 1})
 }

@@ -314,7 +314,11 @@ func (s *shard) rebirths(n *sess, ev *session.Event) {
 		if b, ok := n.node.BdSeq(); ok {
 			bdSeq = int(b)
 		}
-		n.link.born(n.entry.id, bdSeq, ev.At)
+		if until := n.link.born(n.entry.id, bdSeq, ev.At); !until.IsZero() {
+			s.mu.Lock()
+			n.entry.info.Quarantine = until
+			s.mu.Unlock()
+		}
 		for _, other := range n.entry.at {
 			if other != nil && other != n {
 				other.link.dead(n.entry.id)
@@ -336,11 +340,11 @@ func (s *shard) rebirths(n *sess, ev *session.Event) {
 }
 
 // asked counts a rebirth that was asked for.
-func (s *shard) asked(id NodeID) {
+func (s *shard) asked(id NodeID, r session.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.nodes[id]; e != nil {
-		e.info.Asked++
+		e.asked(r)
 	}
 }
 

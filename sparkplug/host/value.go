@@ -174,21 +174,26 @@ func quality(q *sparkplug.PropertyValue) Quality {
 func (u *unit) metrics() []Metric {
 	list := make([]Metric, len(u.values))
 	for i := range u.values {
-		v := &u.values[i]
-		m := Metric{
-			Metric: u.def.Metrics[i], Quality: v.quality, Null: v.null, Known: v.known, HasTimestamp: v.hasTime,
-			Timestamp: v.timestamp, Received: v.at, Value: v.raw, Properties: v.props,
-		}
-		if m.Datatype == 0 {
-			m.Datatype = v.datatype
-		}
-		if v.nested != nil {
-			m.DataSet, m.Template = v.nested.DataSet, v.nested.Template
-		}
-		if u.stale || !v.known {
-			m.Quality = Stale
-		}
-		list[i] = m
+		list[i] = u.metric(i)
 	}
 	return list
+}
+
+// metric is a copy of one for readers.
+func (u *unit) metric(i int) Metric {
+	v := &u.values[i]
+	m := Metric{
+		Metric: u.def.Metrics[i], Quality: v.quality, Null: v.null, Known: v.known, HasTimestamp: v.hasTime,
+		Timestamp: v.timestamp, Received: v.at, Value: v.raw, Properties: v.props,
+	}
+	if m.Datatype == 0 {
+		m.Datatype = v.datatype
+	}
+	if v.nested != nil {
+		m.DataSet, m.Template = v.nested.DataSet, v.nested.Template
+	}
+	if u.stale || !v.known {
+		m.Quality = Stale
+	}
+	return m
 }

@@ -119,6 +119,7 @@ type Event struct {
 	Kind         Kind
 	Reason       Reason
 	HasTimestamp bool
+	Held         bool  // the message came before its turn and waited for it
 	Seq          uint8 // of the message, where it has one
 	Missing      int   // of Gap
 	Metric       int   // of Malformed

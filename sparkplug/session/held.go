@@ -127,7 +127,7 @@ func (n *Node) drain(out *Actions) {
 		h := n.held[i]
 		n.drop(i)
 		in := &out.in
-		*in = input{Message: h.msg, now: h.at, header: h.header}
+		*in = input{Message: h.msg, now: h.at, header: h.header, held: true}
 		n.apply(in, out)
 	}
 	if n.state == Reordering && !slices.ContainsFunc(n.held, func(h held) bool { return !h.penned }) {

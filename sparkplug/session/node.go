@@ -181,6 +181,7 @@ type input struct {
 	slot   *slot // where it is decoded, if it had to be
 	bdSeq  uint8
 	has    bool // it has a bdSeq
+	held   bool // it waited for others before it
 	reason Reason
 	err    error
 
@@ -191,7 +192,7 @@ type input struct {
 func (in *input) event(k Kind, r Reason) Event {
 	return Event{
 		Kind: k, Reason: r, Type: in.Type, Device: in.Device, At: in.now, Seq: uint8(in.header.Seq), Metric: -1,
-		Timestamp: in.header.Timestamp, HasTimestamp: in.header.HasTimestamp, Err: in.err,
+		Timestamp: in.header.Timestamp, HasTimestamp: in.header.HasTimestamp, Held: in.held, Err: in.err,
 	}
 }
 

@@ -223,10 +223,13 @@ func (s *Scheduler[K]) Forget(k K) {
 	}
 }
 
-// Quarantined tells whether k is in quarantine at now.
-func (s *Scheduler[K]) Quarantined(k K, now time.Time) bool {
-	n := s.nodes[k]
-	return n != nil && now.Before(n.until)
+// Quarantine is when the last quarantine of k ends or has ended; zero when it was
+// in none.
+func (s *Scheduler[K]) Quarantine(k K) time.Time {
+	if n := s.nodes[k]; n != nil {
+		return n.until
+	}
+	return time.Time{}
 }
 
 // Waiting is how many nodes are to be asked.
