@@ -27,6 +27,8 @@ var layers = []layer{
 		{"internal/command", pure, "the life of a command"},
 		{"internal/replica", pure, "desired, reported and delta"},
 		{"internal/hook/schedule", pure, "which delivery is tried when"},
+		{"internal/spjson", pure, "the JSON form of Sparkplug values"},
+		{"internal/spcommand", pure, "what became of what was asked of Sparkplug metrics"},
 		{"sparkplug/session", pure | public, "births, deaths and sequence numbers"},
 		{"sparkplug/host/internal/rebirth", pure, "when to ask for a rebirth"},
 		{"device/internal/ledger", 0, "the device's journal"},
