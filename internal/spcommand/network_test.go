@@ -34,6 +34,7 @@ type world struct {
 type sent struct {
 	want int64
 	seen uint64
+	good bool
 }
 
 func (w *world) sample(kind sparkplug.MessageType) session.Message {
@@ -115,14 +116,14 @@ func (w *world) take(list []Verdict, n uint64) {
 		if v.Kind == Confirmed && len(v.Already) == 0 && (w.truth[n] != s.want || n <= s.seen) {
 			w.r.Fatalf("%s asked for %d after sample %d, and is confirmed by sample %d, which is %d", v.TID, s.want, s.seen, n, w.truth[n])
 		}
-		if len(v.Already) > 0 && w.truth[s.seen] != s.want {
-			w.r.Fatalf("%s was not so already: sample %d is %d, not %d", v.TID, s.seen, w.truth[s.seen], s.want)
+		if len(v.Already) > 0 && (w.truth[s.seen] != s.want || !s.good) {
+			w.r.Fatalf("%s was not so already: sample %d is %d, good is %v, and %d is asked for", v.TID, s.seen, w.truth[s.seen], s.good, s.want)
 		}
 	}
 }
 
 func (w *world) send(tid string, want int64, arrives bool) {
-	w.commits[tid] = sent{want, w.seen}
+	w.commits[tid] = sent{want, w.seen, w.good}
 	present := number("x", w.truth[w.seen])
 	w.book.Send(Command{TID: tid, Writes: []sparkplug.Metric{number("x", want)}}, func(string) (Reading, bool) {
 		return Reading{Metric: &present, Good: w.good, Time: w.seen}, true
