@@ -13,14 +13,21 @@ import (
 )
 
 // UndoRequest asks that a command be taken back by another one, which goes the way
-// of every command. What that is follows from [undo.Of]; how it goes is said here.
+// of every command.
 type UndoRequest struct {
-	TID    command.TID
-	By     string            // who asks
-	Why    string            // for the timelines of both
-	Force  bool              // pass over a refusal that lets itself be passed over
-	Key    string            // idempotency key, unique within the device; "" for none
-	Policy command.Policy    // of the new command; zero fields take their defaults
+	TID   command.TID
+	By    string // who asks
+	Why   string // for the timelines of both
+	Force bool   // pass over a refusal that lets itself be passed over
+	Key   string // idempotency key, unique within the device; "" for none
+	// How says how the command of a plan goes, or why it must not. It is asked within
+	// the turn and does not block. Default: as a command without a type.
+	How func(undo.Plan) (How, error)
+}
+
+// How is how a command goes that is made by the engine.
+type How struct {
+	Policy command.Policy    // zero fields take their defaults
 	Terms  *command.Terms    // of its type; nil: none
 	Hold   *command.Approval // what it waits for before it goes; nil: nothing
 }
@@ -28,9 +35,9 @@ type UndoRequest struct {
 // Undo makes the command that takes another one back. Both name each other from the
 // same commit on, and the guard looks at the device's state as it is in that commit,
 // so that nothing comes between. A key that has made one already gives it back,
-// whatever has become of it; so has a restart nothing to be afraid of. It blocks until
-// the command is durable. Errors: NotFound, KeyReused, and Conflict with an
-// *undo.Refusal in its chain.
+// whatever has become of it: who asks again after a restart takes nothing back twice.
+// It blocks until the command is durable. Errors: NotFound, KeyReused, those of How,
+// and Conflict with an *undo.Refusal in its chain.
 func (e *Engine) Undo(ctx context.Context, r UndoRequest) (Created, error) {
 	j := &undoJob{req: r, reply: make(chan Created, 1)}
 	if err := e.undoing(ctx, r.TID, &j.device, j); err != nil {
@@ -121,7 +128,7 @@ func (t *turn) undoCommand(d *device, r *UndoRequest) Created {
 	if err != nil {
 		return fail(err)
 	}
-	req := Request{Device: d.address, Policy: r.Policy, Terms: r.Terms, Hold: r.Hold, By: r.By, undoes: &r.TID, why: r.Why}
+	req := Request{Device: d.address, By: r.By, undoes: &r.TID, why: r.Why}
 	if r.Key != "" {
 		// Looked up at once: what it has made before is in the way of a second one.
 		req.Key, req.Digest = r.Key, "undo "+r.TID.String()
@@ -135,6 +142,13 @@ func (t *turn) undoCommand(d *device, r *UndoRequest) Created {
 	}
 	if no := plan.Refusal; no != nil && !(no.Force && r.Force) {
 		return fail(fault.Wrap(no, fault.Conflict, "%s", no.Text))
+	}
+	if r.How != nil {
+		how, err := r.How(plan)
+		if err != nil {
+			return fail(err)
+		}
+		req.Policy, req.Terms, req.Hold = how.Policy, how.Terms, how.Hold
 	}
 	// Whether the old one takes the link is known before the new one is made: either
 	// both have it or none.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,16 @@ import (
 
 // moves are the terms of a type that says what it changes.
 var moves = &command.Terms{TypeVersion: 1, Effects: []command.PathEffect{{Path: "pos", Param: "to"}}}
+
+// byType is how commands of that type go.
+func byType(hold *command.Approval) func(undo.Plan) (How, error) {
+	return func(p undo.Plan) (How, error) {
+		if p.Name != "move" {
+			return How{}, fmt.Errorf("%s is no command of the type", p.Name)
+		}
+		return How{Terms: moves, Hold: hold}, nil
+	}
+}
 
 // move asks the valve to go somewhere; nothing answers yet.
 func (r *rig) move(params string) command.Command {
@@ -120,7 +131,7 @@ func TestUndoBringsTheFormerValueBack(t *testing.T) {
 		if got := r.expect(c.TID, command.Executed, command.DeviceSucceeded); got.Version != c.Version || len(r.all()) != 1 {
 			t.Error("to look has changed something")
 		}
-		back := r.mustUndo(UndoRequest{TID: c.TID, Why: "wrong valve", Terms: moves})
+		back := r.mustUndo(UndoRequest{TID: c.TID, Why: "wrong valve", How: byType(nil)})
 		docs := r.link.take()
 		if len(docs) != 1 || docs[0].Cmd != "move" || string(docs[0].Params) != `{"to":10}` || docs[0].TID != back.TID.String() {
 			t.Fatalf("sent %+v", docs)
@@ -141,7 +152,7 @@ func TestUndoBringsTheFormerValueBack(t *testing.T) {
 		r.refused(UndoRequest{TID: c.TID, Force: true}, back.TID.String()+" has taken it back already")
 
 		// What takes back can be taken back.
-		again := r.mustUndo(UndoRequest{TID: back.TID, Terms: moves})
+		again := r.mustUndo(UndoRequest{TID: back.TID, How: byType(nil)})
 		if docs := r.link.take(); len(docs) != 1 || string(docs[0].Params) != `{"to":40}` {
 			t.Errorf("sent %+v", docs)
 		}
@@ -176,7 +187,7 @@ func TestAChangeByOthersIsNotTakenBackUnasked(t *testing.T) {
 		if got := r.expect(c.TID, command.Executed, command.DeviceSucceeded); got.UndoneBy != nil || got.Version != c.Version {
 			t.Error("a refusal has left something")
 		}
-		back := r.mustUndo(UndoRequest{TID: c.TID, Force: true, Why: "I know", Terms: moves})
+		back := r.mustUndo(UndoRequest{TID: c.TID, Force: true, Why: "I know", How: byType(nil)})
 		r.expect(back.TID, command.Sent, command.TurnCame)
 
 		second := r.move(`{"to":70}`)
@@ -200,7 +211,7 @@ func TestWhatWaitsForTheDeviceIsARival(t *testing.T) {
 		if _, err := r.e.Cancel(t.Context(), queued.TID, "ann", ""); err != nil {
 			t.Fatal(err)
 		}
-		back := r.mustUndo(UndoRequest{TID: c.TID, Terms: moves})
+		back := r.mustUndo(UndoRequest{TID: c.TID, How: byType(nil)})
 		r.online(valve, "b1")
 		r.answer(valve, first.TID.String(), "result", "SUCCESS")
 		r.expect(back.TID, command.Sent, command.TurnCame)
@@ -218,7 +229,7 @@ func TestOneInFlightIsNotTakenBack(t *testing.T) {
 		r.pass(2 * time.Hour) // finish-by
 		r.expect(c.TID, command.TimedOut, command.FinishByPassed)
 		r.reports(`{"pos":40}`)
-		back := r.mustUndo(UndoRequest{TID: c.TID, Terms: moves})
+		back := r.mustUndo(UndoRequest{TID: c.TID, How: byType(nil)})
 		if _, err := r.e.Retry(t.Context(), c.TID, "ann", ""); fault.CodeOf(err) != fault.Conflict {
 			t.Errorf("what is being taken back is sent once more: %v", err)
 		}
@@ -238,10 +249,24 @@ func TestOneInFlightIsNotTakenBack(t *testing.T) {
 	})
 }
 
+func TestHowCanRefuse(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		c := r.moved()
+		why := fault.Field("params", "do not fit the type")
+		if _, err := r.undo(UndoRequest{TID: c.TID, How: func(undo.Plan) (How, error) { return How{}, why }}); !errors.Is(err, why) {
+			t.Errorf("got %v", err)
+		}
+		r.linked()
+		if len(r.all()) != 1 {
+			t.Error("it was made all the same")
+		}
+	})
+}
+
 func TestOneUndoAtATime(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		c := r.moved()
-		held := r.mustUndo(UndoRequest{TID: c.TID, Terms: moves, Hold: &command.Approval{Rule: "type move", Quorum: 1}, Key: "k1"})
+		held := r.mustUndo(UndoRequest{TID: c.TID, How: byType(&command.Approval{Rule: "type move", Quorum: 1}), Key: "k1"})
 		r.expect(held.TID, command.AwaitingApproval, command.Requested)
 		if docs := r.link.take(); len(docs) != 0 {
 			t.Fatalf("sent %+v", docs)
@@ -250,10 +275,10 @@ func TestOneUndoAtATime(t *testing.T) {
 		if _, err := r.e.Deny(t.Context(), held.TID, "cy", ""); err != nil {
 			t.Fatal(err)
 		}
-		failing := r.mustUndo(UndoRequest{TID: c.TID, Terms: moves, Key: "k2"})
+		failing := r.mustUndo(UndoRequest{TID: c.TID, How: byType(nil), Key: "k2"})
 		r.refused(UndoRequest{TID: c.TID}, failing.TID.String())
 		r.answer(valve, failing.TID.String(), "result", "FAILURE")
-		third := r.mustUndo(UndoRequest{TID: c.TID, Terms: moves, Key: "k3"})
+		third := r.mustUndo(UndoRequest{TID: c.TID, How: byType(nil), Key: "k3"})
 		r.linked()
 		for key, want := range map[string]command.TID{"k1": held.TID, "k2": failing.TID, "k3": third.TID} {
 			made, err := r.undo(UndoRequest{TID: c.TID, Key: key})
@@ -284,7 +309,7 @@ func TestUndoOverFailingCommitsAndRestarts(t *testing.T) {
 				}
 				return nil
 			})
-			req := UndoRequest{TID: c.TID, Key: "rollout-7/" + valve.String(), Terms: moves}
+			req := UndoRequest{TID: c.TID, Key: "rollout-7/" + valve.String(), How: byType(nil)}
 			for range 4 {
 				_, err := r.undo(req)
 				if err != nil && fault.CodeOf(err) == fault.Conflict {
@@ -319,7 +344,7 @@ func TestAFailedCommitLeavesNoLink(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		c := r.moved()
 		r.store.failWith(errors.New("disk"))
-		if _, err := r.undo(UndoRequest{TID: c.TID, Terms: moves}); err == nil {
+		if _, err := r.undo(UndoRequest{TID: c.TID, How: byType(nil)}); err == nil {
 			t.Error("what was not kept was promised")
 		}
 		r.store.failWith(nil)
@@ -330,7 +355,7 @@ func TestAFailedCommitLeavesNoLink(t *testing.T) {
 		if docs := r.link.take(); len(docs) != 0 {
 			t.Errorf("sent %+v", docs)
 		}
-		r.mustUndo(UndoRequest{TID: c.TID, Terms: moves})
+		r.mustUndo(UndoRequest{TID: c.TID, How: byType(nil)})
 		r.linked()
 	})
 }
@@ -357,7 +382,7 @@ func TestTwoAskAtOnce(t *testing.T) {
 		results := make(chan error, 2)
 		for range 2 {
 			go func() {
-				_, err := r.e.Undo(t.Context(), UndoRequest{TID: c.TID, By: "bo", Terms: moves})
+				_, err := r.e.Undo(t.Context(), UndoRequest{TID: c.TID, By: "bo", How: byType(nil)})
 				results <- err
 			}()
 		}
