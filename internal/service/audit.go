@@ -44,6 +44,7 @@ const (
 	actRetry        = "command.retry"
 	actApprove      = "command.approve"
 	actDeny         = "command.deny"
+	actRollback     = "command.rollback"
 	actBreakGlass   = "command.break_glass"
 	actAddDevice    = "device.add"
 	actRotateDevice = "device.rotate"
@@ -188,6 +189,22 @@ func (a *Audited) Deny(ctx context.Context, p Principal, tid command.TID, why st
 func (a *Audited) BreakGlass(ctx context.Context, p Principal, tid command.TID, why string) (command.Command, error) {
 	c, err := a.Service.BreakGlass(ctx, p, tid, why)
 	return c, a.record(ctx, entryOf(p, actBreakGlass, tid.String(), why), err)
+}
+
+// Rollback takes a command back.
+func (a *Audited) Rollback(ctx context.Context, p Principal, tid command.TID, o RollbackOptions) (Created, error) {
+	made, err := a.Service.Rollback(ctx, p, tid, o)
+	e := entryOf(p, actRollback, tid.String(), o.Why)
+	if o.Force {
+		e.Detail = "forced: " + o.Why
+	}
+	if err == nil {
+		if made.Existed {
+			return made, nil // nothing was done
+		}
+		seal(&e, []Created{made})
+	}
+	return made, a.record(ctx, e, err)
 }
 
 // Retry tries a command again.

@@ -114,6 +114,9 @@ func (s *Service) Retry(ctx context.Context, p Principal, tid command.TID, why s
 		c, err := s.opt.Engine.Retry(ctx, tid, p.Name, why)
 		return c, false, done(err)
 	}
+	if old.Undoes != nil {
+		return old, false, fault.New(fault.Conflict, "it was to take back %s; do that anew, with a look at how things stand now: wilco rollback %s", old.Undoes, old.Undoes)
+	}
 	if _, err := s.mayTake(old.Device); err != nil {
 		return command.Command{}, false, err
 	}

@@ -117,6 +117,14 @@ var uses = map[string]func(*Audited, context.Context, Principal) error{
 		_, err := s.BreakGlass(ctx, p, tid1, "why")
 		return err
 	},
+	"PlanRollback": func(s *Audited, ctx context.Context, p Principal) error {
+		_, err := s.PlanRollback(ctx, p, tid1)
+		return err
+	},
+	"Rollback": func(s *Audited, ctx context.Context, p Principal) error {
+		_, err := s.Rollback(ctx, p, tid1, RollbackOptions{})
+		return err
+	},
 	"State": func(s *Audited, ctx context.Context, p Principal) error { _, err := s.State(ctx, p, valve); return err },
 	"StateHistory": func(s *Audited, ctx context.Context, p Principal) error {
 		_, err := s.StateHistory(ctx, p, valve, 0)

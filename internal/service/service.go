@@ -22,6 +22,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/internal/undo"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -33,6 +34,8 @@ type Engine interface {
 	Approve(ctx context.Context, tid command.TID, by, why, digest string) (command.Command, error)
 	Deny(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
 	BreakGlass(ctx context.Context, tid command.TID, by, why string) (command.Command, error)
+	Undo(context.Context, engine.UndoRequest) (engine.Created, error)
+	PlanUndo(context.Context, command.TID) (undo.Plan, error)
 	Wait(ctx context.Context, tid command.TID, until func(*command.Command) bool) (command.Command, error)
 	Presence(wire.Address) store.Presence
 }
