@@ -203,6 +203,7 @@ type Presence struct {
 	Online   bool      `json:"online"`
 	Boot     string    `json:"boot,omitempty" doc:"random id that the device makes at each start"`
 	Firmware string    `json:"firmware,omitempty"`
+	Commands []string  `json:"commands,omitempty" doc:"names of those that it says it knows; absent: it has not said, and may know any"`
 	Since    time.Time `json:"since,omitzero" doc:"of the last change"`
 	Seen     time.Time `json:"seen,omitzero" doc:"of the last status"`
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -344,6 +345,9 @@ func TestPresence(t *testing.T) {
 		first := b.statuses()
 		if len(first) != 1 || !first[0].Online || first[0].Boot == "" || first[0].Firmware != "1.2" || first[0].TS.IsZero() || len(first[0].InProgress) != 0 {
 			t.Errorf("after connecting: %+v", first)
+		}
+		if !slices.Equal(first[0].Commands, []string{"x"}) {
+			t.Errorf("it says that it knows %v", first[0].Commands)
 		}
 		b.request("a", "x")
 		wait(61 * time.Second)

@@ -2,7 +2,9 @@ package device
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -147,9 +149,9 @@ func (r *run) status(s wire.Status) (client.Message, bool) {
 	if topic == "" {
 		return client.Message{}, false
 	}
-	s.Boot, s.Firmware = r.boot, r.cfg.Firmware
-	if !s.Online {
-		s.Firmware = ""
+	s.Boot = r.boot
+	if s.Online {
+		s.Firmware, s.Commands = r.cfg.Firmware, r.known()
 	}
 	b, err := r.cfg.Profile.AppendStatus(nil, s)
 	if err != nil {
@@ -157,6 +159,19 @@ func (r *run) status(s wire.Status) (client.Message, bool) {
 		return client.Message{}, false
 	}
 	return client.Message{Topic: topic, Payload: b, QoS: mqtt.AtLeastOnce, Retain: true, ContentType: "application/json"}, true
+}
+
+// known lists the commands that have a handler; none when the list could not be
+// whole, because the server refuses what is not in it.
+func (r *run) known() []string {
+	if len(r.commands) > wire.MaxCommands {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(r.commands))
+	if slices.ContainsFunc(names, func(n string) bool { return len(n) > wire.MaxCommand }) {
+		return nil
+	}
+	return names
 }
 
 // will is what the server says when the device is gone without a word. It has

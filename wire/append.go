@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -224,7 +225,28 @@ func appendStatus(dst []byte, s Status) ([]byte, error) {
 	if s.Online || len(s.InProgress) > 0 {
 		w.tids("inProgress", s.InProgress)
 	}
+	if len(s.Commands) > 0 {
+		w.commands(s.Commands)
+	}
 	return w.done()
+}
+
+func (w *writer) commands(names []string) {
+	if len(names) > MaxCommands {
+		w.fail("commands", "has more than "+strconv.Itoa(MaxCommands)+" entries")
+	}
+	w.name("commands")
+	w.b = append(w.b, '[')
+	for i, name := range names {
+		if len(name) > MaxCommand || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
+			w.fail("commands", "each must be at most "+strconv.Itoa(MaxCommand)+" bytes of UTF-8 without U+0000")
+		}
+		if i > 0 {
+			w.b = append(w.b, ',')
+		}
+		w.b = appendString(w.b, name)
+	}
+	w.b = append(w.b, ']')
 }
 
 func (w *writer) tids(name string, tids []string) {

@@ -55,6 +55,9 @@ func TestAppendGolden(t *testing.T) {
 		{"idle", func(b []byte) ([]byte, error) {
 			return p.AppendStatus(b, Status{Online: true, Boot: "b1"})
 		}, `{"online":true,"boot":"b1","inProgress":[]}`},
+		{"online with commands", func(b []byte) ([]byte, error) {
+			return p.AppendStatus(b, Status{Online: true, Commands: []string{"move", `a"b`}})
+		}, `{"online":true,"inProgress":[],"commands":["move","a\"b"]}`},
 		{"will", func(b []byte) ([]byte, error) {
 			return p.AppendStatus(b, Status{Boot: "b1"})
 		}, `{"online":false,"boot":"b1"}`},
@@ -130,6 +133,12 @@ func TestAppendRefuses(t *testing.T) {
 		{"document too long", func(b []byte) ([]byte, error) {
 			return p.AppendResult(b, Result{TID: "t", Status: Success, Result: half, State: half})
 		}, "document"},
+		{"a command of 65 bytes", func(b []byte) ([]byte, error) {
+			return p.AppendStatus(b, Status{Online: true, Commands: []string{strings.Repeat("a", MaxCommand+1)}})
+		}, "commands"},
+		{"too many commands", func(b []byte) ([]byte, error) {
+			return p.AppendStatus(b, Status{Online: true, Commands: make([]string, MaxCommands+1)})
+		}, "commands"},
 		{"bad tid in progress", func(b []byte) ([]byte, error) {
 			return p.AppendStatus(b, Status{Online: true, InProgress: []string{"a/b"}})
 		}, "inProgress"},

@@ -15,6 +15,8 @@ const (
 	MaxText     = 1024      // texts for people (reason.text, progress.note); longer ones are cut
 	MaxLabel    = 128       // boot and firmware
 	MaxRunning  = 1000      // entries of inProgress
+	MaxCommands = 256       // entries of commands
+	MaxCommand  = 64        // one of them
 )
 
 // Command asks a device for something.
@@ -65,6 +67,7 @@ type Status struct {
 	TS         time.Time
 	Firmware   string
 	InProgress []string // tids received and not ended
+	Commands   []string // the names of those that it knows; none: not said, it may know any
 }
 
 // UpKind says what kind of document a device sent.

@@ -179,6 +179,9 @@ func checkAgainstStandard(t *testing.T, up Up, payload []byte) {
 		same("boot", up.Status.Boot)
 		same("firmware", up.Status.Firmware)
 		checkTime(t, up.Status.TS, doc["ts"])
+		if len(up.Status.Commands) > 0 {
+			same("commands", up.Status.Commands)
+		}
 		if len(up.Status.InProgress) > 0 {
 			same("inProgress", up.Status.InProgress)
 		}

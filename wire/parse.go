@@ -12,7 +12,7 @@ var (
 	commandFields  = []string{"tid", "cmd", "status", "params", "seq", "epoch", "attempt", "issued", "notAfter"}
 	ackFields      = []string{"tid", "status", "reason"}
 	resultFields   = []string{"tid", "status", "progress", "result", "reason", "state"}
-	statusFields   = []string{"online", "boot", "ts", "firmware", "inProgress"}
+	statusFields   = []string{"online", "boot", "ts", "firmware", "inProgress", "commands"}
 	reasonFields   = []string{"code", "text"}
 	progressFields = []string{"percent", "note"}
 )
@@ -116,6 +116,14 @@ func parseStatus(payload []byte) (Status, error) {
 					return
 				}
 				st.InProgress = append(st.InProgress, s.tid())
+			})
+		case "commands":
+			s.array(func() {
+				if len(st.Commands) == MaxCommands {
+					s.wrong("has more than " + strconv.Itoa(MaxCommands) + " entries")
+					return
+				}
+				st.Commands = append(st.Commands, s.label(MaxCommand))
 			})
 		}
 	})

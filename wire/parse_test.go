@@ -38,6 +38,7 @@ func TestParseUp(t *testing.T) {
 			result(Result{TID: "t", Status: Failure, Reason: &Reason{Text: "x" + strings.Repeat("é", (MaxText-1)/2)}})},
 		{"online", "status", `{"online":true,"boot":"b","ts":"2026-03-04T05:06:07.5+01:00","firmware":"1","inProgress":["a","b"]}`,
 			status(Status{Online: true, Boot: "b", TS: time.Date(2026, 3, 4, 4, 6, 7, 5e8, time.UTC), Firmware: "1", InProgress: []string{"a", "b"}})},
+		{"commands", "status", `{"online":true,"commands":["move","st\u006fp"]}`, status(Status{Online: true, Commands: []string{"move", "stop"}})},
 		{"offline", "status", `{"online":false}`, status(Status{})},
 		{"idle", "status", `{"online":true,"inProgress":[]}`, status(Status{Online: true})},
 	}
@@ -106,6 +107,8 @@ func TestParseUpRefuses(t *testing.T) {
 		{"ts without zone", "status", `{"online":true,"ts":"2026-03-04T05:06:07"}`, "ts"},
 		{"inProgress a string", "status", `{"online":true,"inProgress":"a"}`, "inProgress"},
 		{"inProgress of numbers", "status", `{"online":true,"inProgress":[1]}`, "inProgress"},
+		{"commands too many", "status", `{"online":true,"commands":["a"` + strings.Repeat(`,"a"`, MaxCommands) + `]}`, "commands"},
+		{"a command too long", "status", `{"online":true,"commands":["` + strings.Repeat("a", MaxCommand+1) + `"]}`, "commands"},
 		{"inProgress too many", "status", `{"online":true,"inProgress":["a"` + strings.Repeat(`,"a"`, MaxRunning) + `]}`, "inProgress"},
 	}
 	p := NewWilco("")

@@ -67,7 +67,7 @@ func deviceDoc(d *store.Device, secret string) client.Device {
 	return client.Device{Device: d.Address.String(), Profile: d.Profile, Window: max(d.Window, 1), Tags: d.Tags, Note: d.Note,
 		Disabled: d.Disabled, Certificate: fleet.ByCertificate(d), Secret: secret, Created: d.Created, Rotated: d.Rotated,
 		Presence: client.Presence{Known: d.Presence.Known, Online: d.Presence.Online, Boot: d.Presence.Boot,
-			Firmware: d.Presence.Firmware, Since: d.Presence.Since, Seen: d.Presence.Seen}}
+			Firmware: d.Presence.Firmware, Commands: d.Presence.Commands, Since: d.Presence.Since, Seen: d.Presence.Seen}}
 }
 
 func anomalyDoc(a *store.Anomaly) client.Anomaly {

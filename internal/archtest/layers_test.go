@@ -17,6 +17,7 @@ var layers = []layer{
 		{"mqtt/pipe", public | std, "in-process connections"},
 		{"mqtt/client/internal/ring", pure, "a queue"},
 		{"internal/fault", 0, "the one table of errors"},
+		{"internal/near", pure, "what a misspelt name may have meant"},
 		{"internal/deps", testDeps, "keeps chosen dependencies in go.mod until they have users"},
 		{"internal/archtest", 0, "this"},
 		{"internal/conformance", 0, "the page of the standards' statements"},

@@ -160,6 +160,7 @@ func (a *app) printDevice(d *client.Device) error {
 		row("seen", stamp(d.Presence.Seen))
 		row("boot", d.Presence.Boot)
 		row("firmware", d.Presence.Firmware)
+		row("commands", strings.Join(d.Presence.Commands, ", "))
 		row("profile", d.Profile)
 		row("window", fmt.Sprint(d.Window))
 		row("tags", strings.Join(d.Tags, ","))

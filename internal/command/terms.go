@@ -61,6 +61,16 @@ func (c *Command) Priority() int { return c.terms().Priority }
 // Effects are what the command's type says that it changes of the device's state.
 func (c *Command) Effects() []PathEffect { return c.terms().Effects }
 
+// Interlocked says whether the command needs places that others may have taken:
+// whether Terms bound how many are in flight beside it.
+func (c *Command) Interlocked() bool { return c.terms().AtMost != nil || c.terms().Exclusive != "" }
+
+// Outstanding says whether the device may be at work on the command: it is in
+// flight, or its outcome is unknown and may still come.
+func (c *Command) Outstanding() bool {
+	return c.State.InFlight() || c.State == TimedOut && !c.Closed
+}
+
 // unmet: its turn had come, and it must not be sent. One that is held already
 // for the same reason stays as it is, however often it is looked at.
 func unmet(m *move) error {

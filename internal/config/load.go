@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/near"
 )
 
 // Source is where settings are read from.
@@ -229,7 +230,7 @@ func nearest(path string) string {
 	best, distance := "", 4
 	for _, s := range settings {
 		for p := s.Path; p != ""; p = parent(p) {
-			if d := edits(strings.ToLower(path), strings.ToLower(p)); d < distance {
+			if d := near.Distance(strings.ToLower(path), strings.ToLower(p)); d < distance {
 				best, distance = p, d
 			}
 			if last := s.Path[strings.LastIndexByte(s.Path, '.')+1:]; strings.EqualFold(last, path) && distance > 1 {
@@ -244,27 +245,3 @@ func nearest(path string) string {
 }
 
 func parent(path string) string { return path[:max(strings.LastIndexByte(path, '.'), 0)] }
-
-// edits is the Levenshtein distance.
-func edits(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return len(a) + len(b)
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}

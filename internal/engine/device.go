@@ -22,6 +22,9 @@ type device struct {
 	// named is by name what waits, and what has waited; nil until it is needed.
 	named   map[string][]command.TID
 	indexed int // tids in it
+	// inLine are the commands that wait for places, or have been given them and not
+	// been told; see interlocks.
+	inLine []command.TID
 
 	// How much this device may still write into the list of anomalies.
 	notes   float64

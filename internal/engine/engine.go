@@ -107,6 +107,7 @@ type Engine struct {
 	shards []*shard
 	seed   maphash.Seed
 	stats  counters
+	locks  interlocks
 	// tidShift is added to the time in the ids of new commands; set by Start.
 	tidShift uint64
 
@@ -126,7 +127,7 @@ func New(o Options) *Engine {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	e := &Engine{opt: o, log: o.Logger, seed: maphash.MakeSeed()}
+	e := &Engine{opt: o, log: o.Logger, seed: maphash.MakeSeed(), locks: interlocks{places: newPlaces()}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	for range o.Shards {
 		e.shards = append(e.shards, newShard(e))
@@ -156,6 +157,9 @@ func (e *Engine) Start(ctx context.Context) error {
 			c.Terms = &command.Terms{Priority: o.Priority} // all that the lane asks for
 		}
 		s.device(o.Device).lane.Track(&c)
+		if o.Interlocked && c.Outstanding() {
+			e.takeUp(ctx, o.TID)
+		}
 		s.timers.set(o.TID, s.device(o.Device), o.Wake)
 		e.stats.open.Add(1)
 		last = o.TID // they come in order

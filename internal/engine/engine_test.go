@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -147,6 +149,30 @@ func TestAStoppedEngineAnswersAtOnce(t *testing.T) {
 		out, err := r.e.Create(t.Context(), []Request{{Device: valve, Name: "open"}})
 		if err != nil || fault.CodeOf(out[0].Err) != fault.Unavailable {
 			t.Fatalf("%v %v", out, err)
+		}
+	})
+}
+
+// TestWhatADeviceKnows is what it said last while it was online.
+func TestWhatADeviceKnows(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		for _, c := range []struct{ status, want string }{
+			{`{"online":true,"boot":"b1","commands":["move","stop"]}`, "move stop"},
+			{`{"online":false,"boot":"b1"}`, "move stop"},
+			{`{"online":true,"boot":"b1","commands":["move"]}`, "move"},
+			{`{"online":true,"boot":"b1","commands":["stop"]}`, "stop"}, // at once, though nothing else is new
+			{`{"online":true,"boot":"b2"}`, ""},
+		} {
+			r.says(valve, "status", c.status, "status")
+			kept, err := r.store.Device(t.Context(), valve)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range []store.Presence{kept.Presence, r.e.Presence(valve)} {
+				if got := strings.Join(p.Commands, " "); got != c.want {
+					t.Errorf("%s: %q, want %q", c.status, got, c.want)
+				}
+			}
 		}
 	})
 }

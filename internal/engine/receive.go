@@ -250,15 +250,19 @@ func (t *turn) status(d *device, j *upJob) {
 		return
 	}
 	now := t.now.UTC().Truncate(time.Millisecond)
-	p := store.Presence{Device: d.address, Known: true, Online: st.Online, Boot: st.Boot, Firmware: st.Firmware, Since: was.Since, Seen: now}
+	p := store.Presence{Device: d.address, Known: true, Online: st.Online, Boot: st.Boot, Firmware: st.Firmware, Commands: st.Commands, Since: was.Since, Seen: now}
 	if p.Firmware == "" {
 		p.Firmware = was.Firmware
 	}
 	if p.Boot == "" || !p.Online && was.Known {
 		p.Boot = was.Boot // only an online status makes a boot known
 	}
+	if !p.Online {
+		p.Commands = was.Commands // a Will does not say
+	}
 	rebooted := p.Boot != was.Boot
-	if was.Known && !rebooted && p.Online == was.Online && p.Firmware == was.Firmware && now.Sub(was.Seen) < seenEvery {
+	if was.Known && !rebooted && p.Online == was.Online && p.Firmware == was.Firmware &&
+		slices.Equal(p.Commands, was.Commands) && now.Sub(was.Seen) < seenEvery {
 		return // nothing new; not worth a write
 	}
 	if !was.Known || rebooted || p.Online != was.Online {

@@ -25,6 +25,7 @@ type turn struct {
 	look     bool // somebody else has written: keys are looked up in the store
 	touched  map[*device]devicePast
 	replicas map[*device]*replicaChange // looked at, changed or not
+	asked    []asked                    // for places
 	after    []func()                   // once committed, in order; the acknowledgements among them
 }
 
@@ -261,6 +262,7 @@ func (t *turn) pump(d *device) {
 func (t *turn) act() {
 	s := t.s
 	t.keepReplicas()
+	t.keepPlaces()
 	for _, ch := range t.order {
 		s.timers.set(ch.is.TID, ch.device, ch.is.Wake)
 		s.keep(ch.is)
@@ -293,6 +295,7 @@ func (t *turn) undo(jobs []job, err error) {
 		ch.device.lane.Track(&ch.was)
 		ch.device.named = nil // those that were superseded wait again
 	}
+	t.losePlaces()
 	var conflict *store.ConflictError
 	if errors.As(err, &conflict) {
 		t.relearn(conflict.TIDs)

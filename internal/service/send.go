@@ -88,6 +88,9 @@ func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]
 			continue
 		}
 		by, err := planner.of(o, &d)
+		if err == nil {
+			err = s.supported(o)
+		}
 		if err != nil {
 			out[i] = s.refused(ctx, o, err)
 			continue

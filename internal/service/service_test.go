@@ -30,6 +30,11 @@ type parts struct {
 	command *command.Command
 	asked   []Request
 	err     error
+	knows   []string // commands that the device has announced
+}
+
+func (p *parts) Presence(a wire.Address) store.Presence {
+	return store.Presence{Device: a, Commands: p.knows}
 }
 
 // fleetOf is the fleet among the parts.

@@ -73,6 +73,8 @@ type Open struct {
 	Wake   time.Time // zero: never
 	// Priority is that of the command.
 	Priority int
+	// Interlocked is that of the command: it has places, or will need them.
+	Interlocked bool
 }
 
 // Query selects commands. Zero fields select all.
@@ -129,6 +131,7 @@ type Presence struct {
 	Online   bool
 	Boot     string
 	Firmware string
+	Commands []string  // names of those that it knows; none: it has not said
 	Since    time.Time // of the last change of Online or Boot
 	Seen     time.Time // of the last status
 }

@@ -121,7 +121,7 @@ func (s *Store) OpenCommands(ctx context.Context) iter.Seq2[store.Open, error] {
 					o, err := scanOpen(v)
 					rows = append(rows, o)
 					return err
-				}, `SELECT tid, device, state, wake, priority FROM commands INDEXED BY commands_open
+				}, `SELECT tid, device, state, wake, priority, interlocked FROM commands INDEXED BY commands_open
 					WHERE open = 1 AND tid > ? ORDER BY tid LIMIT ?`, after[:], int64(page))
 			})
 			if err != nil {
@@ -147,6 +147,7 @@ func scanOpen(v []driver.Value) (o store.Open, err error) {
 	o.State = command.State(v[2].(string))
 	o.Wake = instant(v[3])
 	o.Priority = int(v[4].(int64))
+	o.Interlocked = v[5].(int64) != 0
 	return o, err
 }
 

@@ -32,6 +32,7 @@ type commandRow struct {
 	created, wake, ended      int64
 	version, was              int64
 	priority                  int64
+	interlocked               bool
 	open                      bool
 	state                     command.State
 	doc                       []byte
@@ -97,6 +98,7 @@ func (r *commandRow) encode(w *store.CommandWrite) error {
 		tid: c.TID, device: c.Device.String(), group: c.Device.Group, name: c.Name, requestedBy: c.RequestedBy,
 		key: c.Key, digest: c.Digest, created: c.Created.UnixMilli(), wake: millis(c.Wake), ended: millis(c.Ended),
 		version: c.Version, was: w.Was, open: !c.Final(), state: c.State, doc: doc, priority: int64(c.Priority()),
+		interlocked: c.Interlocked(),
 	}
 	return nil
 }
@@ -233,10 +235,10 @@ func (t *tx) insert(r *commandRow) error {
 		key, digest = r.key, r.digest
 	}
 	_, err := t.exec(`INSERT INTO commands
-		(tid, device, name, requested_by, created, key, digest, version, open, state, wake, ended, doc, priority)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(tid, device, name, requested_by, created, key, digest, version, open, state, wake, ended, doc, priority, interlocked)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		r.tid[:], r.device, r.name, r.requestedBy, r.created, key, digest,
-		r.version, flag(r.open), string(r.state), r.wake, r.ended, r.doc, r.priority)
+		r.version, flag(r.open), string(r.state), r.wake, r.ended, r.doc, r.priority, flag(r.interlocked))
 	if isCode(err, codes.SQLITE_CONSTRAINT) && !t.careful {
 		return errSurprise
 	}
@@ -271,8 +273,15 @@ func (t *tx) writeEnded() error {
 // putPresence writes what a device last said; an unregistered device has no row
 // and is passed over.
 func (t *tx) putPresence(p *store.Presence) error {
-	_, err := t.exec(`UPDATE devices SET known = ?, online = ?, boot = ?, firmware = ?, since = ?, seen = ? WHERE address = ?`,
-		flag(p.Known), flag(p.Online), p.Boot, p.Firmware, millis(p.Since), millis(p.Seen), p.Device.String())
+	var commands []byte
+	if len(p.Commands) > 0 {
+		var err error
+		if commands, err = json.Marshal(p.Commands); err != nil {
+			return err
+		}
+	}
+	_, err := t.exec(`UPDATE devices SET known = ?, online = ?, boot = ?, firmware = ?, since = ?, seen = ?, commands = ? WHERE address = ?`,
+		flag(p.Known), flag(p.Online), p.Boot, p.Firmware, millis(p.Since), millis(p.Seen), string(commands), p.Device.String())
 	return err
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 const deviceColumns = `address, secret, profile, window, tags, note, disabled, created, rotated, version,
-	known, online, boot, firmware, since, seen`
+	known, online, boot, firmware, since, seen, commands`
 
 // PutDevice writes a device in place of its version was; 0 means that there must
 // be none. The new version is was + 1. Presence is not written: it comes by
@@ -212,6 +212,11 @@ func scanDevice(v []driver.Value) (d store.Device, err error) {
 	d.Presence = store.Presence{
 		Device: d.Address, Known: v[10].(int64) != 0, Online: v[11].(int64) != 0,
 		Boot: v[12].(string), Firmware: v[13].(string), Since: instant(v[14]), Seen: instant(v[15]),
+	}
+	if names := v[16].(string); names != "" {
+		if err := json.Unmarshal([]byte(names), &d.Presence.Commands); err != nil {
+			return d, fmt.Errorf("store: the commands of device %s cannot be read: %w", d.Address, err)
+		}
 	}
 	return d, nil
 }

@@ -103,6 +103,10 @@ var migrations = []func(*conn) error{
 		`DROP INDEX commands_device`,
 	),
 	statements(`ALTER TABLE commands ADD COLUMN priority INTEGER NOT NULL DEFAULT 0`),
+	statements(
+		`ALTER TABLE commands ADD COLUMN interlocked INTEGER NOT NULL DEFAULT 0`,
+		`ALTER TABLE devices ADD COLUMN commands TEXT NOT NULL DEFAULT ''`, // JSON; '': not announced
+	),
 }
 
 func statements(sql ...string) func(*conn) error {

@@ -119,13 +119,13 @@ func devicePages(s *suite) {
 
 func presence(s *suite) {
 	s.no(s.PutDevice(s.ctx, store.Device{Address: pump, Note: "n"}, 0))
-	p := store.Presence{Device: pump, Known: true, Online: true, Boot: "b2", Firmware: "1.2", Since: epoch, Seen: epoch.Add(time.Second)}
+	p := store.Presence{Device: pump, Known: true, Online: true, Boot: "b2", Firmware: "1.2", Commands: []string{"move", "a \"b\""}, Since: epoch, Seen: epoch.Add(time.Second)}
 	first := p
-	first.Boot, first.Online = "b1", false
+	first.Boot, first.Online, first.Commands = "b1", false, nil
 	s.commit(store.Batch{Presence: []store.Presence{first, {Device: valve, Known: true}, p}})
 	d, err := s.Device(s.ctx, pump)
 	s.no(err)
-	if d.Presence != p || d.Version != 1 {
+	if text(d.Presence) != text(p) || d.Version != 1 {
 		s.Errorf("got %+v, version %d", d.Presence, d.Version)
 	}
 	// Nobody has registered this one: passed over, and not made.
@@ -134,7 +134,12 @@ func presence(s *suite) {
 	// Who changes a device has read its presence some time ago.
 	d.Note, d.Presence = "changed", store.Presence{}
 	s.no(s.PutDevice(s.ctx, d, 1))
-	if d, err = s.Device(s.ctx, pump); err != nil || d.Presence != p || d.Note != "changed" {
+	if d, err = s.Device(s.ctx, pump); err != nil || text(d.Presence) != text(p) || d.Note != "changed" {
+		s.Errorf("got %+v, %v", d, err)
+	}
+	p.Commands = nil // of another boot, which says nothing of them
+	s.commit(store.Batch{Presence: []store.Presence{p}})
+	if d, err = s.Device(s.ctx, pump); err != nil || text(d.Presence) != text(p) {
 		s.Errorf("got %+v, %v", d, err)
 	}
 	s.no(s.RemoveDevice(s.ctx, pump))

@@ -15,6 +15,9 @@ func openCommands(s *suite) {
 	var all []command.Command
 	for n, state := range command.States {
 		c := made(n+1, pump)
+		if n%2 == 1 {
+			c.Terms = &command.Terms{Priority: n, Exclusive: "water"}
+		}
 		s.put(c)
 		if state != command.Created {
 			c = in(c, state, epoch)
@@ -39,7 +42,7 @@ func openCommands(s *suite) {
 	}
 	for _, c := range all {
 		if !c.Final() {
-			want = append(want, store.Open{TID: c.TID, Device: c.Device, State: c.State, Wake: c.Wake, Priority: c.Priority()})
+			want = append(want, store.Open{TID: c.TID, Device: c.Device, State: c.State, Wake: c.Wake, Priority: c.Priority(), Interlocked: c.Interlocked()})
 		}
 	}
 	if text(got) != text(want) {

@@ -274,7 +274,7 @@ func (m *run) compare(t *rapid.T) {
 	for _, c := range want {
 		wantCounts[c.State]++
 		if !c.Final() {
-			wantOpen = append(wantOpen, store.Open{TID: c.TID, Device: c.Device, State: c.State, Wake: c.Wake, Priority: c.Priority()})
+			wantOpen = append(wantOpen, store.Open{TID: c.TID, Device: c.Device, State: c.State, Wake: c.Wake, Priority: c.Priority(), Interlocked: c.Interlocked()})
 		}
 		if c.Key == "" {
 			continue

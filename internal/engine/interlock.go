@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// interlocks are the places of all shards. What a command has in there is never
+// less than what the store says of it:
+//
+//	in a turn     the places are taken, or the command stands in line
+//	the commit    makes it Sent; one that fails gives them back
+//	after it      the places of what has ended are given to those in line, and
+//	              each of their shards is told, to send or to leave the line
+//
+// So no place is given twice, whenever the process dies: Start takes them anew for
+// what the store has as outstanding. And none is lost: whoever is given one is told
+// by a job, which is kept until it is decided.
+type interlocks struct {
+	mu sync.Mutex
+	*places
+}
+
+// asked is a command that has asked for places in a turn.
+type asked struct {
+	device *device
+	tid    command.TID
+	took   bool // it has them; else it waits, if its terms say so
+}
+
+// place takes the places that c, which waits for its turn, needs; or says who has
+// them.
+func (t *turn) place(d *device, c *command.Command) (why string, ok bool) {
+	e := t.s.e
+	claim := e.claim(c)
+	if len(claim.needs) == 0 {
+		return "", true // its bound is of other devices
+	}
+	e.locks.mu.Lock()
+	why, given := e.locks.ask(claim, c.Terms.Unmet == command.Hold, t.leaving())
+	e.locks.mu.Unlock()
+	e.tellGiven(given)
+	t.asked = append(t.asked, asked{d, c.TID, why == ""})
+	return why, why == ""
+}
+
+func (e *Engine) claim(c *command.Command) claim {
+	dev, _ := e.opt.Directory.Device(c.Device)
+	return claim{tid: c.TID, device: c.Device, priority: c.Priority(), needs: needsOf(c, dev.Tags)}
+}
+
+// leaving lists the commands that this turn has ended: their places may pass to
+// others of the same turn, as both are committed or neither is.
+func (t *turn) leaving() (tids []command.TID) {
+	for _, ch := range t.order {
+		if ch.is.Interlocked() && ch.was.Outstanding() && !ch.is.Outstanding() {
+			tids = append(tids, ch.is.TID)
+		}
+	}
+	return tids
+}
+
+// keepPlaces frees, after the commit, the places of what has ended, and takes out of
+// the lines what cannot be sent now: its device is away, or busy otherwise.
+func (t *turn) keepPlaces() {
+	var gone []command.TID
+	for _, ch := range t.order {
+		if is := &ch.is; is.Interlocked() && !is.Outstanding() && is.State != command.Created {
+			gone = append(gone, is.TID)
+		}
+	}
+	for d := range t.touched {
+		for _, tid := range d.inLine {
+			if !slices.ContainsFunc(t.asked, func(a asked) bool { return a.tid == tid }) {
+				gone = append(gone, tid)
+			}
+		}
+		d.inLine = nil
+	}
+	for _, a := range t.asked {
+		switch ch := t.dirty[a.tid]; {
+		case !a.took:
+			a.device.inLine = append(a.device.inLine, a.tid)
+		case ch == nil || !ch.is.Outstanding():
+			gone = append(gone, a.tid) // it could not be sent after all
+		}
+	}
+	t.s.e.leave(gone)
+}
+
+// losePlaces takes back what an undone turn has asked for. What existed before
+// stands in line until its device is looked at again.
+func (t *turn) losePlaces() {
+	var gone, back []command.TID
+	for _, a := range t.asked {
+		if ch := t.dirty[a.tid]; ch != nil && ch.was.Version == 0 {
+			gone = append(gone, a.tid)
+			continue
+		}
+		if a.took {
+			back = append(back, a.tid)
+		}
+		if !slices.Contains(a.device.inLine, a.tid) {
+			a.device.inLine = append(a.device.inLine, a.tid)
+		}
+	}
+	e := t.s.e
+	e.leave(gone)
+	if len(back) == 0 {
+		return
+	}
+	var given []*claim
+	e.locks.mu.Lock()
+	for _, tid := range back {
+		given = append(given, e.locks.back(tid)...)
+	}
+	e.locks.mu.Unlock()
+	e.tellGiven(given)
+}
+
+// leave takes commands out of the interlocks.
+func (e *Engine) leave(tids []command.TID) {
+	if len(tids) == 0 {
+		return
+	}
+	var given []*claim
+	e.locks.mu.Lock()
+	for _, tid := range tids {
+		given = append(given, e.locks.leave(tid)...)
+	}
+	e.locks.mu.Unlock()
+	e.tellGiven(given)
+}
+
+func (e *Engine) tellGiven(list []*claim) {
+	for _, c := range list {
+		e.shard(c.device).add(&givenJob{c.device})
+	}
+}
+
+// takeUp takes, at the start, the places of a command that is outstanding.
+func (e *Engine) takeUp(ctx context.Context, tid command.TID) {
+	c, err := e.opt.Store.Command(ctx, tid)
+	if err != nil {
+		e.log.Error("an outstanding command cannot be read; others may run beside it that must not", "tid", tid, "error", err)
+		return
+	}
+	if c.Interlocked() && c.Outstanding() {
+		e.locks.take(e.claim(&c))
+	}
+}
+
+// givenJob looks at a device one of whose commands has been given places: it is
+// sent, or gives them on.
+type givenJob struct{ device wire.Address }
+
+func (j *givenJob) needs(func(command.TID)) {}
+
+func (j *givenJob) run(t *turn) { t.touch(t.s.device(j.device)) }
+
+func (j *givenJob) failed(error) bool { return true }
