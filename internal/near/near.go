@@ -16,7 +16,7 @@ func Names(name string, of []string) []string {
 		distance int
 	}
 	name = strings.ToLower(name)
-	limit := min(len(name)/3, 3)
+	limit := min(1+len(name)/3, 3)
 	var found []candidate
 	for _, other := range of {
 		lower := strings.ToLower(other)

@@ -11,7 +11,7 @@ func TestNames(t *testing.T) {
 	for name, want := range map[string][]string{
 		"valve.opne": {"valve.open"},
 		"valve":      {"valve.open", "valve.close"},
-		"moove":      {"move"},
+		"moove":      {"move", "Mode"},
 		"mode":       {"Mode", "move"},
 		"move.now":   {"move"},
 		"x":          {},
