@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
 )
@@ -14,7 +15,7 @@ import (
 func TestWhatADeviceDoesNotKnow(t *testing.T) {
 	p := &parts{known: map[wire.Address]store.Device{valve: {}}}
 	s := newService(p)
-	ops := Principal{Name: "ops", Role: Operator, Group: "plant"}
+	ops := Principal{Name: "ops", Grants: fleet.Everywhere(Operator)}
 	send := func(name string) error {
 		_, err := s.Send(t.Context(), ops, Order{Device: valve, Name: name})
 		return err
