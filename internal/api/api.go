@@ -67,6 +67,14 @@ type Service interface {
 	CreateToken(context.Context, service.Principal, service.NewToken) (service.Token, string, error)
 	Tokens(context.Context, service.Principal) ([]service.Token, error)
 	RemoveToken(ctx context.Context, p service.Principal, id string) error
+	AddUser(context.Context, service.Principal, service.NewUser) (service.User, error)
+	Users(context.Context, service.Principal) ([]service.User, error)
+	User(ctx context.Context, p service.Principal, name string) (service.User, error)
+	ChangeUser(ctx context.Context, p service.Principal, name string, c service.UserChange) (service.User, error)
+	SetPassword(ctx context.Context, p service.Principal, name, password, old, remote string) (service.User, error)
+	RemoveUser(ctx context.Context, p service.Principal, name string) error
+	Login(ctx context.Context, name, password, remote string) (service.Token, string, error)
+	Logout(context.Context, service.Principal) error
 	Audit(ctx context.Context, p service.Principal, after string, limit int) ([]audit.Entry, audit.Head, error)
 	ApplyType(context.Context, service.Principal, catalog.Type) (catalog.Type, bool, error)
 	DeprecateType(ctx context.Context, p service.Principal, name, why string) (catalog.Type, error)
@@ -143,6 +151,7 @@ func New(o Options) *API {
 	a.devices()
 	a.state()
 	a.tokens()
+	a.users()
 	a.audit()
 	a.types()
 	a.hooks()

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"reflect"
 	"time"
 
@@ -75,7 +76,7 @@ func anomalyDoc(a *store.Anomaly) client.Anomaly {
 }
 
 func tokenDoc(t *service.Token, secret string) client.APIToken {
-	return client.APIToken{ID: t.ID, Name: t.Name, Grants: mapped(t.Grants, grantDoc), Token: secret,
+	return client.APIToken{ID: t.ID, Name: t.Name, Kind: cmp.Or(t.Kind, "token"), User: t.User, Grants: mapped(t.Grants, grantDoc), Token: secret,
 		Created: t.Created, Expires: t.Expires}
 }
 

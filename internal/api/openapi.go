@@ -23,7 +23,7 @@ func description() huma.Config {
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // served by meta
 	c.CreateHooks = nil                                   // no $schema in answers
 	c.Info.Description = "Ordered, durable commands to devices over MQTT. Errors are problem documents whose `code` is one of a closed set."
-	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of wilco token create."}}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token of wilco token create, or of a login."}}
 	c.Security = []map[string][]string{{"token": {}}}
 	c.Tags = []*huma.Tag{
 		{Name: "commands", Description: "Ask devices to do things, and see what became of it."},
@@ -31,7 +31,8 @@ func description() huma.Config {
 		{Name: "devices", Description: "Who may be asked."},
 		{Name: "state", Description: "How devices are, and how they should be."},
 		{Name: "types", Description: "What may be asked for, and how."},
-		{Name: "tokens", Description: "Who may ask."},
+		{Name: "users", Description: "People, and their sessions."},
+		{Name: "tokens", Description: "Programs that may ask, and sessions."},
 		{Name: "hooks", Description: "What happens at the end of a command. For admins of all groups."},
 		{Name: "sparkplug", Description: "Sparkplug edge nodes, and how far their values can be trusted."},
 		{Name: "server", Description: "How the server is."},

@@ -101,7 +101,7 @@ func (a *API) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 // serve takes the request through the steps before the handler.
 func (a *API) serve(w *recorder, r *http.Request, rc *http.ResponseController, rt *route) {
 	_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout + rt.waits(r))) // recorders of tests cannot
-	ctx := r.Context()
+	ctx := context.WithValue(r.Context(), remoteKey{}, r.RemoteAddr)
 	if !rt.open || r.Header.Get("Authorization") != "" {
 		p, err := a.authenticate(r)
 		if err != nil {
@@ -157,7 +157,16 @@ func (p *probe) Header() http.Header         { return p.header }
 func (p *probe) Write(b []byte) (int, error) { return len(b), nil }
 func (p *probe) WriteHeader(status int)      { p.status = status }
 
-type principalKey struct{}
+type (
+	principalKey struct{}
+	remoteKey    struct{}
+)
+
+// remote is the address that a request comes from; serve has put it there.
+func remote(ctx context.Context) string {
+	s, _ := ctx.Value(remoteKey{}).(string)
+	return s
+}
 
 // caller is who asks; serve has put it there.
 func caller(ctx context.Context) service.Principal {

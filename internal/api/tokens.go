@@ -27,7 +27,7 @@ func (a *API) createToken(ctx context.Context, in *struct{ Body client.NewToken 
 	if err != nil {
 		return nil, err
 	}
-	t, secret, err := a.svc.CreateToken(ctx, caller(ctx), service.NewToken{Name: in.Body.Name, Grants: grants, TTL: in.Body.TTL.D()})
+	t, secret, err := a.svc.CreateToken(ctx, caller(ctx), service.NewToken{Name: in.Body.Name, User: in.Body.User, Grants: grants, TTL: in.Body.TTL.D()})
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +41,8 @@ func tokenGrants(n *client.NewToken) ([]service.Grant, error) {
 		return nil, fault.Field("grants", "give either grants, or role and group")
 	case len(n.Grants) > 0:
 		return mapped(n.Grants, grantOf), nil
+	case n.Role == "" && n.User != "":
+		return nil, nil
 	case n.Role == "":
 		return nil, fault.Field("role", "missing; give role, or grants")
 	}

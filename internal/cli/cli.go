@@ -108,7 +108,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	grouped("commands", a.sendCommand(), a.getCommand(), a.listCommand(), a.watchCommand(), a.cancelCommand(), a.retryCommand(), a.rollbackCommand(), a.approveCommand(), a.denyCommand(), a.breakGlassCommand(), a.explainCommand(), a.stateCommand())
-	grouped("manage", a.deviceCommand(), a.typeCommand(), a.sparkplugCommand(), a.tokenCommand(), a.hookCommand(), a.auditCommand(), a.healthCommand(), a.configCommand(), a.mosquittoCommand())
+	grouped("manage", a.deviceCommand(), a.typeCommand(), a.sparkplugCommand(), a.userCommand(), a.loginCommand(), a.logoutCommand(), a.tokenCommand(), a.hookCommand(), a.auditCommand(), a.healthCommand(), a.configCommand(), a.mosquittoCommand())
 	grouped("run", a.serveCommand(), a.brokerCommand(), a.demoCommand(), a.benchCommand(), a.checkCommand())
 	root.AddCommand(a.versionCommand(), a.docsCommand())
 	return root
@@ -147,7 +147,7 @@ func (a *app) finish(ctx context.Context, err error) int {
 	}
 	e := a.problem(err)
 	if e.Code == string(fault.Unauthenticated) {
-		e.Cure = "give a token with --token or WILCO_TOKEN; on the server's machine WILCO_DATA, naming its data directory, is enough"
+		e.Cure = "log in with wilco login NAME, or give a token with --token or WILCO_TOKEN; on the server's machine WILCO_DATA, naming its data directory, is enough"
 	}
 	if !a.started {
 		e.Cure = "see " + first(a.command, "wilco") + " --help"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/config"
@@ -15,16 +16,36 @@ import (
 
 const defaultServer = "http://127.0.0.1:8080"
 
-// connect makes a client of the server that the flags and variables name.
+// url is the server that the flags and variables name.
+func (a *app) url() string { return first(a.server, a.env("WILCO_SERVER"), defaultServer) }
+
+// connect makes a client of the server, with the token of the flags and variables,
+// of the session that was begun there, or of the server on this machine.
 func (a *app) connect() (*client.Client, error) {
-	server := first(a.server, a.env("WILCO_SERVER"), defaultServer)
 	token := first(a.token, a.env("WILCO_TOKEN"))
-	if token == "" && local(server) {
+	if token == "" {
+		s, err := a.session()
+		switch {
+		case err != nil:
+			return nil, err
+		case s != nil && !time.Now().Before(s.Expires):
+			// Not the machine's token instead: that would be somebody else.
+			return nil, fault.New(fault.Unauthenticated, "the session of %s is over", s.User)
+		case s != nil:
+			token = s.Token
+		}
+	}
+	if token == "" && local(a.url()) {
 		var err error
 		if token, err = a.localToken(); err != nil {
 			return nil, err
 		}
 	}
+	return a.connectAs(token)
+}
+
+func (a *app) connectAs(token string) (*client.Client, error) {
+	server := a.url()
 	c, err := client.New(server, client.Token(token), client.UserAgent("wilco/"+Version()), client.Retries(2))
 	if err != nil {
 		return nil, fault.Field("server", "%q is not a URL like %s", server, defaultServer)
@@ -73,7 +94,7 @@ func (a *app) unreachable(err error) error {
 	if err == nil || errors.As(err, &e) || !errors.As(err, &op) {
 		return err
 	}
-	server := first(a.server, a.env("WILCO_SERVER"), defaultServer)
+	server := a.url()
 	m := fault.Unavailable.Of()
 	return &client.Error{Status: m.HTTP, Code: string(fault.Unavailable),
 		Detail: "the server " + server + " cannot be reached: " + op.Err.Error(),

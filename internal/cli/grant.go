@@ -26,6 +26,16 @@ func (g *grantFlags) flags(c *cobra.Command, role string) {
 	f.StringArrayVar(&g.words, "grant", nil, "in place of the three: ROLE[@GROUP,...][/COMMAND,...], as in operator@plant/valve.* (repeatable)")
 }
 
+// given says whether c was called with any of them.
+func (g *grantFlags) given(c *cobra.Command) bool {
+	for _, name := range []string{"role", "group", "command", "grant"} {
+		if c.Flags().Changed(name) {
+			return true
+		}
+	}
+	return false
+}
+
 // grants are what the flags of c say.
 func (g *grantFlags) grants(c *cobra.Command) ([]client.Grant, error) {
 	if len(g.words) == 0 {

@@ -1,7 +1,7 @@
-// Package fleet knows the devices and the tokens: who may come in, and what it
-// may do then.
+// Package fleet knows the devices, the users and the tokens: who may come in, and
+// what it may do then.
 //
-// All devices and tokens are in memory, loaded by [Fleet.Start], so that a login,
+// All of them are in memory, loaded by [Fleet.Start], so that a login,
 // the rights of a publication and the check of a token touch no disk. Changes go
 // through the store first and become visible in memory when they are durable; a
 // change that has begun is completed even when its caller stops waiting, so that
@@ -26,6 +26,13 @@
 // shown once, and a keyed hash of it is kept. What it is good for are its grants:
 // each a role (viewer < operator < approver < admin), for some groups and some
 // commands. They are in grant.go.
+//
+// # Users
+//
+// A user is a person with a password and grants; a login makes a session, which is a
+// token of that user, and an admin can make more. All tokens of a user have its
+// grants, as they are at the moment of asking, and its name: who asks by one token
+// and agrees by another is one person.
 //
 // All methods are safe for concurrent use once Start has returned.
 package fleet
@@ -73,14 +80,15 @@ type Options struct {
 	Key []byte
 	// OnChange is told after a device's secret was changed, or it was disabled
 	// or removed: its connections must be cut, and when it is removed, what is
-	// kept for it must go. It is called before the change returns, by its
+	// kept for it must go. So it is told of users, by their names, and of who has
+	// lost a token, by the token's. It is called before the change returns, by its
 	// goroutine, and must not call the fleet.
 	OnChange func(identity string, removed bool)
 	// Now is the clock by which tokens expire. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Fleet is the devices and the tokens of a server. Make one with New.
+// Fleet is the devices, users and tokens of a server. Make one with New.
 type Fleet struct {
 	opt Options
 	key []byte // set by Start, then constant
@@ -90,6 +98,12 @@ type Fleet struct {
 	mu      sync.RWMutex
 	devices map[wire.Address]store.Device
 	tokens  map[string]Token
+	users   map[string]User
+
+	attempts attempts
+	cost     cost          // of passwords
+	hashes   chan struct{} // a place for each password that is being hashed
+	decoy    func() string // what the password of somebody unknown is held against
 }
 
 // New makes a fleet that knows nobody until Start.
@@ -97,12 +111,15 @@ func New(o Options) *Fleet {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Fleet{opt: o, devices: map[wire.Address]store.Device{}, tokens: map[string]Token{}}
+	f := &Fleet{opt: o, devices: map[wire.Address]store.Device{}, tokens: map[string]Token{}, users: map[string]User{},
+		cost: costOfPasswords, hashes: make(chan struct{}, maxHashes)}
+	f.decoy = sync.OnceValue(func() string { return f.cost.hashPassword(newSecret()) })
+	return f
 }
 
 const metaKey = "fleet.key" // stored; never change
 
-// Start loads the devices and tokens. When there is no key yet it makes one.
+// Start loads the devices, users and tokens. When there is no key yet it makes one.
 func (f *Fleet) Start(ctx context.Context) error {
 	f.changing.Lock()
 	defer f.changing.Unlock()
@@ -127,9 +144,13 @@ func (f *Fleet) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fleet: load tokens: %w", err)
 	}
+	users, err := f.loadUsers(ctx)
+	if err != nil {
+		return fmt.Errorf("fleet: load users: %w", err)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.key, f.devices, f.tokens = key, devices, tokens
+	f.key, f.devices, f.tokens, f.users = key, devices, tokens, users
 	return nil
 }
 

@@ -396,7 +396,7 @@ func TestTokens(t *testing.T) {
 		t.Error("a second first token", err)
 	}
 	p, err := r.VerifyToken(ctx, text)
-	if want := (Principal{Name: "first-admin", Grants: Everywhere(Admin)}); err != nil || !reflect.DeepEqual(p, want) {
+	if err != nil || p.Name != "first-admin" || !reflect.DeepEqual(p.Grants, Everywhere(Admin)) {
 		t.Errorf("%+v %v", p, err)
 	}
 	atSite := []Grant{{Role: Viewer, Groups: []string{"site"}, Commands: []string{"valve.*"}}}
@@ -405,7 +405,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(x, err)
 	}
 	r.restart()
-	if p, err = r.VerifyToken(ctx, short); err != nil || !reflect.DeepEqual(p, Principal{"dash", atSite}) {
+	if p, err = r.VerifyToken(ctx, short); err != nil || !reflect.DeepEqual(p, Principal{"dash", atSite, x.ID}) {
 		t.Errorf("%+v %v", p, err)
 	}
 	r.now = r.now.Add(time.Hour)

@@ -127,6 +127,7 @@ func (g *Grant) of(pattern string) bool {
 type Principal struct {
 	Name   string
 	Grants []Grant // shared; not to be changed
+	Token  string  // id of the token that it came by; "": by none
 }
 
 // May says whether p has the role for the command in the group, by one grant. An

@@ -26,14 +26,20 @@ type Token struct {
 	ID      string    `json:"id"`   // public, part of the token
 	Hash    []byte    `json:"hash"` // keyed hash of the whole token
 	Name    string    `json:"name"`
-	Grants  []Grant   `json:"grants,omitempty"`
+	Kind    string    `json:"kind,omitempty"`   // KindSession, or ""
+	User    string    `json:"user,omitempty"`   // whose it is; "": nobody's, it stands for itself
+	Grants  []Grant   `json:"grants,omitempty"` // none when it is a user's: it has that one's
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"` // zero: never
 }
 
-// NewToken is a token to make.
+// KindSession is the kind of the tokens that logins make. Stored; never change.
+const KindSession = "session"
+
+// NewToken is a token to make: of a user, or with grants of its own.
 type NewToken struct {
 	Name   string
+	User   string // "" means nobody
 	Grants []Grant
 	TTL    time.Duration // 0 means for ever
 }
@@ -41,36 +47,64 @@ type NewToken struct {
 const tokenPrefix = "wlc_" // so that scanners for leaked secrets can find them; sent: never change
 
 // CreateToken makes a token and returns its text, which is kept nowhere. Errors:
-// Invalid.
+// Invalid; NotFound when there is no such user; Exists for a token that is nobody's
+// and has the name of a user.
 func (f *Fleet) CreateToken(ctx context.Context, n NewToken) (Token, string, error) {
-	switch err := Check(n.Grants); {
-	case !validName(n.Name):
-		return Token{}, "", fault.Field("name", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
-	case err != nil:
+	if err := n.check(); err != nil {
 		return Token{}, "", err
-	case n.TTL < 0:
-		return Token{}, "", fault.Field("ttl", "%s is negative", n.TTL)
 	}
 	t, text := f.newToken(n)
 	f.changing.Lock()
 	defer f.changing.Unlock()
-	if err := ctx.Err(); err != nil {
+	if _, known := f.User(n.User); n.User != "" && !known {
+		return Token{}, "", unknownUser(n.User)
+	}
+	if _, taken := f.User(n.Name); n.User == "" && taken {
+		return Token{}, "", fault.New(fault.Exists, "there is a user %s; make the token for that user, or take another name", n.Name)
+	}
+	if err := f.putToken(ctx, t, nil); err != nil {
 		return Token{}, "", err
 	}
-	if err := f.commit(ctx, tokenWrite(&t)); err != nil {
-		return Token{}, "", fmt.Errorf("fleet: token: %w", err)
+	return t, text, nil
+}
+
+func (n *NewToken) check() error {
+	switch {
+	case !validName(n.Name):
+		return fault.Field("name", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
+	case n.TTL < 0:
+		return fault.Field("ttl", "%s is negative", n.TTL)
+	case n.User == "":
+		return Check(n.Grants)
+	case len(n.Grants) > 0:
+		return fault.Field("grants", "a user's token may do what the user may; give no grants")
+	}
+	return nil
+}
+
+// putToken writes a token, takes others away with it, and shows both. f.changing is
+// held.
+func (f *Fleet) putToken(ctx context.Context, t Token, void []string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := f.commit(ctx, append(removals(void), tokenWrite(&t))...); err != nil {
+		return fmt.Errorf("fleet: token: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tokens[t.ID] = t
-	return t, text, nil
+	for _, id := range void {
+		delete(f.tokens, id)
+	}
+	return nil
 }
 
 func (f *Fleet) newToken(n NewToken) (t Token, text string) {
 	id := make([]byte, 8)
 	rand.Read(id)
 	now := f.opt.Now().UTC().Truncate(time.Millisecond)
-	t = Token{ID: hex.EncodeToString(id), Name: n.Name, Grants: n.Grants, Created: now}
+	t = Token{ID: hex.EncodeToString(id), Name: n.Name, User: n.User, Grants: n.Grants, Created: now}
 	if n.TTL > 0 {
 		t.Expires = now.Add(n.TTL)
 	}
@@ -163,18 +197,22 @@ func (f *Fleet) eachDocument(ctx context.Context, kind store.Kind, do func(*stor
 	}
 }
 
-// FirstToken makes a token of the role admin for everything when there is none
-// that is in force, so that a new server can be managed and one whose admins are
+// FirstToken makes a token of the role admin for everything when neither a token
+// nor a user is one that is in force, so that a new server can be managed and one whose admins are
 // all gone again; otherwise it returns "".
 func (f *Fleet) FirstToken(ctx context.Context) (string, error) {
 	f.mu.RLock()
+	managed := false
 	for _, t := range f.tokens {
-		if (Principal{Grants: t.Grants}).Covers(Everywhere(Admin)) && !f.expired(&t) {
-			f.mu.RUnlock()
-			return "", nil
-		}
+		managed = managed || (Principal{Grants: t.Grants}).Covers(Everywhere(Admin)) && !f.expired(&t)
+	}
+	for _, u := range f.users {
+		managed = managed || (Principal{Grants: u.Grants}).Covers(Everywhere(Admin)) && !u.Disabled
 	}
 	f.mu.RUnlock()
+	if managed {
+		return "", nil
+	}
 	_, text, err := f.CreateToken(ctx, NewToken{Name: "first-admin", Grants: Everywhere(Admin)})
 	return text, err
 }
@@ -201,7 +239,7 @@ func (f *Fleet) RemoveToken(ctx context.Context, id string) error {
 		return err
 	}
 	f.mu.RLock()
-	_, ok := f.tokens[id]
+	t, ok := f.tokens[id]
 	f.mu.RUnlock()
 	if !ok {
 		return fault.New(fault.NotFound, "there is no such token")
@@ -210,10 +248,14 @@ func (f *Fleet) RemoveToken(ctx context.Context, id string) error {
 		return fmt.Errorf("fleet: token: %w", err)
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	delete(f.tokens, id)
+	f.mu.Unlock()
+	f.tellUser(t.holder(), false)
 	return nil
 }
+
+// holder is the name of whom it stands for.
+func (t *Token) holder() string { return cmp.Or(t.User, t.Name) }
 
 // VerifyToken says who holds the token. It does not block. Errors:
 // Unauthenticated, the same for an unknown and a wrong one; only the holder of a
@@ -235,7 +277,15 @@ func (f *Fleet) VerifyToken(_ context.Context, text string) (Principal, error) {
 	if f.expired(&t) {
 		return Principal{}, fault.New(fault.Unauthenticated, "the token has expired")
 	}
-	return Principal{Name: t.Name, Grants: t.Grants}, nil
+	p := Principal{Name: t.Name, Grants: t.Grants, Token: t.ID}
+	if t.User != "" {
+		u, ok := f.User(t.User)
+		if !ok || u.Disabled {
+			return Principal{}, fault.New(fault.Unauthenticated, "the user %s is disabled", t.User)
+		}
+		p.Name, p.Grants = u.Name, u.Grants
+	}
+	return p, nil
 }
 
 func (f *Fleet) expired(t *Token) bool {

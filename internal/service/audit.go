@@ -275,7 +275,12 @@ func (a *Audited) RemoveDevice(ctx context.Context, p Principal, d wire.Address)
 // CreateToken makes a token.
 func (a *Audited) CreateToken(ctx context.Context, p Principal, n NewToken) (Token, string, error) {
 	t, secret, err := a.Service.CreateToken(ctx, p, n)
-	detail := "name=" + n.Name + " grants=" + fleet.Text(n.Grants)
+	detail := "name=" + n.Name
+	if n.User != "" {
+		detail += " user=" + n.User
+	} else {
+		detail += " grants=" + fleet.Text(n.Grants)
+	}
 	if n.TTL > 0 {
 		detail += " ttl=" + n.TTL.Round(time.Second).String()
 	}

@@ -27,7 +27,7 @@ import (
 // reads are the use cases that change nothing. Every other one must be recorded.
 var reads = []string{"Anomalies", "Audit", "Authenticate", "Command", "Deliveries", "Device", "Devices", "Health", "Hooks", "List", "ListTypes",
 	"PlanRollback", "Policy", "SparkplugNode", "SparkplugNodes", "State", "StateHistory", "Supports", "Tail", "Type",
-	"Tokens", "Wait"}
+	"Tokens", "User", "Users", "Wait"}
 
 // A use case that is added to Service and changes something must be made anew in
 // Audited, or it would pass unrecorded.

@@ -9,7 +9,7 @@ import (
 	"github.com/wilco-iot/wilco/wire"
 )
 
-// Fleet keeps devices and tokens.
+// Fleet keeps devices, users and tokens.
 type Fleet interface {
 	// Device returns a registered device. It does not block.
 	Device(wire.Address) (store.Device, bool)
@@ -24,17 +24,28 @@ type Fleet interface {
 	CreateToken(context.Context, NewToken) (t Token, secret string, err error)
 	Tokens(context.Context) ([]Token, error)
 	RemoveToken(ctx context.Context, id string) error
+	User(name string) (User, bool)
+	Users() []User
+	AddUser(context.Context, NewUser) (User, error)
+	ChangeUser(ctx context.Context, name string, c UserChange) (User, error)
+	// SetPassword ends the user's sessions.
+	SetPassword(ctx context.Context, name, password string) (User, error)
+	RemoveUser(ctx context.Context, name string) error
+	CheckPassword(ctx context.Context, name, password, remote string) (User, error)
+	LoginUser(ctx context.Context, name, password, remote string) (t Token, secret string, err error)
 	// VerifyToken says who holds the token; Unauthenticated when nobody does.
 	VerifyToken(ctx context.Context, token string) (Principal, error)
 }
 
-// NewDevice is a device to register, DeviceChange what to change of one, and
-// NewToken a token to make.
+// What the fleet keeps, and what it is asked to make and to change.
 type (
 	NewDevice    = fleet.NewDevice
 	DeviceChange = fleet.DeviceChange
 	NewToken     = fleet.NewToken
 	Token        = fleet.Token
+	User         = fleet.User
+	NewUser      = fleet.NewUser
+	UserChange   = fleet.UserChange
 )
 
 // Bounds of what is said of a device.

@@ -43,6 +43,11 @@ type fleetOf struct {
 	p *parts
 }
 
+// User is ann, who may operate the plant.
+func (f fleetOf) User(name string) (User, bool) {
+	return User{Name: "ann", Grants: []Grant{{Role: Operator, Groups: []string{"plant"}}}}, name == "ann"
+}
+
 func (f fleetOf) Device(a wire.Address) (store.Device, bool) { d, ok := f.p.known[a]; return d, ok }
 
 func (p *parts) Create(_ context.Context, reqs []Request) ([]engine.Created, error) {

@@ -15,8 +15,13 @@ func (s *Service) CreateToken(ctx context.Context, p Principal, n NewToken) (Tok
 	if err := must(p, Admin); err != nil {
 		return Token{}, "", err
 	}
-	n.Grants = within(p, n.Grants)
-	if err := mayGive(p, n.Grants); err != nil {
+	given := within(p, n.Grants)
+	if n.User == "" {
+		n.Grants = given
+	} else if u, ok := s.opt.Fleet.User(n.User); ok {
+		given = u.Grants
+	}
+	if err := mayGive(p, given); err != nil {
 		return Token{}, "", err
 	}
 	t, secret, err := s.opt.Fleet.CreateToken(ctx, n)
@@ -62,7 +67,13 @@ func (s *Service) Tokens(ctx context.Context, p Principal) ([]Token, error) {
 	if err != nil {
 		return nil, done(err)
 	}
-	return slices.DeleteFunc(all, func(t Token) bool { return !p.Covers(t.Grants) }), nil
+	return slices.DeleteFunc(all, func(t Token) bool {
+		if t.User != "" {
+			u, _ := s.opt.Fleet.User(t.User)
+			return !p.Covers(u.Grants)
+		}
+		return !p.Covers(t.Grants)
+	}), nil
 }
 
 // RemoveToken makes a token void at once.

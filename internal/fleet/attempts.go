@@ -1,0 +1,116 @@
+package fleet
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Guessing is bounded three ways, each a bucket of failures that drains with time:
+// for a user from one address, for an address, and for a user from everywhere. The
+// last is wide, so that nobody keeps a user out by failing in its name from a few
+// places, and still narrow enough against many.
+var limits = [...]struct {
+	burst int
+	every time.Duration // one more
+}{
+	pair:    {5, 30 * time.Second},
+	address: {20, 3 * time.Second},
+	account: {100, 10 * time.Second},
+}
+
+const (
+	pair = iota
+	address
+	account
+)
+
+// maxBuckets bounds what is remembered. Beyond that, those who are not remembered
+// wait until some have drained.
+const maxBuckets = 16384
+
+type bucketKey struct {
+	limit      int
+	user, from string
+}
+
+// attempts remembers who failed. The zero value is ready, and safe for concurrent use.
+type attempts struct {
+	mu sync.Mutex
+	// full is when the bucket will have drained, by who: a bucket is n failures full
+	// when that is n times every away.
+	full map[bucketKey]time.Time
+}
+
+func keysOf(user, from string) [len(limits)]bucketKey {
+	return [...]bucketKey{pair: {pair, user, from}, address: {address, "", from}, account: {account, user, ""}}
+}
+
+// begin counts an attempt as failed before it is made, so that many at once are no
+// way around. It returns how long to wait when there were too many.
+func (a *attempts) begin(now time.Time, user, from string) (wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.full == nil || len(a.full) >= maxBuckets {
+		a.sweep(now)
+	}
+	if len(a.full) >= maxBuckets {
+		return limits[account].every
+	}
+	keys := keysOf(user, from)
+	for i, k := range keys {
+		l := limits[i]
+		if room := now.Add(time.Duration(l.burst-1) * l.every); a.full[k].After(room) {
+			wait = max(wait, a.full[k].Sub(room))
+		}
+	}
+	if wait > 0 {
+		return wait
+	}
+	for i, k := range keys {
+		at := a.full[k]
+		if at.Before(now) {
+			at = now
+		}
+		a.full[k] = at.Add(limits[i].every)
+	}
+	return 0
+}
+
+// succeeded takes back what begin has counted; for the user at this address all of it.
+func (a *attempts) succeeded(user, from string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, k := range keysOf(user, from) {
+		if at, ok := a.full[k]; ok {
+			a.full[k] = at.Add(-limits[i].every)
+		}
+	}
+	delete(a.full, bucketKey{pair, user, from})
+}
+
+func (a *attempts) sweep(now time.Time) {
+	if a.full == nil {
+		a.full = map[bucketKey]time.Time{}
+	}
+	for k, at := range a.full {
+		if !at.After(now) {
+			delete(a.full, k)
+		}
+	}
+}
+
+// origin is the part of a remote address that one party can be expected to have:
+// an IPv4 address, or an IPv6 network of 64 bits. What is no address is itself.
+func origin(remote string) string {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
+	}
+	a := ap.Addr().Unmap()
+	if a.Is4() {
+		return a.String()
+	}
+	p, _ := a.WithZone("").Prefix(64)
+	return p.String()
+}
