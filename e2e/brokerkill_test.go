@@ -19,9 +19,22 @@ import (
 	"github.com/wilco-iot/wilco/mqtt/client"
 )
 
-// killRounds is the environment variable for how often TestBrokerKillNine kills
-// the broker; scripts/soak.sh sets it.
+// killRounds is the environment variable for how often the tests that ask roundsOf
+// kill what they test; scripts/soak.sh sets it.
 const killRounds = "WILCO_KILL_ROUNDS"
+
+func roundsOf(t *testing.T, small int) int {
+	t.Helper()
+	s := os.Getenv(killRounds)
+	if s == "" {
+		return small
+	}
+	rounds, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s: %v", killRounds, err)
+	}
+	return rounds
+}
 
 // TestBrokerKillNine kills a broker that keeps its queues on disk again and again,
 // while publishers and subscribers of QoS 1 and 2 are at work over both versions.
@@ -36,13 +49,7 @@ func TestBrokerKillNine(t *testing.T) {
 }
 
 func brokerKillNine(t *testing.T, durability string) {
-	rounds := 10
-	if s := os.Getenv(killRounds); s != "" {
-		var err error
-		if rounds, err = strconv.Atoi(s); err != nil {
-			t.Fatalf("%s: %v", killRounds, err)
-		}
-	}
+	rounds := roundsOf(t, 10)
 	seed := seedOf(t)
 	rnd := rand.New(rand.NewPCG(seed, 19))
 	address, err := freeAddress()

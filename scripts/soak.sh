@@ -4,7 +4,8 @@
 # longer.
 #
 #   SOAK_CHECKS   histories of each property (default 20000)
-#   SOAK_KILLS    kills of the broker at each durability (default 500)
+#   SOAK_KILLS    kills of the broker at each durability, and of the server while
+#                 commands are taken back (default 500)
 #   FUZZ_SECONDS  seconds a fuzz target (default 300)
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -15,5 +16,5 @@ for dir in ${properties[@]+"${properties[@]}"}; do
 	go test $RACE -count=1 -timeout 0 "$dir" -rapid.checks="${SOAK_CHECKS:-20000}"
 done
 go test $RACE -count=1 -timeout 0 ./broker/store/pebble ./internal/store/sqlite # make test has them at a small size
-WILCO_KILL_ROUNDS="${SOAK_KILLS:-500}" go test -count=1 -timeout 0 ./e2e -run TestBrokerKillNine -v
+WILCO_KILL_ROUNDS="${SOAK_KILLS:-500}" go test -count=1 -timeout 0 ./e2e -run 'TestBrokerKillNine|TestRollbackAfterKill' -v
 FUZZ_SECONDS=${FUZZ_SECONDS:-300} FUZZ_BUDGET=1000000 scripts/fuzz.sh
