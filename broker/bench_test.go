@@ -111,9 +111,9 @@ func BenchmarkQoS1(b *testing.B) {
 }
 
 func benchmarkQoS1(b *testing.B, c mqtt.Connect, filter string) {
-	o := Options{Listeners: loopback, Shares: map[string]Share{}}
+	o := Options{Listeners: loopback, Shares: map[string]ShareRule{}}
 	for how := RoundRobin; how <= ByPublisher; how++ {
-		o.Shares[how.String()] = how
+		o.Shares[how.String()] = ShareRule{How: how}
 	}
 	br := start(b, o)
 	s := dial(b, br, "tcp")

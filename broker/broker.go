@@ -36,9 +36,10 @@ type Options struct {
 	// its will; for a 3.1.1 client the message goes out without being retained.
 	// Clearing a retained message is allowed.
 	RefuseRetained []string
-	// Shares says how shared subscriptions choose their members, by share name;
-	// "" is for all names that are not listed. Default: RoundRobin.
-	Shares map[string]Share
+	// Shares says how shared subscriptions choose their members, and what they do
+	// when they are full, by share name; "" is for all names that are not listed.
+	// Default: the zero ShareRule. The names that are listed are counted apart.
+	Shares map[string]ShareRule
 	Events Events
 	// Status is what $SYS/broker/version says. When it is not empty, the $SYS
 	// topics are published every 10 seconds, retained but not stored, to those
@@ -118,7 +119,7 @@ func New(o Options) (*Broker, error) {
 	o.Limits = o.Limits.withDefaults()
 	b := &Broker{
 		options: o, limits: o.Limits.session(), store: o.Store, log: o.Logger,
-		hub:       hub{clients: make(map[string]*client), waited: make(map[*client]*waited), owners: make(map[string]int), index: index{shares: maps.Clone(o.Shares)}},
+		hub:       hub{clients: make(map[string]*client), waited: make(map[*client]*waited), owners: make(map[string]int), index: index{rules: maps.Clone(o.Shares)}},
 		listeners: make(map[string]*listener), conns: make(map[*conn]struct{}), halfOpen: make(map[string]int),
 		connects:  newLimiter(o.Limits.ConnectRate, 2*o.Limits.ConnectRate),
 		takeovers: newLimiter(1, o.Limits.Takeovers),
@@ -397,7 +398,7 @@ func (b *Broker) restore() error {
 			return fmt.Errorf("read sessions: %w", err)
 		}
 		if isShareID(s.ClientID) {
-			found.shares = append(found.shares, s.ClientID)
+			found.shares = append(found.shares, s)
 			continue
 		}
 		cl := &client{id: s.ClientID, owner: s.Owner, kept: true, detachedAt: s.DetachedAt}

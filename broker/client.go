@@ -27,7 +27,9 @@ type client struct {
 	detachedAt    time.Time         // when it lost its connection
 	window        int               // see session.Session.Window
 	lent          map[uint64]*entry // messages of shares that it has, by their numbers here
-	ready         []*lane           // wait for its window
+	ready         []claim           // lanes that wait for its window, in order
+	claimed       uint64            // the last number of a claim
+	tidy          int               // ready is looked through when it has so many
 	hash          uint64            // of id, when it is in a share
 
 	mu   sync.Mutex

@@ -26,6 +26,7 @@ type hub struct {
 	status   status
 	seq      uint64
 	waited   map[*client]*waited // who waits for clients of DialHandover to acknowledge
+	most     int                 // the most work that a turn has done for a share
 
 	// durable is the number up to which all stored messages are durable.
 	durable atomic.Uint64
@@ -68,7 +69,9 @@ type turn struct {
 	targets  []store.Target
 	offer    session.Delivery
 	shed     session.Actions // of the client that offer went to
-	gone     []lostLoan      // of those, what a share has to be told
+	lapsed   []lostLoan      // of those, what a share has to be told
+	thinned  []*lane         // of shares that have dropped what waited in them
+	work     int             // done for shares, see mostWork
 	unread   *client         // of which the store has to be asked what may be dropped
 	wake     []*conn         // writers to start after the turn
 	stored   []queued        // deliveries that wait for the store
@@ -134,7 +137,7 @@ func (t *turn) free() {
 	t.b, t.from, t.conn, t.offer = nil, nil, nil, session.Delivery{}
 	t.ops, t.wake, t.stored, t.drops, t.targets = t.ops[:0], t.wake[:0], t.stored[:0], t.drops[:0], t.targets[:0]
 	t.received, t.handed, t.acks = t.received[:0], t.handed[:0], t.acks[:0]
-	t.waiting = held{}
+	t.waiting, t.work = held{}, 0
 	t.held, t.publish, t.most, t.scanned, t.last, t.refused = 0, 0, 0, 0, 0, false
 	if len(t.topics) == maxTopics {
 		clear(t.topics) // others may be in use by now

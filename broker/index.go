@@ -17,8 +17,8 @@ type index struct {
 	serial uint64 // of the last match; client.mark says in which match a hit was made
 	hits   []hit  // result of the last match, one for each client
 	groups []*group
-	shares map[string]Share // see Options.Shares
-	idle   held             // messages of QoS 1 and 2 that wait in shares and are not lent
+	rules  map[string]ShareRule   // see Options.Shares
+	counts map[string]*ShareStats // by the names of rules, and "" for all others
 }
 
 // node is one level. Filters that end here are in here, those that end in "#"
@@ -45,8 +45,8 @@ type holder struct {
 	ids     []uint32 // its subscription identifier, or none
 	qos     mqtt.QoS
 	noLocal bool
-	asIs    bool // Retain As Published
-	due     bool // a round robin waits for the client's window
+	asIs    bool   // Retain As Published
+	due     uint64 // of a round robin that waits for the client's window: its claim
 }
 
 // hit is what one client gets of a message: one copy, however many of its

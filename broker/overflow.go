@@ -32,6 +32,11 @@ func ParseOverflow(name string) (Overflow, error) { return session.ParseOverflow
 // or denied when its turn came, that queue_full dropped, or that the broker had
 // to drop because of store_full; not what was refused to its publisher.
 //
+// What a shared subscription has lost is told with its messages, to whoever gets them:
+// of a key that has messages waiting or lent, with the next of that key, so that its
+// owner is told; of any other, with the next message of the share. A message that
+// goes to another member takes its note along.
+//
 // A message that is sent again carries the note that it had, so a receiver that
 // leaves out repeats counts right. Of a session that is stored, losses of QoS 1
 // and 2 are told after a restart of the broker, those of QoS 0 and of store_full
@@ -85,7 +90,7 @@ func (t *turn) room(m *session.Message) bool {
 		if min(m.QoS, g.qos) == mqtt.AtMostOnce || !g.wants(m) {
 			continue
 		}
-		if !g.room(m, &t.b.limits) {
+		if g.Overflow == Refuse && !g.room(m.Size(), &t.b.limits) {
 			t.note(session.DropQueueFull, g.String(), m)
 			return false
 		}
@@ -124,7 +129,7 @@ func (t *turn) lost(c *client) {
 	if len(c.lent) > 0 {
 		for _, x := range t.shed.Store {
 			if x.Kind == session.Removed && c.lent[x.Seq] != nil {
-				t.gone = append(t.gone, lostLoan{c, x.Seq})
+				t.lapsed = append(t.lapsed, lostLoan{c, x.Seq})
 			}
 		}
 	}
@@ -138,15 +143,22 @@ type lostLoan struct {
 }
 
 // settleLoans has the shares go on where members have dropped what was lent to
-// them.
+// them, or the shares themselves what waited.
 func (t *turn) settleLoans() {
-	for len(t.gone) > 0 {
-		x := t.gone[0]
-		t.gone = t.gone[1:]
+	for len(t.thinned) > 0 {
+		last := len(t.thinned) - 1
+		l := t.thinned[last]
+		t.thinned[last] = nil
+		t.thinned = t.thinned[:last]
+		t.deal(l)
+	}
+	for len(t.lapsed) > 0 {
+		x := t.lapsed[0]
+		t.lapsed = t.lapsed[1:]
 		t.returnOne(x.from, x.seq)
 		t.refillMember(x.from)
 	}
-	t.gone = nil
+	t.lapsed = nil
 }
 
 // scout reads which messages of t.unread's stored queue are the oldest: only this

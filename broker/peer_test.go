@@ -46,7 +46,7 @@ func stop(t testing.TB, b *Broker) {
 	if err := b.Stop(ctx); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	want := b.hub.index.idle
+	want := b.hub.index.idle()
 	for _, c := range b.hub.clients {
 		n, bytes := c.core.Queued()
 		want.count, want.bytes = want.count+n, want.bytes+bytes

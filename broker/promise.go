@@ -142,7 +142,11 @@ func (p *promise) undo(stays bool) {
 			continue
 		}
 		if q.to == nil {
-			q.shared.failed.Store(true)
+			if stays && p.conn == nil {
+				q.shared.failed.Store(missed)
+			} else {
+				q.shared.failed.Store(notKept)
+			}
 			continue
 		}
 		q.to.mu.Lock()

@@ -1,52 +1,12 @@
 package broker
 
 import (
-	"fmt"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/mqtt"
 )
-
-// Share is how a shared subscription chooses the member that gets a message.
-// Only members that are connected, and may receive the topic, are chosen from.
-type Share uint8
-
-const (
-	// RoundRobin gives each message to the next member that has room in its
-	// window. It keeps no order between members.
-	RoundRobin Share = iota
-	// Sticky gives everything to one member while that is connected, and then
-	// to another.
-	Sticky
-	// ByTopic gives all messages of a topic to one member.
-	ByTopic
-	// ByPublisher gives all messages of a publisher, which is a client
-	// identifier, to one member.
-	ByPublisher
-)
-
-var shareWords = [...]string{"round_robin", "sticky", "key:topic", "key:publisher"}
-
-// ParseShare reads round_robin, sticky, key:topic or key:publisher.
-func ParseShare(word string) (Share, error) {
-	for i, w := range shareWords {
-		if w == word {
-			return Share(i), nil
-		}
-	}
-	return 0, fmt.Errorf("%q is none of %s", word, strings.Join(shareWords[:], ", "))
-}
-
-// String is the word that ParseShare reads.
-func (s Share) String() string {
-	if int(s) < len(shareWords) {
-		return shareWords[s]
-	}
-	return "unknown"
-}
 
 // group is one shared subscription. Its messages of QoS 1 and 2 wait in its own
 // queue, and each is lent to a member when it can be sent at once:
@@ -78,22 +38,28 @@ func (s Share) String() string {
 //
 // The hub's mutex guards a group and all that hangs on it.
 type group struct {
-	tenant  string
-	name    string
-	filter  string // without $share and name
-	id      string // see shareID
-	how     Share
+	tenant string
+	name   string
+	filter string // without $share and name
+	id     string // see shareID
+	ShareRule
 	members holders
 	next    int     // whose turn it is
 	current *client // of a sticky share
 
 	lanes   map[string]*lane // by key, those that have messages
-	all     lane             // of the strategies without keys
+	list    []*lane          // the same, in any order
+	all     lane             // of the strategies without keys; its gap is that of all
 	count   int              // messages of QoS 1 and 2, waiting or lent
 	bytes   int
-	idle    *held // those that are not lent, of all shares
-	zero    int   // messages of QoS 0 that wait
+	idle    held // those that wait
+	byAge   ages // of a share that drops the oldest: those that wait, of QoS 1 and 2
+	zero    int  // messages of QoS 0, which wait
 	zeroMem int
+	zeros   ages
+	lost    session.Losses // what the stored queue says of losses that nobody has heard of yet
+	stats   *ShareStats    // of its name
+	lap     lap
 	stored  bool     // a member's session outlives its connection
 	qos     mqtt.QoS // highest of a member
 	kept    bool     // the store has the queue
@@ -106,9 +72,13 @@ type group struct {
 type entry struct {
 	m      *session.Message
 	lane   *lane
-	next   *entry // in the lane
+	prev   *entry // in the lane
+	next   *entry
 	order  uint64 // place among the messages of the share
 	seq    uint64 // its number in the stored queue, 0 when it is not there
+	gap    *gap   // what it tells, or nil
+	waits  bool   // in its lane
+	aged   bool   // in one of the group's ages
 	zero   bool   // to go out at QoS 0
 	marked bool   // the stored queue says that it is lent at QoS 2
 
@@ -118,23 +88,41 @@ type entry struct {
 	copied bool   // it is in the member's stored queue as well
 	sent   bool   // the member may have got it before a restart
 
-	failed atomic.Bool // the store could not keep it
+	failed atomic.Uint32 // see notKept
 }
+
+// What entry.failed says of a message that the store could not keep.
+const (
+	notKept uint32 = 1 + iota // its publisher was told
+	missed                    // nobody was
+)
 
 // lane is the messages of one key that wait, in order.
 type lane struct {
 	g          *group
 	key        string
 	hash       uint64 // of key
+	place      int    // in the group's list
 	head, tail *entry
+	length     int     // messages of QoS 1 and 2 that wait
+	drains     bool    // they wait for their former owner to have done with what it has
+	untold     *gap    // nil: nothing
 	owner      *client // of head, when that was last asked
 	given      int     // messages that are lent
 	loans      int     // of those, the ones that are not in the member's stored queue
 	holder     *client // who has them, when the share keeps an order
-	waits      *client // in whose ready list it is
+	waits      *client // for whose window it waits, when the share keeps an order
+	claim      uint64  // of that
 }
 
-func (g *group) ordered() bool { return g.how != RoundRobin }
+// claim is a lane that waits for a client's window. It is void when the lane, or in a
+// round robin the holder, has another number by now.
+type claim struct {
+	lane   *lane
+	number uint64
+}
+
+func (g *group) ordered() bool { return g.How != RoundRobin }
 
 // shareID is the name of the stored queue of a share.
 func shareID(tenant, name, filter string) string {
@@ -167,7 +155,7 @@ func parseShareID(id string) (tenant, name, filter string, ok bool) {
 
 // keyOf is the key of a message.
 func (g *group) keyOf(m *session.Message) string {
-	switch g.how {
+	switch g.How {
 	case ByTopic:
 		return m.Topic
 	case ByPublisher:
@@ -179,7 +167,7 @@ func (g *group) keyOf(m *session.Message) string {
 // laneOf returns the lane of a key, or nil when it has no messages and is not
 // to be made.
 func (g *group) laneOf(key string, create bool) *lane {
-	if g.how < ByTopic {
+	if g.How < ByTopic {
 		return &g.all
 	}
 	l := g.lanes[key]
@@ -187,18 +175,37 @@ func (g *group) laneOf(key string, create bool) *lane {
 		if g.lanes == nil {
 			g.lanes = make(map[string]*lane)
 		}
-		l = &lane{g: g, key: key, hash: hash(key)}
+		l = &lane{g: g, key: key, hash: hash(key), place: len(g.list)}
 		g.lanes[key] = l
+		g.list = append(g.list, l)
 	}
 	return l
 }
 
-// each visits the lanes.
-func (g *group) each(visit func(*lane)) {
-	visit(&g.all)
-	for _, l := range g.lanes {
-		visit(l)
+// lanesOf is all lanes that can have messages.
+func (g *group) lanesOf() []*lane {
+	if g.How < ByTopic {
+		return []*lane{&g.all}
 	}
+	return g.list
+}
+
+// forget takes out a lane that has no messages.
+func (g *group) forget(l *lane) {
+	l.waits = nil
+	l.drain(false)
+	if g.lanes[l.key] != l {
+		return
+	}
+	delete(g.lanes, l.key)
+	last := len(g.list) - 1
+	g.list[l.place] = g.list[last]
+	g.list[l.place].place = l.place
+	g.list[last] = nil
+	g.list = g.list[:last]
+	untold := l.untold
+	l.untold = nil
+	l.tell(untold)
 }
 
 // wants tells whether there is a member that m may go to, now or, unless it is
@@ -216,7 +223,7 @@ func (g *group) wants(m *session.Message) bool {
 // pick chooses the member for a message of a key. It returns nil when nobody who is
 // connected may have it or, in a round robin, all of those have full windows.
 func (g *group) pick(key uint64, m *session.Message) *holder {
-	switch g.how {
+	switch g.How {
 	case RoundRobin:
 		return g.rotate(m)
 	case Sticky:
@@ -304,66 +311,73 @@ func mix(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-// room tells whether the share's queue takes m, which has the bounds of a
-// session's queue.
-func (g *group) room(m *session.Message, l *session.Limits) bool {
-	return g.count < l.QueueMessages && g.bytes+m.Size() <= l.QueueBytes
+// push puts e at the end of its lane.
+func (l *lane) push(e *entry) { l.insert(e, l.tail) }
+
+// insert puts e behind prev, nil for the front.
+func (l *lane) insert(e, prev *entry) {
+	e.prev, e.next = prev, l.head
+	if prev != nil {
+		e.next = prev.next
+		prev.next = e
+	} else {
+		l.head = e
+	}
+	if e.next != nil {
+		e.next.prev = e
+	} else {
+		l.tail = e
+	}
+	e.waits = true
+	g := l.g
+	g.rests(e, 1)
+	switch {
+	case e.zero:
+		g.zeros.add(e, g.zero)
+	case g.Overflow == DropOldest:
+		g.byAge.add(e, g.idle.count)
+	}
 }
 
-// push puts e at the end of its lane.
-func (l *lane) push(e *entry) {
-	if l.tail == nil {
-		l.head = e
+// cut takes e out of its lane.
+func (l *lane) cut(e *entry) {
+	if e.prev != nil {
+		e.prev.next = e.next
 	} else {
-		l.tail.next = e
+		l.head = e.next
 	}
-	l.tail = e
-	l.g.rests(e, 1)
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		l.tail = e.prev
+	}
+	e.prev, e.next, e.waits = nil, nil, false
+	l.g.rests(e, -1)
 }
 
 // pop takes the first entry off its lane.
 func (l *lane) pop() *entry {
 	e := l.head
-	if l.head = e.next; l.head == nil {
-		l.tail = nil
-	}
-	e.next = nil
-	l.g.rests(e, -1)
+	l.cut(e)
 	return e
-}
-
-// rests counts e, which comes to rest in a lane or leaves it.
-func (g *group) rests(e *entry, n int) {
-	if !e.zero {
-		g.idle.count += n
-		g.idle.bytes += n * e.m.Size()
-	}
 }
 
 // putBack puts e, which was taken off the lane before, where it was: that is the
 // front, where one member has had all of the lane.
 func (l *lane) putBack(e *entry) {
-	at := &l.head
-	for !l.g.ordered() && *at != nil && (*at).order < e.order {
-		at = &(*at).next
+	var prev *entry
+	for next := l.head; !l.g.ordered() && next != nil && next.order < e.order; next = next.next {
+		prev = next
 	}
-	if e.next = *at; e.next == nil {
-		l.tail = e
-	}
-	*at, l.owner = e, nil
-	l.g.rests(e, 1)
+	l.insert(e, prev)
+	l.owner = nil
 }
 
 // concerns tells whether who, in coming or going, may have changed where the
 // lane's messages go.
 func (l *lane) concerns(who *client) bool {
-	if l.g.how < ByTopic || l.owner == nil || l.owner == who {
+	if l.g.How < ByTopic || l.owner == nil || l.owner == who {
 		return true
 	}
 	return who.conn != nil && mix(l.hash^who.hash) > mix(l.hash^l.owner.hash)
-}
-
-// over tells whether e need not be delivered any more, and why.
-func (e *entry) over() (reason session.DropReason, over bool) {
-	return session.DropExpired, e.m.HasExpiry && e.m.Expired(time.Now())
 }

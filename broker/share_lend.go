@@ -3,6 +3,7 @@ package broker
 import (
 	"math"
 	"slices"
+	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/broker/store"
@@ -15,31 +16,17 @@ import (
 func (t *turn) share(g *group, m *session.Message) bool {
 	zero := min(m.QoS, g.qos) == mqtt.AtMostOnce
 	if !g.wants(m) {
+		t.unwanted(g, m)
 		return false
 	}
 	l := g.laneOf(g.keyOf(m), false)
 	if zero && (l == nil || l.head == nil && l.given == 0) {
-		return t.passZero(g, m)
+		return t.passZero(g, l, m)
 	}
-	e := &entry{m: m, order: t.b.hub.seq, zero: zero}
-	switch {
-	case !zero && !g.room(m, &t.b.limits): // a will, which cannot be refused
-		t.note(session.DropQueueFull, g.String(), m)
+	e := t.admit(g, l, m, zero)
+	if e == nil {
 		return true
-	case !zero:
-		g.count++
-		g.bytes += m.Size()
-		if g.stored {
-			t.store(g, e)
-		}
-	case g.zero >= t.b.limits.QoS0Messages || g.zeroMem+m.Size() > t.b.limits.QoS0Bytes:
-		t.note(session.DropQoS0Full, g.String(), m)
-		return true
-	default:
-		g.zero++
-		g.zeroMem += m.Size()
 	}
-	m.Hold()
 	e.lane = g.laneOf(g.keyOf(m), true)
 	e.lane.push(e)
 	g.fresh = e.lane
@@ -47,14 +34,18 @@ func (t *turn) share(g *group, m *session.Message) bool {
 }
 
 // passZero gives a message at QoS 0 to a member without a stay in the queue.
-func (t *turn) passZero(g *group, m *session.Message) bool {
+func (t *turn) passZero(g *group, l *lane, m *session.Message) bool {
 	to := g.pick(hash(g.keyOf(m)), m)
 	if to == nil {
+		t.unwanted(g, m)
 		return false
 	}
 	t.offer = session.Delivery{
 		Message: m, Seq: t.b.hub.seq, QoS: mqtt.AtMostOnce,
 		Retain: m.Retain && to.asIs, SubscriptionIDs: to.ids,
+	}
+	if g.tells(l) {
+		t.tellGap(g, l, nil, to.client, false)
 	}
 	t.enqueue(to.client)
 	return true
@@ -82,14 +73,17 @@ func (t *turn) lendFresh(g *group) {
 // deal lends the messages of a lane to their owners until one has to wait.
 func (t *turn) deal(l *lane) {
 	g := l.g
+	drains, work := false, t.work
 	for e := l.head; e != nil && !g.gone; e = l.head {
-		if reason, over := e.over(); over || e.failed.Load() {
-			if l.pop(); over {
-				t.note(reason, g.String(), e.m)
-			}
-			t.end(e)
+		if t.work-work >= mostWork {
+			g.lap.cut = append(g.lap.cut, l)
+			t.goOn(g)
+			break
+		}
+		if t.gone(e) {
 			continue
 		}
+		t.work++
 		to := g.pick(l.hash, e.m)
 		if l.owner = nil; to != nil {
 			l.owner = to.client
@@ -97,13 +91,16 @@ func (t *turn) deal(l *lane) {
 		if to == nil && !g.ordered() {
 			l.awaitAny(e.m)
 		}
-		if to == nil || g.ordered() && l.given > 0 && l.holder != to.client {
+		if to == nil {
+			break
+		}
+		if drains = g.ordered() && l.given > 0 && l.holder != to.client; drains {
 			break
 		}
 		copied := t.copies(e, to)
-		if g.ordered() && (copied && l.loans > 0 || !copied && l.given > l.loans) {
-			// The member may have what is copied in its stored queue, and a crash
-			// takes back only what is lent: neither may overtake the other.
+		// The member may have what is copied in its stored queue, and a crash takes
+		// back only what is lent: neither may overtake the other.
+		if drains = g.ordered() && (copied && l.loans > 0 || !copied && l.given > l.loans); drains {
 			break
 		}
 		if !e.zero && to.client.credit() <= 0 && to.qos > mqtt.AtMostOnce {
@@ -113,10 +110,30 @@ func (t *turn) deal(l *lane) {
 		l.pop()
 		t.lend(e, to, copied)
 	}
-	if l.head == nil && l.given == 0 {
-		l.waits = nil
-		delete(g.lanes, l.key)
+	if l.drain(drains); l.head == nil && l.given == 0 {
+		g.forget(l)
 	}
+}
+
+// gone takes e, which is the head of its lane, out of it when it is not to be delivered
+// any more.
+func (t *turn) gone(e *entry) bool {
+	failed := e.failed.Load()
+	switch {
+	case failed == missed:
+		t.untell(e)
+		t.lose(e.lane, session.DropStoreFull, false)
+		fallthrough
+	case failed == notKept: // its drop was told when that was found out
+		e.lane.pop()
+		t.end(e)
+	case e.m.HasExpiry && e.m.Expired(time.Now()):
+		e.lane.pop()
+		t.discard(e, session.DropExpired)
+	default:
+		return false
+	}
+	return true
 }
 
 // copies tells whether e, lent to a member, is copied into its stored queue.
@@ -131,13 +148,16 @@ func (t *turn) copies(e *entry, to *holder) bool {
 
 // lend gives e to a member.
 func (t *turn) lend(e *entry, to *holder, copied bool) {
-	h, cl := &t.b.hub, to.client
+	h, cl, g := &t.b.hub, to.client, e.lane.g
 	h.seq++ // a session's numbers rise
 	t.last = h.seq
 	d := &t.offer
 	*d = session.Delivery{
 		Message: e.m, Seq: h.seq, QoS: min(e.m.QoS, to.qos), // [MQTT-4.8.2-3]
 		Retain: e.m.Retain && to.asIs, SubscriptionIDs: to.ids, Forced: true,
+	}
+	if e.gap != nil || g.tells(e.lane) {
+		t.tellGap(g, e.lane, e, cl, copied)
 	}
 	if d.QoS == mqtt.AtMostOnce {
 		t.enqueue(cl)
@@ -166,6 +186,7 @@ func (t *turn) lend(e *entry, to *holder, copied bool) {
 func (e *entry) lend(cl *client, seq uint64, copied bool) {
 	e.to, e.lent, e.copied = cl, seq, copied
 	e.lane.given++
+	e.lane.g.stats.Lent++
 	e.lane.holder = cl
 	if !copied {
 		e.lane.loans++
@@ -178,50 +199,55 @@ func (e *entry) lend(cl *client, seq uint64, copied bool) {
 
 // await puts l at the end of the lanes that wait for the client's window.
 func (l *lane) await(cl *client) {
-	if l.awaits(cl) {
-		return
-	}
-	if l.g.ordered() {
-		l.waits = cl
-	} else {
-		x := l.g.members.of(cl)
-		if x == nil {
-			return
+	switch {
+	case l.g.ordered():
+		if l.waits != cl {
+			l.waits, l.claim = cl, cl.claims(l)
 		}
-		x.due = true
+	default:
+		if x := l.g.members.of(cl); x != nil && x.due == 0 {
+			x.due = cl.claims(l)
+		}
 	}
-	cl.ready = append(cl.ready, l)
 }
 
 // awaitAny puts the lane of a round robin at the end of those that wait for the
 // windows of the members that may have m.
 func (l *lane) awaitAny(m *session.Message) {
 	for i := range l.g.members.list {
-		if x := &l.g.members.list[i]; !x.due && x.connected(m) {
-			x.due = true
-			x.client.ready = append(x.client.ready, l)
+		if x := &l.g.members.list[i]; x.due == 0 && x.connected(m) {
+			x.due = x.client.claims(l)
 		}
 	}
 }
 
-// awaits tells whether l waits for the client's window.
-func (l *lane) awaits(cl *client) bool {
-	if l.g.ordered() {
-		return l.waits == cl
+// claims puts l at the end of those that wait for the client's window. Claims that are
+// void are taken out when they are most of the list.
+func (c *client) claims(l *lane) uint64 {
+	if len(c.ready) >= c.tidy {
+		c.ready = slices.DeleteFunc(c.ready, func(x claim) bool { return !x.holds(c) })
+		c.tidy = 2*len(c.ready) + 64
 	}
-	x := l.g.members.of(cl)
-	return x != nil && x.due
+	c.claimed++
+	c.ready = append(c.ready, claim{l, c.claimed})
+	return c.claimed
 }
 
-// awaken takes l out of those that wait for the client's window, but for the list
-// of them.
-func (l *lane) awaken(cl *client) {
-	if l.waits == cl {
-		l.waits = nil
+// holds tells whether the lane still waits for the client's window by this claim.
+func (x claim) holds(cl *client) bool {
+	if x.lane.g.ordered() {
+		return x.lane.waits == cl && x.lane.claim == x.number
 	}
-	if x := l.g.members.of(cl); x != nil {
-		x.due = false
+	h := x.lane.g.members.of(cl)
+	return h != nil && h.due == x.number
+}
+
+// give gives up the claim, which holds.
+func (x claim) give(cl *client) {
+	if h := x.lane.g.members.of(cl); h != nil {
+		h.due = 0
 	}
+	x.lane.waits = nil
 }
 
 // copyOver puts a QoS 2 message into the member's stored queue too, which has
@@ -272,6 +298,14 @@ func (t *turn) end(e *entry) {
 	e.m.Release()
 }
 
+// done ends e, with which a member has done.
+func (t *turn) done(e *entry) {
+	if e.gap != nil {
+		t.heard(e.lane.g, e.gap)
+	}
+	t.end(e)
+}
+
 // returned takes note that cl has done with messages that were lent to it, and
 // lends what can follow. The changes are those of its session.
 func (t *turn) returned(cl *client, ended []uint64, changes []session.Change) {
@@ -292,7 +326,7 @@ func (t *turn) returned(cl *client, ended []uint64, changes []session.Change) {
 func (t *turn) returnOne(cl *client, seq uint64) {
 	if e := cl.lent[seq]; e != nil {
 		l := e.unlend()
-		t.end(e)
+		t.done(e)
 		if l.next(cl) {
 			l.await(cl) // after the lanes that have waited longer
 			return
@@ -316,6 +350,7 @@ func (l *lane) next(cl *client) bool {
 // unlend takes e from its member, and returns its lane.
 func (e *entry) unlend() *lane {
 	delete(e.to.lent, e.lent)
+	e.lane.g.stats.Lent--
 	if e.lane.given--; !e.copied {
 		e.lane.loans--
 	}
@@ -326,13 +361,13 @@ func (e *entry) unlend() *lane {
 // refillMember lends from the lanes that have waited for the client's window.
 func (t *turn) refillMember(cl *client) {
 	for len(cl.ready) > 0 && cl.credit() > 0 {
-		l := cl.ready[0]
+		x := cl.ready[0]
 		if cl.ready = cl.ready[1:]; len(cl.ready) == 0 {
 			cl.ready = nil
 		}
-		if l.awaits(cl) {
-			l.awaken(cl)
-			t.deal(l)
+		if x.holds(cl) {
+			x.give(cl)
+			t.deal(x.lane)
 		}
 	}
 }

@@ -11,14 +11,6 @@ import (
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
-// strategy is that of the shares of a name.
-func (ix *index) strategy(name string) Share {
-	if s, ok := ix.shares[name]; ok {
-		return s
-	}
-	return ix.shares[""]
-}
-
 // share returns a share of the filter, or nil.
 func (h *holders) share(tenant, name string) *group {
 	for _, g := range h.groups {
@@ -34,9 +26,10 @@ func (ix *index) group(h *holders, tenant, name, filter string) *group {
 	if g := h.share(tenant, name); g != nil {
 		return g
 	}
-	g := &group{tenant: tenant, name: strings.Clone(name), filter: strings.Clone(filter), how: ix.strategy(name),
-		id: shareID(tenant, name, filter), idle: &ix.idle}
+	g := &group{tenant: tenant, name: strings.Clone(name), filter: strings.Clone(filter), ShareRule: ix.rule(name),
+		id: shareID(tenant, name, filter), stats: ix.stats(name)}
 	g.all.g = g
+	g.stats.Shares++
 	h.groups = append(h.groups, g)
 	return g
 }
@@ -62,39 +55,17 @@ func (t *turn) changed(g *group, who *client) {
 		return
 	}
 	g.stored, g.qos = false, 0
-	here := false
 	for i := range g.members.list {
 		x := &g.members.list[i]
 		x.client.mu.Lock()
 		g.stored = g.stored || x.client.core.Stored()
 		x.client.mu.Unlock()
 		g.qos = max(g.qos, x.qos)
-		here = here || x.client.conn != nil
 	}
-	for i := range g.members.list {
-		// What a member has had that is away waits for it only while nobody else
-		// is there: then it comes again with DUP, as to any session.
-		if cl := g.members.list[i].client; here && cl.conn == nil {
-			t.recall(cl, true, func(e *entry) bool { return e.lane.g == g })
-		}
+	if !slices.Contains(g.lap.later, who) {
+		g.lap.later = append(g.lap.later, who)
 	}
-	who.ready = slices.DeleteFunc(who.ready, func(l *lane) bool {
-		if l.g == g {
-			l.awaken(who)
-		}
-		return !l.awaits(who)
-	})
-	g.each(func(l *lane) {
-		if l.concerns(who) {
-			t.deal(l)
-		}
-	})
-	stale := func(cl *client) {
-		cl.ready = slices.DeleteFunc(cl.ready, func(l *lane) bool { return !l.awaits(cl) })
-	}
-	for i := range g.members.list {
-		stale(g.members.list[i].client)
-	}
+	t.runs(g)
 }
 
 // recall takes messages back that were lent to cl and that which says so: those
@@ -183,7 +154,7 @@ func (t *turn) giveBack(cl *client) (saved int) {
 	t.takeBack(cl, back)
 	for _, e := range cl.lent { // of QoS 2, and sent, or acknowledged a moment ago
 		e.unlend()
-		t.end(e)
+		t.done(e)
 	}
 	for l := range copied {
 		if l.g.ordered() {
@@ -202,13 +173,15 @@ func (t *turn) endShare(g *group) {
 		return
 	}
 	lost := 0
-	g.each(func(l *lane) {
+	for _, l := range g.lanesOf() {
 		for l.head != nil {
 			e := l.pop()
 			e.m.Release()
 			lost++
 		}
-	})
+		l.drain(false)
+	}
+	g.stats.Shares--
 	if lost > 0 {
 		t.drops = append(t.drops, Drop{Reason: session.DropSessionEnded, ClientID: g.String(), Count: lost})
 	}
@@ -223,14 +196,14 @@ type restored struct {
 	list     []*client
 	released map[*client][]session.Handshake // QoS 2 that awaits PUBCOMP
 	groups   map[*group]bool                 // with members
-	shares   []string                        // names of stored queues
+	shares   []store.Session                 // their stored queues
 }
 
 // restoreShares brings back the queues of the shares, when their members are
 // there.
 func (t *turn) restoreShares(r *restored) error {
-	for _, id := range r.shares {
-		if err := t.restoreShare(id, r); err != nil {
+	for i := range r.shares {
+		if err := t.restoreShare(&r.shares[i], r); err != nil {
 			return fmt.Errorf("read the queue of a share: %w", err)
 		}
 	}
@@ -240,8 +213,8 @@ func (t *turn) restoreShares(r *restored) error {
 	return nil
 }
 
-func (t *turn) restoreShare(id string, r *restored) error {
-	h := &t.b.hub
+func (t *turn) restoreShare(s *store.Session, r *restored) error {
+	h, id := &t.b.hub, s.ClientID
 	tenant, name, filter, ok := parseShareID(id)
 	if !ok {
 		return nil
@@ -249,6 +222,7 @@ func (t *turn) restoreShare(id string, r *restored) error {
 	_, at := h.index.find(filter, true)
 	g := h.index.group(at, tenant, name, filter)
 	g.kept = true
+	g.restoreGap(s)
 	for after := uint64(0); ; {
 		list, err := t.b.store.Queue(nil, id, after, t.b.limits.Window)
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 func TestSharesOfOneMember(t *testing.T) {
 	for how := RoundRobin; how <= ByPublisher; how++ {
 		t.Run(how.String(), func(t *testing.T) {
-			b := start(t, Options{Shares: map[string]Share{"": how}})
+			b := start(t, Options{Shares: map[string]ShareRule{"": {How: how}}})
 			from := join(t, b, clean("from"))
 			c := clean("sub")
 			c.ReceiveMaximum = 1

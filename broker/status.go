@@ -27,7 +27,7 @@ type status struct {
 // publishStatus publishes what has changed of the $SYS topics, at QoS 0 and
 // retained, as the system identity, and sets the timer for the next time. Names
 // and meanings are those of Mosquitto where it has the same; what it has not is
-// dropped/{reason}.
+// dropped/{reason}, shares/{what} and shares/{name}/{what}.
 func (b *Broker) publishStatus() {
 	if !b.begin() {
 		return
@@ -83,8 +83,30 @@ func (t *turn) sayAll(s *Stats, waiting, bytes int, now time.Time) {
 	} {
 		t.say(now, x.topic, strconv.FormatUint(x.value, 10))
 	}
+	t.sayShares(now)
 	for r := range session.DropReasons {
 		t.say(now, "dropped/"+r.String(), strconv.FormatUint(s.Dropped[r], 10))
+	}
+}
+
+// sayShares says what all shares have, and those of the names that Options.Shares has.
+func (t *turn) sayShares(now time.Time) {
+	var all ShareStats
+	for name, s := range t.b.hub.index.counts {
+		all.add(s)
+		if name != "" {
+			t.sayShare(now, "shares/"+name, s)
+		}
+	}
+	t.sayShare(now, "shares", &all)
+}
+
+func (t *turn) sayShare(now time.Time, topic string, s *ShareStats) {
+	for _, x := range []struct {
+		name  string
+		value int
+	}{{"count", s.Shares}, {"waiting", s.Waiting}, {"draining", s.Draining}, {"lent", s.Lent}} {
+		t.say(now, topic+"/"+x.name, strconv.Itoa(x.value))
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 func TestStatusTopics(t *testing.T) {
 	s := store.NewMemory()
-	o := Options{Status: "wilco 1.2.3", Store: s, Limits: Limits{QueueMessages: 1}}
+	o := Options{Status: "wilco 1.2.3", Store: s, Limits: Limits{QueueMessages: 1}, Shares: map[string]ShareRule{"g": {}}}
 	virtual(t, o, func(t *testing.T, b *Broker) {
 		p := join(t, b, clean("p"))
 		retained := func(topic, value string) *mqtt.Publish {
@@ -29,6 +29,7 @@ func TestStatusTopics(t *testing.T) {
 			"version": "wilco 1.2.3", "uptime": "0 seconds", "clients/connected": "0", "clients/total": "0",
 			"messages/received": "0", "bytes/sent": "0", "retained messages/count": "0", "subscriptions/count": "0",
 			"store/messages/count": "0", "dropped/queue_full": "0", "dropped/expired": "0",
+			"shares/count": "0", "shares/waiting": "0",
 		} {
 			p.subscribe(1, "$SYS/broker/"+topic)
 			p.expect(retained(topic, value))

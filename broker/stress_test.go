@@ -71,7 +71,7 @@ func newStress(t *testing.T, seed uint64) *stress {
 	s := newLate(t)
 	b := start(t, Options{
 		Store: s, Listeners: by(Overflow(r.IntN(3))),
-		Shares: map[string]Share{"": Share(r.IntN(4)), "g": Share(r.IntN(4))},
+		Shares: map[string]ShareRule{"": {How: Share(r.IntN(4))}, "g": {How: Share(r.IntN(4))}},
 		Limits: Limits{
 			Inflight: few(3), InflightBytes: 1000, QueueMessages: few(20), QueueBytes: few(20) * 200, Window: few(4),
 			QoS0Messages: few(10), QoS0Bytes: few(10) * 200, Takeovers: 1 << 30, TopicAliasMaximum: 1,

@@ -42,7 +42,7 @@ func (t *turn) tellWaiting() {
 // what is in the middle of a turn may be counted or not.
 func (b *Broker) Waiting() (messages, bytes int) {
 	b.hub.mu.Lock()
-	idle := b.hub.index.idle
+	idle := b.hub.index.idle()
 	b.hub.mu.Unlock()
 	w := &b.count.waiting
 	return max(0, idle.count+int(w.messages.Load())), max(0, idle.bytes+int(w.bytes.Load()))

@@ -45,7 +45,7 @@ type note struct {
 
 // lose takes note of n lost messages. With keep the store takes note too.
 func (s *Session) lose(r DropReason, n int, keep bool, out *Actions) {
-	if !r.lost() {
+	if !r.lost() || n == 0 {
 		return
 	}
 	if s.losses == nil {
@@ -82,14 +82,21 @@ func (s *Session) annotate(f *frame, n *note) bool {
 	if s.link.Version != mqtt.V5 {
 		return false
 	}
-	f.note = &n.lost
-	if limit := s.link.MaximumPacketSize; limit != 0 { // [MQTT-3.1.2-24]
-		if _, body := f.sizes(); 1+varLen(body)+body > int(limit) {
-			f.note = nil
-			return false
-		}
+	if f.note = &n.lost; !s.suits(f) {
+		f.note = nil
+		return false
 	}
 	return true
+}
+
+// suits tells whether the frame is not larger than the client takes [MQTT-3.1.2-24].
+func (s *Session) suits(f *frame) bool {
+	limit := s.link.MaximumPacketSize
+	if limit == 0 {
+		return true
+	}
+	_, body := f.sizes()
+	return 1+varLen(body)+body <= int(limit)
 }
 
 // tellFlight has a PUBLISH with a packet id tell what was lost. A repeat tells
@@ -118,6 +125,52 @@ func (s *Session) tellZero(fr *frame, out *Actions) {
 	if s.annotate(fr, &n) {
 		s.losses.untold = note{}
 		s.heard(&n, out)
+	}
+}
+
+// Carries tells whether d can tell its Note to the client as it is connected now. A
+// Delivery whose note it carries must be given to Enqueue as it is. If that turns
+// out not to reach the client, the note is told by the next that does.
+func (s *Session) Carries(d *Delivery) bool {
+	f := frame{m: d.Message, version: s.link.Version, qos: d.QoS, subs: d.SubscriptionIDs, note: d.Note}
+	return s.attached && s.link.Version == mqtt.V5 && s.suits(&f)
+}
+
+// Owe has what a share has lost told by this session as its own, with the next
+// message that has room for it, also after a restart.
+func (s *Session) Owe(lost *Losses, out *Actions) {
+	for r, n := range lost {
+		if n > 0 {
+			s.lose(DropReason(r), int(n), true, out)
+		}
+	}
+}
+
+// tellShare has a PUBLISH tell what d's share has lost, beside what the frame tells
+// already.
+func (s *Session) tellShare(d *Delivery, fr *frame) {
+	if d.Note == nil {
+		return
+	}
+	own, all := fr.note, note{lost: *d.Note}
+	if own != nil {
+		for r, n := range own {
+			all.lost[r] += n
+		}
+	}
+	if !s.annotate(fr, &all) {
+		fr.note = own
+		s.adopt(d)
+	}
+}
+
+// adopt has the note of a share's message that will not carry it told by another.
+func (s *Session) adopt(d *Delivery) {
+	if d.Note != nil {
+		for r, n := range d.Note {
+			s.lose(DropReason(r), int(n), false, nil)
+		}
+		d.Note = nil
 	}
 }
 

@@ -31,9 +31,11 @@ func (s *Session) Enqueue(d Delivery, out *Actions) bool {
 	if d.QoS == mqtt.AtMostOnce {
 		switch {
 		case !s.attached:
+			s.adopt(&d)
 			s.drop(DropOffline, &d, out)
 			return false
 		case !s.RoomQoS0(size):
+			s.adopt(&d)
 			s.drop(DropQoS0Full, &d, out)
 			return false
 		}
@@ -260,9 +262,9 @@ func (s *Session) deliverable(d *Delivery, gate Gate) (DropReason, bool) {
 	if !gate.MayReceive(d.Message.Topic) {
 		return DropDenied, false
 	}
-	if limit := s.link.MaximumPacketSize; limit != 0 { // [MQTT-3.1.2-24]
+	if s.link.MaximumPacketSize != 0 {
 		f := frame{m: d.Message, version: s.link.Version, qos: d.QoS, subs: d.SubscriptionIDs}
-		if _, body := f.sizes(); 1+varLen(body)+body > int(limit) {
+		if !s.suits(&f) {
 			return DropTooLarge, false
 		}
 	}
@@ -278,6 +280,7 @@ func (s *Session) admit(now time.Time, gate Gate, out *Actions) {
 	if d.QoS >= recalled {
 		if d.Lent && d.QoS == discarded {
 			out.Ended = append(out.Ended, d.Seq)
+			s.adopt(&d)
 		}
 		s.popQueue()
 		return
@@ -285,6 +288,7 @@ func (s *Session) admit(now time.Time, gate Gate, out *Actions) {
 	if reason, ok := s.verdict(&d, now, gate); !ok && (d.ID == 0 || d.QoS != mqtt.ExactlyOnce) {
 		// Dropped is as good as delivered [MQTT-3.1.2-25].
 		s.over(&d, out)
+		s.adopt(&d)
 		s.drop(reason, &d, out)
 		s.count--
 		s.bytes -= d.Message.Size()
@@ -350,6 +354,7 @@ func (s *Session) sendFlight(dst []byte, now time.Time, gate Gate, out *Actions)
 	s.quota--
 	fr := s.frame(&f.Delivery, now)
 	s.tellFlight(f, &fr)
+	s.tellShare(&f.Delivery, &fr)
 	fr.id, fr.dup = f.ID, f.dup // [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
 	f.dup = true
 	out.Published++
@@ -362,6 +367,7 @@ func (s *Session) giveUp(f *flight, reason DropReason, out *Actions) {
 	if f.note != nil {
 		s.untell(f)
 	}
+	s.adopt(&f.Delivery)
 	s.drop(reason, &f.Delivery, out)
 	if f.QoS == mqtt.ExactlyOnce {
 		s.change(out, Change{Kind: Released, ID: f.ID, Seq: f.Seq})
@@ -384,6 +390,8 @@ func (s *Session) sendZero(dst []byte, now time.Time, gate Gate, out *Actions) (
 	}
 	fr := s.frame(d, now)
 	s.tellZero(&fr, out)
+	s.tellShare(d, &fr)
+	d.Note = nil
 	out.Published++
 	return s.append(dst, &fr)
 }
@@ -448,6 +456,7 @@ func (s *Session) popQueue() {
 }
 
 func (s *Session) popZero() {
+	s.adopt(s.zero.head())
 	m := s.zero.head().Message
 	s.zeroMem -= m.Size()
 	s.zero.pop()

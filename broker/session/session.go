@@ -45,19 +45,22 @@ type Delivery struct {
 	// Stored means that the message is in the session's stored queue, and may
 	// be sent when the store says that Seq is durable.
 	Stored bool
-	// ID is the packet id that the store holds for it, 0 for none.
-	ID uint16
-	// SubscriptionIDs is shared, and read only.
-	SubscriptionIDs []uint32
 	// Lent means that the message, of QoS 1 or 2, stays with the shell, whether
 	// the session is stored or not: Actions.Ended tells when the client has done
 	// with it, and Recall takes it back. It is sent when the store says that
 	// After is durable. A message that is Lent is not Stored.
-	Lent  bool
-	After uint64
+	Lent bool
 	// Forced means that the message is taken whether there is room or not: it
 	// was counted elsewhere, where it waited.
 	Forced bool
+	// ID is the packet id that the store holds for it, 0 for none.
+	ID uint16
+	// SubscriptionIDs is shared, and read only.
+	SubscriptionIDs []uint32
+	After           uint64 // when Lent
+	// Note is what the share that the message comes from has lost, and tells with
+	// it; nil for nothing, and for what is Stored. See [Session.Carries].
+	Note *Losses
 }
 
 // DropReason says why a message was not delivered. Stored and shown by number

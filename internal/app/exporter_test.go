@@ -41,7 +41,7 @@ func TestBrokerMetrics(t *testing.T) {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		done <- RunBroker(ctx, BrokerOptions{TCP: "127.0.0.1:0", Anonymous: true, Metrics: "127.0.0.1:0", Overflow: "oldest", Version: "9.9"}, nil, w, quiet())
+		done <- RunBroker(ctx, BrokerOptions{TCP: "127.0.0.1:0", Anonymous: true, Metrics: "127.0.0.1:0", Overflow: "oldest", Shares: []string{"jobs=key:topic/oldest"}, Version: "9.9"}, nil, w, quiet())
 		_ = w.Close()
 	}()
 	line, err := bufio.NewReader(r).ReadString('\n')
@@ -81,6 +81,8 @@ func TestBrokerMetrics(t *testing.T) {
 		`wilco_broker_dropped_total{reason="queue_full"} 0`, `wilco_broker_dropped_total{reason="store_full"} 0`,
 		`wilco_broker_dropped_total{reason="damaged"} 0`, "wilco_broker_store_damaged_total 0",
 		"wilco_broker_queued_messages 1", "wilco_broker_subscriptions 2",
+		`wilco_broker_shares{share="+"} 0`, `wilco_broker_shares{share="jobs"} 0`, `wilco_broker_share_waiting_messages{share="jobs"} 0`,
+		`wilco_broker_share_draining_messages{share="jobs"} 0`, `wilco_broker_share_lent_messages{share="jobs"} 0`,
 	} {
 		if !strings.Contains(all, "\n"+want+"\n") {
 			t.Errorf("no %s in\n%s", want, all)

@@ -14,6 +14,7 @@ type brokerCollector struct {
 	queues store.Store
 
 	connections, sessions, subscriptions, retained, retainedBytes, queued, queuedBytes *prometheus.Desc
+	shares, shareWaiting, shareDraining, shareLent                                     *prometheus.Desc
 	publishIn, publishOut, bytesIn, bytesOut, dropped, storeFailures, storeDamaged     *prometheus.Desc
 }
 
@@ -29,6 +30,10 @@ func newBrokerCollector(b *broker.Broker, queues store.Store) *brokerCollector {
 		retainedBytes: d("retained_bytes", "Size of the retained messages."),
 		queued:        d("queued_messages", "QoS 1 and 2 messages that sessions have not acknowledged."),
 		queuedBytes:   d("queued_bytes", "Size of the queued messages."),
+		shares:        d("shares", "Shared subscriptions, by the name of the share; share=\"+\" is all those that no setting names.", "share"),
+		shareWaiting:  d("share_waiting_messages", "QoS 1 and 2 messages that wait in shares for a member with room.", "share"),
+		shareDraining: d("share_draining_messages", "Of those, the ones whose key has a new owner, until the former one has done with what it has.", "share"),
+		shareLent:     d("share_lent_messages", "QoS 1 and 2 messages that members of shares have and have not acknowledged.", "share"),
 		publishIn:     d("publish_in_total", "PUBLISH packets received."),
 		publishOut:    d("publish_out_total", "PUBLISH packets sent."),
 		bytesIn:       d("bytes_in_total", "Bytes received."),
@@ -59,6 +64,15 @@ func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	count(ch, c.bytesOut, float64(s.BytesOut))
 	count(ch, c.storeFailures, float64(s.StoreFailures))
 	count(ch, c.storeDamaged, float64(damagedPlaces(c.queues)))
+	for name, n := range c.b.Shares() {
+		if name == "" {
+			name = "+" // which no share is called
+		}
+		level(ch, c.shares, float64(n.Shares), name)
+		level(ch, c.shareWaiting, float64(n.Waiting), name)
+		level(ch, c.shareDraining, float64(n.Draining), name)
+		level(ch, c.shareLent, float64(n.Lent), name)
+	}
 	for reason, n := range s.Dropped {
 		count(ch, c.dropped, float64(n), reason.String())
 	}

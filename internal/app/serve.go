@@ -127,11 +127,11 @@ func setOverflow(ls []broker.Listener, name, field string) error {
 	return nil
 }
 
-// parseShares reads how shared subscriptions choose: words of broker.Share, each
+// parseShares reads what holds for shared subscriptions: texts of broker.ShareRule, each
 // for all shares or, as NAME=WORD, for those of a name. field is what they are
 // called where somebody wrote them.
-func parseShares(words []string, field string) (map[string]broker.Share, error) {
-	shares := make(map[string]broker.Share)
+func parseShares(words []string, field string) (map[string]broker.ShareRule, error) {
+	shares := make(map[string]broker.ShareRule)
 	for _, w := range words {
 		w = strings.TrimSpace(w)
 		if w == "" {
@@ -139,7 +139,7 @@ func parseShares(words []string, field string) (map[string]broker.Share, error) 
 		}
 		i := strings.LastIndexByte(w, '=') // a name may have one
 		name, word := w[:max(i, 0)], w[i+1:]
-		how, err := broker.ParseShare(word)
+		how, err := broker.ParseShareRule(word)
 		_, twice := shares[name]
 		switch {
 		case err != nil:

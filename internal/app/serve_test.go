@@ -105,12 +105,13 @@ func TestServeNamesTheSettingThatIsWrong(t *testing.T) {
 }
 
 func TestParseShares(t *testing.T) {
-	got, err := parseShares([]string{"key:topic", " orders=sticky", "a=b=key:publisher", ""}, "share")
-	want := map[string]broker.Share{"": broker.ByTopic, "orders": broker.Sticky, "a=b": broker.ByPublisher}
+	got, err := parseShares([]string{"key:topic", " orders=sticky", "a=b=key:publisher/oldest", ""}, "share")
+	want := map[string]broker.ShareRule{"": {How: broker.ByTopic}, "orders": {How: broker.Sticky},
+		"a=b": {How: broker.ByPublisher, Overflow: broker.DropOldest}}
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("%v, %v", got, err)
 	}
-	for _, bad := range []string{"key", "orders=", "=sticky", "a/b=sticky", "sticky,sticky", "x=sticky,x=round_robin"} {
+	for _, bad := range []string{"key", "orders=", "=sticky", "a/b=sticky", "sticky,sticky", "x=sticky,x=round_robin", "sticky/most"} {
 		var f *fault.Error
 		if _, err := parseShares(strings.Split(bad, ","), "share"); !errors.As(err, &f) || f.Field != "share" {
 			t.Errorf("%q: %v", bad, err)
@@ -235,7 +236,7 @@ func TestMetricsParseAndNameNoDevice(t *testing.T) {
 			t.Errorf("not a line of the exposition format, or more than one label: %q", l)
 			continue
 		}
-		if !slices.Contains([]string{"", "state", "kind", "reason"}, parts[4]) { // all of closed sets
+		if !slices.Contains([]string{"", "state", "kind", "reason", "share"}, parts[4]) { // all of closed sets, or of the settings
 			t.Errorf("label %s: %q", parts[4], l)
 		}
 		open = open || l == "wilco_commands_open 1"

@@ -51,7 +51,7 @@ type Options struct {
 	// the setting mqtt.durability; "" means fsync. Not used with Broker.
 	Listeners  []broker.Listener
 	Durability string
-	Shares     map[string]broker.Share // of the embedded broker; see broker.Options
+	Shares     map[string]broker.ShareRule // of the embedded broker; see broker.Options
 	// Broker is the URL of an external broker, user and password in it; "" means
 	// the embedded one.
 	Broker        string

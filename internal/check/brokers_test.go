@@ -44,7 +44,7 @@ func ownBroker(t *testing.T) string {
 func ownBrokerWith(t *testing.T, how broker.Share) string {
 	t.Helper()
 	var there sync.WaitGroup // connections; a session ends before its connection is told to have
-	b, err := broker.New(broker.Options{Authority: broker.AllowAnonymous(), Shares: map[string]broker.Share{"": how},
+	b, err := broker.New(broker.Options{Authority: broker.AllowAnonymous(), Shares: map[string]broker.ShareRule{"": {How: how}},
 		Events: broker.Events{
 			Connected:    func(broker.ConnInfo, bool) { there.Add(1) },
 			Disconnected: func(broker.ConnInfo, mqtt.ReasonCode, error) { there.Done() },

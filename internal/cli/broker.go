@@ -54,7 +54,7 @@ func (a *app) brokerCommand() *cobra.Command {
 	f.BoolVar(&o.Anonymous, "anonymous", false, "let everybody in, to do everything")
 	f.StringArrayVar(&users, "user", nil, "somebody who may come in and do everything, NAME:PASSWORD (repeatable; others on this machine can see it)")
 	f.StringVar(&o.UsersFile, "users", "", "YAML file of users with their rights; read anew when it changes, and at SIGHUP")
-	f.StringArrayVar(&o.Shares, "share", nil, "who gets a message of a shared subscription: round_robin, sticky, key:topic or key:publisher; NAME=WORD for the shares of that name (repeatable; default round_robin)")
+	f.StringArrayVar(&o.Shares, "share", nil, "who gets a message of a shared subscription: round_robin, sticky, key:topic or key:publisher, and, as in key:topic/oldest, what happens when its own queue is full, as for --overflow (default refuse); NAME=WORD for the shares of that name, which are counted apart (repeatable; default round_robin)")
 	f.StringVar(&o.Overflow, "overflow", "refuse", "what happens to a QoS 1 or 2 message for a session whose queue is full: refuse it to its publisher, drop it for that session (newest), or drop what waits there longest (oldest)")
 	f.StringVar(&o.Metrics, "metrics", "", "address for /metrics (Prometheus) and /healthz, to everybody who can reach it")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {

@@ -36,7 +36,7 @@ type Config struct {
 			ClientCA string `key:"clientCA" doc:"PEM file with the authorities of devices' certificates: a client of the TLS listener must show one; empty: none is asked for"`
 		} `key:"tls"`
 		Durability string `key:"durability" default:"fsync" oneof:"fsync,os,memory" doc:"what the acknowledgements of the built-in broker survive. fsync: any crash; os: a crash of wilco, but one of the machine costs the last seconds; memory: none, a crash of wilco costs all that is queued and retained"`
-		Shares     string `key:"shares" default:"round_robin" doc:"how shared subscriptions of the built-in broker choose who gets a message: round_robin, sticky, key:topic or key:publisher; NAME=WORD for those of one name; several with commas between"`
+		Shares     string `key:"shares" default:"round_robin" doc:"how shared subscriptions of the built-in broker choose who gets a message: round_robin, sticky, key:topic or key:publisher, and, as in key:topic/oldest, what happens when its own queue is full (refuse, newest or oldest; default refuse); NAME=WORD for those of one name, which are counted apart; several with commas between"`
 		Overflow   string `key:"overflow" default:"refuse" oneof:"refuse,newest,oldest" doc:"what happens to a QoS 1 or 2 message for a client of the built-in broker whose queue is full. refuse: its publisher is told, and nobody gets it; newest: it is dropped for that client; oldest: what has waited longest for that client is dropped"`
 	} `key:"mqtt"`
 	Broker struct {

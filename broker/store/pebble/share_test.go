@@ -132,7 +132,7 @@ const sharePatience = 20 * time.Second
 
 func (w *shareWorld) start() {
 	w.t.Helper()
-	o := broker.Options{Authority: broker.AllowAnonymous(), Shares: map[string]broker.Share{"g": w.how},
+	o := broker.Options{Authority: broker.AllowAnonymous(), Shares: map[string]broker.ShareRule{"g": {How: w.how}},
 		Limits: broker.Limits{Takeovers: 1_000_000}}
 	if w.fs != nil {
 		s := mustOpen(w.t, "data", Options{fs: w.fs, Reserve: -1})
