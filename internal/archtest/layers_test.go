@@ -41,6 +41,7 @@ var layers = []layer{
 		{"internal/store", 0, "what is stored"},
 		{"internal/catalog", 0, "command types"},
 		{"internal/undo", pure, "how a command is taken back"},
+		{"internal/rollout/plan", pure, "the life of a roll-out"},
 	}},
 	{"parts: each stands alone", []unit{
 		{"mqtt/client/filestore", public, "the client's session on disk"},
@@ -59,6 +60,7 @@ var layers = []layer{
 		{"internal/fleet", 0, "devices, identities, rights"},
 		{"internal/audit", 0, "who did what, as a chain"},
 		{"internal/hook", 0, "what happens at the end of a command"},
+		{"internal/rollout", 0, "one command to many devices"},
 		{"internal/catalog/shelf", 0, "command types, kept"},
 		{"internal/store/sqlite", 0, "one file"},
 		{"internal/store/postgres", 0, "several servers"},

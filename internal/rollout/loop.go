@@ -1,0 +1,389 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/rollout/plan"
+	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// loop makes turns until ctx ends.
+func (r *Runner) loop(ctx context.Context) {
+	for ctx.Err() == nil {
+		changed := r.opt.Store.Changed() // asked before reading, so that no commit is missed between
+		more, err := r.turn(ctx)
+		pause := turnEvery
+		if err != nil && ctx.Err() == nil {
+			r.log.Error("a turn of the roll-outs failed; nothing of it is lost, it is tried again", "error", err)
+			pause = pauseAfter
+		}
+		select { // what happens meanwhile is taken together
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		if more || err != nil {
+			continue
+		}
+		var timer <-chan time.Time
+		if wake := r.wake(); !wake.IsZero() {
+			timer = time.After(wake.Sub(r.now()))
+		}
+		if r.idle() {
+			changed = nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-timer:
+		case <-r.poke:
+		}
+	}
+}
+
+func (r *Runner) idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.active) == 0
+}
+
+// wake is when time alone changes something; zero: never.
+func (r *Runner) wake() (next time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, run := range r.active {
+		wake := run.Wake
+		if run.Spec.Dynamic {
+			if look := r.looked.Add(lookEvery); wake.IsZero() || look.Before(wake) {
+				wake = look
+			}
+		}
+		if !wake.IsZero() && (next.IsZero() || wake.Before(next)) {
+			next = wake
+		}
+	}
+	return next
+}
+
+// turn takes what has happened, commits what follows from it, and does that. More
+// says that there is more to do at once.
+func (r *Runner) turn(ctx context.Context) (more bool, err error) {
+	r.mu.Lock()
+	err = r.refresh(ctx)
+	if idle := len(r.active) == 0; idle || r.lost {
+		r.at, r.lost = -1, false
+	}
+	r.mu.Unlock()
+	if err != nil || r.idle() {
+		return false, err
+	}
+	if r.at < 0 {
+		if r.at, err = r.opt.Store.LastEvent(ctx); err != nil {
+			return false, err
+		}
+		if err := r.reconcile(ctx); err != nil {
+			r.at = -1
+			return false, err
+		}
+	}
+	page, err := r.opt.Store.Events(ctx, r.at, eventPage)
+	if err != nil {
+		return false, err
+	}
+	if len(page) > 0 && page[0].ID != r.at+1 {
+		r.log.Warn("events were purged before the roll-outs had seen them; the commands are looked at", "after", r.at)
+		r.at = -1
+		return true, nil
+	}
+	found, err := r.look()
+	if err != nil {
+		return false, err
+	}
+	moved, err := r.decide(ctx, r.endsOf(page), found)
+	if err != nil {
+		return false, err
+	}
+	if len(page) > 0 {
+		r.at = page[len(page)-1].ID
+	}
+	err = r.act(ctx)
+	return moved || len(page) == eventPage || r.busy(), err
+}
+
+// busy says whether what was done is still to be given to the plan.
+func (r *Runner) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, run := range r.active {
+		if len(run.news)+len(run.todo) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// endsOf finds the ends of targets' commands among the events.
+func (r *Runner) endsOf(page []store.Event) map[*run][]plan.Change {
+	ends := map[*run][]plan.Change{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range page {
+		e := &page[i]
+		if e.Type != store.EventCommand || e.TID == nil || e.From == e.State {
+			continue
+		}
+		if at, ok := r.byTID[*e.TID]; ok {
+			if c := plan.CellOf(e.State); c != plan.Open {
+				ends[at.run] = append(ends[at.run], plan.Change{Target: at.target, Cell: c})
+			}
+		}
+	}
+	return ends
+}
+
+// reconcile looks at all commands that are not known to have ended for good.
+func (r *Runner) reconcile(ctx context.Context) error {
+	r.mu.Lock()
+	runs := r.runs()
+	r.mu.Unlock()
+	for _, run := range runs {
+		open := map[command.TID]int{}
+		run.news = nil
+		r.mu.Lock()
+		for i := range run.Next {
+			p, k := run.pieces[i/plan.ChunkSize], i%plan.ChunkSize
+			if c := run.Cells.At(i); c == plan.Open || c == plan.TimedOut {
+				open[p.tids[k]] = i
+				r.byTID[p.tids[k]] = place{run, i}
+			}
+		}
+		r.mu.Unlock()
+		tids := make([]command.TID, 0, len(open))
+		for tid := range open {
+			tids = append(tids, tid)
+		}
+		for some := range slices.Chunk(tids, 500) {
+			list, err := r.opt.Store.Commands(ctx, some)
+			if err != nil {
+				return err
+			}
+			for i := range list {
+				c := &list[i]
+				run.news = append(run.news, plan.Change{Target: open[c.TID], Cell: plan.CellOf(c.State)})
+				delete(open, c.TID)
+			}
+			for _, tid := range some {
+				if i, gone := open[tid]; gone { // purged, and nobody knows
+					run.news = append(run.news, plan.Change{Target: i, Cell: plan.TimedOut})
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// runs are the active roll-outs in the order of their ids. Under mu.
+func (r *Runner) runs() []*run {
+	list := make([]*run, 0, len(r.active))
+	for _, run := range r.active {
+		list = append(list, run)
+	}
+	slices.SortFunc(list, func(a, b *run) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return list
+}
+
+// look finds new devices for the dynamic roll-outs, now and then.
+func (r *Runner) look() (map[*run][]wire.Address, error) {
+	now := r.now()
+	if now.Sub(r.looked) < lookEvery {
+		return nil, nil
+	}
+	r.looked = now
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := map[*run][]wire.Address{}
+	for _, run := range r.active {
+		if !run.Spec.Dynamic {
+			continue
+		}
+		if run.known == nil {
+			run.known = make(map[wire.Address]struct{}, run.Total)
+			for _, p := range run.pieces {
+				for _, a := range p.who {
+					run.known[a] = struct{}{}
+				}
+			}
+		}
+		all, err := r.Select(&run.Spec.Targets, run.Scope)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range all {
+			if _, ok := run.known[a]; !ok && run.Total+len(found[run]) < MaxTargets {
+				found[run] = append(found[run], a)
+			}
+		}
+	}
+	return found, nil
+}
+
+// decide gives each roll-out what has happened to it, and commits what follows from
+// that. It says whether anything did.
+func (r *Runner) decide(ctx context.Context, ends map[*run][]plan.Change, found map[*run][]wire.Address) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var b store.Batch
+	var adopt []func()
+	now := r.now()
+	for _, run := range r.runs() {
+		wake := !run.Wake.IsZero() && !now.Before(run.Wake)
+		if len(run.news)+len(ends[run])+len(found[run]) == 0 && !wake && !run.doubt {
+			continue
+		}
+		r.stale = true // until it is committed: what is in memory may be ahead of the store
+		b.Documents = append(b.Documents, run.grow(found[run])...)
+		next, actions, err := run.play(ends[run], len(found[run]), now)
+		if err != nil {
+			return false, err
+		}
+		docs, err := run.writes(&next)
+		if err != nil {
+			return false, err
+		}
+		b.Documents = append(b.Documents, docs...)
+		b.Events = append(b.Events, run.alarms(actions, now)...)
+		adopt = append(adopt, func() { r.adopt(run, next, actions, ends[run]) })
+	}
+	if len(adopt) == 0 {
+		return false, nil
+	}
+	if _, err := r.opt.Store.Commit(ctx, &b); err != nil {
+		return false, err
+	}
+	r.stale = false
+	for _, f := range adopt {
+		f()
+	}
+	return true, nil
+}
+
+// play gives the plan what has happened.
+func (run *run) play(ends []plan.Change, found int, now time.Time) (plan.Rollout, []plan.Action, error) {
+	events := []plan.Event{{Kind: plan.Tick}}
+	if to := slices.Concat(run.news, ends); len(to) > 0 {
+		events = append(events, plan.Event{Kind: plan.Became, To: to})
+	}
+	if found > 0 {
+		events = append(events, plan.Event{Kind: plan.Found, Count: found})
+	}
+	if run.doubt {
+		events = append(events, plan.Event{Kind: plan.Restarted})
+	}
+	next, all := run.Rollout, []plan.Action(nil)
+	for _, ev := range events {
+		var actions []plan.Action
+		var err error
+		if next, actions, err = plan.Step(next, ev, now); err != nil {
+			return next, nil, fmt.Errorf("roll-out %s: %w", run.ID, err)
+		}
+		all = append(all, actions...)
+	}
+	return next, all, nil
+}
+
+// grow takes in devices that were found, and gives what is to be written of that.
+func (run *run) grow(found []wire.Address) (docs []store.DocumentWrite) {
+	for len(found) > 0 {
+		last := len(run.pieces) - 1
+		if last < 0 || len(run.pieces[last].who) == plan.ChunkSize {
+			run.pieces = append(run.pieces, &piece{})
+			last++
+		}
+		p := run.pieces[last]
+		n := min(plan.ChunkSize-len(p.who), len(found))
+		p.add(found[:n])
+		for _, a := range found[:n] {
+			run.known[a] = struct{}{}
+		}
+		docs = append(docs, store.DocumentWrite{DocumentID: targetDoc(run.ID, last, leafDevices), Was: p.whoVersion, Body: p.whoBody()})
+		p.whoVersion++
+		found = found[n:]
+	}
+	return docs
+}
+
+// alarms are the events that tell people; they are committed with what they tell of.
+func (run *run) alarms(actions []plan.Action, now time.Time) (events []store.Event) {
+	for _, a := range actions {
+		if a.Act != plan.Alarm {
+			continue
+		}
+		e := store.Event{Type: store.EventAlarm, At: now.UTC().Truncate(time.Millisecond), Name: run.Spec.Command, By: KeyPrefix + run.ID, Detail: a.Text}
+		if a.Target >= 0 {
+			p, k := run.pieces[a.Target/plan.ChunkSize], a.Target%plan.ChunkSize
+			e.Device = p.who[k]
+			if tid := p.tids[k]; tid != (command.TID{}) {
+				e.TID = &tid
+			}
+		} else if run.Total > 0 {
+			e.Device = run.pieces[0].who[0] // an event is of a device: who may see that one may see this
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// adopt takes over what was committed. Under mu.
+func (r *Runner) adopt(run *run, next plan.Rollout, actions []plan.Action, ends []plan.Change) {
+	was := run.State
+	run.adopt(next, actions)
+	run.news, run.doubt = nil, false
+	for _, c := range ends {
+		if c.Cell != plan.TimedOut { // which a late answer may still settle
+			delete(r.byTID, run.pieces[c.Target/plan.ChunkSize].tids[c.Target%plan.ChunkSize])
+		}
+	}
+	if was != run.State {
+		r.log.Info("a roll-out has changed its state", "id", run.ID, "from", was, "to", run.State, "reason", run.Reason, "detail", run.Detail)
+	}
+	for _, a := range actions {
+		if a.Act == plan.Alarm {
+			r.log.Warn("alarm", "rollout", run.ID, "text", a.Text)
+		}
+	}
+	if !run.State.Final() {
+		return
+	}
+	delete(r.active, run.ID)
+	r.ended[run.State]++
+	for tid, at := range r.byTID {
+		if at.run == run {
+			delete(r.byTID, tid)
+		}
+	}
+}
+
+// refresh reads everything anew when a commit has failed: it may have taken effect
+// all the same, and the store knows. Under mu.
+func (r *Runner) refresh(ctx context.Context) error {
+	if !r.stale {
+		return nil
+	}
+	clear(r.active)
+	clear(r.byTID)
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	r.stale, r.lost = false, true
+	return nil
+}

@@ -1,0 +1,405 @@
+package rollout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/rollout/plan"
+	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// Commit writes documents, with what is to be recorded of them, at once.
+type Commit func([]store.DocumentWrite) error
+
+// Draft is a roll-out that is to be begun.
+type Draft struct {
+	plan.Rollout // ID, Spec, By, Scope, Policy, Terms, Digest and Undoes
+	Targets      []wire.Address
+	Of           []command.TID // of one that takes back, beside Targets; else nil
+	Approval     *command.Approval
+}
+
+// New makes of a draft what it begins as, and begins nothing. The error is of a time
+// zone.
+func (r *Runner) New(d *Draft) (plan.Rollout, error) {
+	p := d.Rollout
+	p.Groups = groupsOf(d.Targets)
+	p.Spec.Targets.Listed = len(p.Spec.Targets.Devices) > 0
+	p.Spec.Targets.Devices = nil
+	var err error
+	if p.Zones, err = zonesOf(&p.Spec); err != nil {
+		return p, fault.Field("windows", "%v", err)
+	}
+	return plan.New(p, len(d.Targets), d.Approval, r.now().UTC().Truncate(time.Millisecond)), nil
+}
+
+// Begin makes a roll-out; its ID is that of the draft, or a new UUIDv7. When there is
+// one of that id with the same digest and from the same person, that is returned, and
+// existed. Errors: Exists, TooMany, those of commit.
+func (r *Runner) Begin(ctx context.Context, d Draft, commit Commit) (begun plan.Rollout, existed bool, err error) {
+	if d.ID == "" {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return begun, false, err
+		}
+		d.ID = id.String()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.refresh(ctx); err != nil {
+		return begun, false, err
+	}
+	if was, err := r.get(ctx, d.ID); err == nil {
+		if was.Digest == d.Digest && was.By == d.By {
+			return was, true, nil
+		}
+		return begun, false, fault.New(fault.Exists, "there is another roll-out %s already; choose another name", d.ID)
+	} else if fault.CodeOf(err) != fault.NotFound {
+		return begun, false, err
+	}
+	if len(r.active) >= MaxActive {
+		return begun, false, fault.New(fault.TooMany, "%d roll-outs are under way, which is all that there may be", len(r.active))
+	}
+	p, err := r.New(&d)
+	if err != nil {
+		return begun, false, err
+	}
+	run := &run{Rollout: p, pieces: piecesOf(d.Targets, d.Of)}
+	docs, err := r.firstWrites(ctx, run)
+	if err != nil {
+		return begun, false, err
+	}
+	if err := commit(docs); err != nil {
+		r.stale = true
+		return begun, false, err
+	}
+	run.version = 1
+	r.active[run.ID] = run
+	r.wakeLoop()
+	return run.Rollout, false, nil
+}
+
+// firstWrites are the documents of a new roll-out, and the link from the one that it
+// takes back.
+func (r *Runner) firstWrites(ctx context.Context, run *run) ([]store.DocumentWrite, error) {
+	body, err := json.Marshal(&run.Rollout)
+	if err != nil {
+		return nil, err
+	}
+	docs := []store.DocumentWrite{{DocumentID: rolloutDoc(run.ID), Body: body}}
+	for i, p := range run.pieces {
+		p.whoVersion = 1
+		docs = append(docs, store.DocumentWrite{DocumentID: targetDoc(run.ID, i, leafDevices), Body: p.whoBody()})
+	}
+	if run.Undoes == "" {
+		return docs, nil
+	}
+	doc, err := r.opt.Store.Document(ctx, rolloutDoc(run.Undoes))
+	if err != nil {
+		return nil, err
+	}
+	of, err := decode(&doc)
+	if err != nil {
+		return nil, err
+	}
+	of.UndoneBy = run.ID
+	body, err = json.Marshal(&of.Rollout)
+	return append(docs, store.DocumentWrite{DocumentID: doc.DocumentID, Was: doc.Version, Body: body}), err
+}
+
+// Ask gives a roll-out what a person asks for: Pause, Resume, Abort, Approve, Deny or
+// BreakGlass. It returns what it has become when that is committed; what follows from
+// it is done after. Errors: NotFound; Conflict when its state forbids it; those of
+// commit.
+func (r *Runner) Ask(ctx context.Context, id string, ev plan.Event, commit Commit) (plan.Rollout, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.refresh(ctx); err != nil {
+		return plan.Rollout{}, err
+	}
+	run := r.active[id]
+	if run == nil {
+		p, err := r.get(ctx, id)
+		if err != nil {
+			return p, err
+		}
+		_, _, err = plan.Step(p, ev, r.now())
+		return p, fault.Wrap(err, fault.Conflict, "%v", err)
+	}
+	next, actions, err := plan.Step(run.Rollout, ev, r.now())
+	var not *plan.NotAllowedError
+	if errors.As(err, &not) {
+		return run.Rollout, fault.Wrap(err, fault.Conflict, "%s", not.Error())
+	}
+	if err != nil {
+		return run.Rollout, err
+	}
+	docs, err := run.writes(&next)
+	if err != nil {
+		return run.Rollout, err
+	}
+	if err := commit(docs); err != nil {
+		r.stale = true
+		return run.Rollout, err
+	}
+	news, doubt := run.news, run.doubt
+	r.adopt(run, next, actions, nil)
+	run.news, run.doubt = news, doubt
+	r.wakeLoop()
+	return next, nil
+}
+
+// Get looks at a roll-out. Errors: NotFound.
+func (r *Runner) Get(ctx context.Context, id string) (plan.Rollout, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.get(ctx, id)
+}
+
+func (r *Runner) get(ctx context.Context, id string) (plan.Rollout, error) {
+	if run := r.active[id]; run != nil {
+		return run.Rollout, nil
+	}
+	if !ValidID(id) {
+		return plan.Rollout{}, unknown("of that id")
+	}
+	d, err := r.opt.Store.Document(ctx, rolloutDoc(id))
+	if fault.CodeOf(err) == fault.NotFound {
+		return plan.Rollout{}, unknown(id)
+	}
+	if err != nil {
+		return plan.Rollout{}, err
+	}
+	run, err := decode(&d)
+	if err != nil {
+		return plan.Rollout{}, err
+	}
+	return run.Rollout, nil
+}
+
+// ValidID says whether a roll-out may be called so.
+func ValidID(id string) bool {
+	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+}
+
+// List gives all roll-outs that are kept, the newest first.
+func (r *Runner) List(ctx context.Context) (list []plan.Rollout, err error) {
+	for after := ""; ; {
+		page, err := r.opt.Store.Documents(ctx, kindRollout, "", after, 500)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page {
+			after = page[i].Key
+			run, err := decode(&page[i])
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, run.Rollout)
+		}
+		if len(page) == 0 {
+			break
+		}
+	}
+	slices.SortStableFunc(list, func(a, b plan.Rollout) int { return b.Created.Compare(a.Created) })
+	return list, nil
+}
+
+// Target is one device of a roll-out.
+type Target struct {
+	Number int
+	Device wire.Address
+	State  plan.Cell
+	TID    command.TID // zero: it has no command
+	Why    string      // it was skipped
+}
+
+// Targets lists the targets of a roll-out from number from on, up to limit: those in
+// one of the states, or all. A command that had timed out is looked at once more.
+// Errors: NotFound.
+func (r *Runner) Targets(ctx context.Context, id string, states []plan.Cell, from, limit int) ([]Target, error) {
+	run, err := r.whole(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []Target
+	for i := max(from, 0); i < run.Total && len(list) < limit; i++ {
+		p, k := run.pieces[i/plan.ChunkSize], i%plan.ChunkSize
+		t := Target{Number: i, Device: p.who[k], State: run.Cells.At(i), TID: p.tids[k], Why: p.why[k].String()}
+		if t.State == plan.TimedOut && t.TID != (command.TID{}) {
+			if late, err := r.opt.Store.Commands(ctx, []command.TID{t.TID}); err == nil && len(late) == 1 {
+				t.State = plan.CellOf(late[0].State)
+			}
+		}
+		if len(states) == 0 || slices.Contains(states, t.State) {
+			list = append(list, t)
+		}
+	}
+	return list, nil
+}
+
+// whole gives a roll-out with its targets: the active one, or one that is read.
+func (r *Runner) whole(ctx context.Context, id string) (*run, error) {
+	r.mu.Lock()
+	active := r.active[id]
+	r.mu.Unlock()
+	if active != nil {
+		return active, nil
+	}
+	p, err := r.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	run := &run{Rollout: p}
+	return run, r.readTargets(ctx, run)
+}
+
+// Select gives the devices that a selection is for, in the order of their addresses;
+// those of a list in its order. Scope bounds the groups; none: all. Errors: Invalid
+// for a list that names a device that is not there, not in the scope, or twice.
+func (r *Runner) Select(t *plan.Targets, scope []string) ([]wire.Address, error) {
+	within := func(group string) bool { return len(scope) == 0 || slices.Contains(scope, group) }
+	if len(t.Devices) > 0 {
+		return r.listed(t.Devices, within)
+	}
+	var list []wire.Address
+	for d := range r.opt.Directory.All() {
+		switch {
+		case !within(d.Address.Group), d.Disabled,
+			t.Group != "" && d.Address.Group != t.Group,
+			t.Tag != "" && !slices.Contains(d.Tags, t.Tag),
+			t.Online != nil && r.opt.Presence(d.Address).Online != *t.Online:
+			continue
+		}
+		list = append(list, d.Address)
+	}
+	slices.SortFunc(list, func(a, b wire.Address) int {
+		if c := strings.Compare(a.Group, b.Group); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Device, b.Device)
+	})
+	return list, nil
+}
+
+func (r *Runner) listed(names []string, within func(string) bool) ([]wire.Address, error) {
+	list := make([]wire.Address, 0, len(names))
+	seen := make(map[wire.Address]struct{}, len(names))
+	for _, name := range names {
+		a, err := wire.ParseAddress(name)
+		if err != nil {
+			return nil, fault.Field("targets.devices", "%q is not an address like plant/valve-1", name)
+		}
+		d, there := r.opt.Directory.Device(a)
+		switch _, twice := seen[a]; {
+		case twice:
+			return nil, fault.Field("targets.devices", "%s is there twice", a)
+		case !within(a.Group):
+			return nil, fault.New(fault.Forbidden, "the token is not for the group %s", a.Group)
+		case !there:
+			return nil, fault.Field("targets.devices", "there is no device %s; register it first: wilco device add %s", a, a)
+		case d.Disabled:
+			return nil, fault.Field("targets.devices", "the device %s is disabled; enable it first: wilco device enable %s", a, a)
+		}
+		seen[a] = struct{}{}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// InActive says of devices in which roll-out that has not ended each is, if it still
+// waits for its turn or is under way there.
+func (r *Runner) InActive(list []wire.Address) map[wire.Address]string {
+	wanted := make(map[wire.Address]struct{}, len(list))
+	for _, a := range list {
+		wanted[a] = struct{}{}
+	}
+	in := map[wire.Address]string{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, run := range r.runs() {
+		for i := range run.Total {
+			if run.Cells.At(i) > plan.Open {
+				continue
+			}
+			a := run.pieces[i/plan.ChunkSize].who[i%plan.ChunkSize]
+			if _, ok := wanted[a]; ok {
+				in[a] = run.ID
+			}
+		}
+	}
+	return in
+}
+
+// Forget removes the roll-outs that have ended before a time.
+func (r *Runner) Forget(ctx context.Context, before time.Time) error {
+	list, err := r.List(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		if p := &list[i]; p.State.Final() && p.Ended.Before(before) {
+			if err := r.remove(ctx, p.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// remove takes the targets first: what is left of one that was broken off is removed
+// by the next call.
+func (r *Runner) remove(ctx context.Context, id string) error {
+	for {
+		page, err := r.opt.Store.Documents(ctx, kindTarget, id+"/", "", 100)
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			d, err := r.opt.Store.Document(ctx, rolloutDoc(id))
+			if err != nil {
+				return err
+			}
+			page = append(page, d)
+		}
+		b := store.Batch{}
+		for i := range page {
+			b.Documents = append(b.Documents, store.DocumentWrite{DocumentID: page[i].DocumentID, Was: page[i].Version})
+		}
+		if _, err := r.opt.Store.Commit(ctx, &b); err != nil || page[0].Kind == kindRollout {
+			return err
+		}
+	}
+}
+
+// Executed are the targets of a roll-out in which it took effect, and their commands,
+// the last one first. Errors: NotFound; Conflict when it has not ended.
+func (r *Runner) Executed(ctx context.Context, id string) (list []wire.Address, of []command.TID, err error) {
+	p, err := r.Get(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !p.State.Final() {
+		return nil, nil, fault.New(fault.Conflict, "the roll-out is %s; abort it first, or wait for its end", p.State)
+	}
+	all, err := r.Targets(ctx, id, []plan.Cell{plan.Executed}, 0, p.Total)
+	if err != nil {
+		return nil, nil, err
+	}
+	slices.Reverse(all)
+	for _, t := range all {
+		list, of = append(list, t.Device), append(of, t.TID)
+	}
+	return list, of, nil
+}
