@@ -31,6 +31,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/catalog/shelf"
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/config"
+	"github.com/wilco-iot/wilco/internal/edgelink"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/hook"
@@ -155,6 +156,10 @@ func (s *Server) start(ctx context.Context) error {
 	if s.opt.Profile == wire.Atlas().Name() {
 		slices.Reverse(profiles) // the first is the default
 	}
+	spoken := profiles // and not only on MQTT topics of ours
+	if s.opt.Sparkplug.On {
+		spoken = append(slices.Clone(profiles), edgelink.Profile())
+	}
 
 	if s.Store, err = sqlite.Open(filepath.Join(s.opt.Data, "wilco.db"), sqlite.Options{}); err != nil {
 		return err
@@ -164,7 +169,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)
 	}
-	s.Fleet = fleet.New(fleet.Options{Store: s.Store, Profiles: profiles, Sparkplug: s.opt.Sparkplug.On, OnChange: s.deviceChanged})
+	s.Fleet = fleet.New(fleet.Options{Store: s.Store, Profiles: spoken, Sparkplug: s.opt.Sparkplug.On, OnChange: s.deviceChanged, OnPut: s.devicePut})
 	if err := s.Fleet.Start(ctx); err != nil {
 		return err
 	}
@@ -182,7 +187,8 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Engine = engine.New(engine.Options{Store: s.Store, Directory: s.Fleet, Link: l, Profiles: profiles, Epoch: epoch,
+	r := &router{broker: l}
+	s.Engine = engine.New(engine.Options{Store: s.Store, Directory: s.Fleet, Link: r, Profiles: spoken, Epoch: epoch,
 		NobodyConnected: s.Broker != nil, CheckResult: s.types.CheckResult, Logger: s.log})
 	began := time.Now()
 	if err := s.Engine.Start(ctx); err != nil {
@@ -192,13 +198,14 @@ func (s *Server) start(ctx context.Context) error {
 	// The link stops after the engine, so that what was committed still goes out.
 	s.push("broker link", l.Stop)
 	s.push("engine", s.Engine.Stop)
+	s.nobodyBorn()
 	if err := l.Start(s.Engine); err != nil {
 		return err
 	}
 	if err := s.letIn(ctx, l); err != nil {
 		return err
 	}
-	if err := s.startSparkplug(ctx); err != nil {
+	if err := s.startSparkplug(ctx, r); err != nil {
 		return fmt.Errorf("sparkplug: %w", err)
 	}
 	s.startPurge()
@@ -325,6 +332,7 @@ func (s *Server) startPurge() {
 // deviceChanged cuts the connections of a device whose rights have changed.
 func (s *Server) deviceChanged(identity string, removed bool) {
 	if a, err := wire.ParseAddress(identity); err == nil && s.Engine != nil {
+		defer s.devicePut(a)
 		defer s.Engine.Gone(a) // its will is not published: it has no rights any more
 	}
 	if s.Broker == nil {

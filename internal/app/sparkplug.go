@@ -2,13 +2,19 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/wilco-iot/wilco/internal/edgelink"
+	"github.com/wilco-iot/wilco/internal/engine"
+	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/link"
 	"github.com/wilco-iot/wilco/mqtt/client"
 	"github.com/wilco-iot/wilco/sparkplug/host"
+	"github.com/wilco-iot/wilco/wire"
 )
 
 // Sparkplug says whether, and how, a Server is a Sparkplug host on its broker.
@@ -17,11 +23,15 @@ type Sparkplug struct {
 	Role    host.Role
 	HostID  string
 	Filters []string
+	// Reported are filters over the names of metrics whose values are reported as
+	// the state of registered devices of the profile sparkplug.
+	Reported []string
 }
 
 // edgeHost is the host of a Server, with counts of its alarms.
 type edgeHost struct {
 	*host.Host
+	link   *edgelink.Link
 	alarms map[host.AlarmKind]*atomic.Uint64 // never changed
 }
 
@@ -30,7 +40,7 @@ var alarmKinds = []host.AlarmKind{host.ForeignState, host.DuplicateNode, host.Re
 // startSparkplug starts the host, if there is to be one, on the broker that is
 // open by now, and has it stopped before the listeners close: edge nodes hear
 // the last STATE of a primary.
-func (s *Server) startSparkplug(ctx context.Context) error {
+func (s *Server) startSparkplug(ctx context.Context, r *router) error {
 	if !s.opt.Sparkplug.On {
 		return nil
 	}
@@ -51,6 +61,7 @@ func (s *Server) startSparkplug(ctx context.Context) error {
 	var err error
 	e.Host, err = host.New(host.Options{Role: s.opt.Sparkplug.Role, HostID: s.opt.Sparkplug.HostID, Filters: s.opt.Sparkplug.Filters,
 		Servers: []host.Server{{Name: "broker", Client: o}},
+		OnEvent: func(ev *host.Event) { e.link.Event(ev) },
 		OnAlarm: func(a host.Alarm) {
 			if n := e.alarms[a.Kind]; n != nil {
 				n.Add(1)
@@ -60,10 +71,62 @@ func (s *Server) startSparkplug(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.link = edgelink.New(edgelink.Options{Engine: s.Engine, Directory: s.Fleet, Host: e.Host, Passive: s.opt.Sparkplug.Role == host.Passive,
+		Reported: s.opt.Sparkplug.Reported, Logger: s.log})
+	for d := range s.Fleet.All() {
+		e.link.Learn(d.Address)
+	}
+	e.link.Start()
+	s.push("sparkplug link", e.link.Stop)
+	r.edges.Store(e.link)
 	e.Start()
 	s.edges = e
 	s.push("sparkplug host", e.Stop)
 	return nil
+}
+
+// CheckCommand implements service.Sparkplug.
+func (e *edgeHost) CheckCommand(a wire.Address, name string, params json.RawMessage) error {
+	return e.link.Check(a, name, params)
+}
+
+// nobodyBorn tells the engine that no edge node can be known to be there: what is
+// remembered of them is of an earlier run of the host.
+func (s *Server) nobodyBorn() {
+	for d := range s.Fleet.All() {
+		if d.Profile == fleet.SparkplugProfile {
+			s.Engine.Gone(d.Address)
+		}
+	}
+}
+
+// devicePut is told of a device that was added, changed or removed.
+func (s *Server) devicePut(a wire.Address) {
+	if s.edges != nil {
+		s.edges.link.Learn(a)
+	}
+}
+
+// router gives each publication of the engine to the link that speaks for its
+// device.
+type router struct {
+	broker *link.Link
+	edges  atomic.Pointer[edgelink.Link] // nil before, and without, a host
+}
+
+var errNoHost = fmt.Errorf("%w: the Sparkplug host is not there", engine.ErrRefused)
+
+// Publish implements engine.Link.
+func (r *router) Publish(p engine.Publication, done func(error)) {
+	if !edgelink.Ours(&p) {
+		r.broker.Publish(p, done)
+		return
+	}
+	if l := r.edges.Load(); l != nil {
+		l.Publish(p, done)
+		return
+	}
+	done(errNoHost)
 }
 
 // edgeCollector gives a host's counters to Prometheus. Its labels are of closed

@@ -69,6 +69,7 @@ var layers = []layer{
 		{"internal/fleet/authority", 0, "the fleet's rights for the broker"},
 		{"internal/fleet/mosquitto", 0, "the fleet's rights for Mosquitto"},
 		{"internal/link", 0, "the engine's words on MQTT"},
+		{"internal/edgelink", 0, "the engine's words to Sparkplug edge nodes"},
 		{"internal/service", 0, "one method a use case"},
 		{"internal/sim", 0, "fleets of devices, with faults"},
 		{"internal/check", 0, "the conformance and ordering tester"},

@@ -65,6 +65,10 @@ type Publication struct {
 	Correlation   []byte // the tid, in MQTT 5
 	ResponseTopic string
 	Expiry        time.Duration
+	// Command is what it is about as it was committed, and Effect what is asked: for
+	// a Link that says it in other words than Payload. Nil where it is about none.
+	Command *command.Command
+	Effect  command.Effect
 }
 
 // Link carries publications to the broker. Publish does not block, keeps the

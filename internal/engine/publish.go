@@ -44,7 +44,7 @@ func (s *shard) publish(o *send) {
 		return
 	}
 	pub := Publication{Topic: d.profile.Topic(d.address), Payload: payload, Correlation: []byte(doc.TID),
-		Expiry: max(expiry, time.Second)}
+		Expiry: max(expiry, time.Second), Command: &o.c, Effect: o.effect}
 	if dp, ok := d.profile.(wire.DeviceProfile); ok {
 		pub.ResponseTopic = dp.ResultTopic(d.address)
 	}

@@ -84,6 +84,8 @@ type Options struct {
 	// lost a token, by the token's. It is called before the change returns, by its
 	// goroutine, and must not call the fleet.
 	OnChange func(identity string, removed bool)
+	// OnPut is told after a device was added or changed. It must not block.
+	OnPut func(wire.Address)
 	// Now is the clock by which tokens expire. Nil: time.Now.
 	Now func() time.Time
 }
@@ -253,6 +255,9 @@ func (f *Fleet) check(n NewDevice) error {
 	if p == nil {
 		return fault.Field("profile", "%q is not one that this server speaks", n.Profile)
 	}
+	if _, _, ok := EdgeOf(n.Address); p.Name() == SparkplugProfile && !ok {
+		return fault.Field("device", "must be NODE, or NODE:DEVICE for a Sparkplug device behind it")
+	}
 	if p.Name() == "atlas" && n.Address.Group != wire.AtlasGroup {
 		return fault.Field("group", "must be %q: the topics of the atlas profile have no level for a group", wire.AtlasGroup)
 	}
@@ -279,8 +284,11 @@ func (f *Fleet) put(ctx context.Context, d store.Device) (store.Device, error) {
 	}
 	d.Version++
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.devices[d.Address] = d
+	f.mu.Unlock()
+	if f.opt.OnPut != nil {
+		f.opt.OnPut(d.Address)
+	}
 	return d, nil
 }
 

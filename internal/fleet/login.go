@@ -72,7 +72,7 @@ func (f *Fleet) identity(a wire.Address) (*Identity, error) {
 	}
 	i := &Identity{fleet: f, address: a, profile: p, rights: RightsOf(p, a)}
 	if f.opt.Sparkplug {
-		i.edge = edge{a}
+		i.edge = edgeOf(p.Name(), a)
 	}
 	return i, nil
 }

@@ -91,6 +91,9 @@ func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]
 		if err == nil {
 			err = s.supported(o)
 		}
+		if err == nil {
+			err = s.fits(o, &d)
+		}
 		if err != nil {
 			out[i] = s.refused(ctx, o, err)
 			continue

@@ -2,12 +2,16 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/sparkplug"
 	"github.com/wilco-iot/wilco/sparkplug/host"
+	"github.com/wilco-iot/wilco/wire"
 )
 
 // Sparkplug follows edge nodes. None of its methods blocks.
@@ -17,6 +21,21 @@ type Sparkplug interface {
 	Node(host.NodeID) (host.Node, []host.Device, bool)
 	// Rebirth returns false when nothing may be asked for, or of an unknown node.
 	Rebirth(host.NodeID) bool
+	// CheckCommand says what is wrong with a command for a device of the profile
+	// sparkplug.
+	CheckCommand(a wire.Address, name string, params json.RawMessage) error
+}
+
+// fits says what is wrong with an order for a Sparkplug device; nothing is for
+// others.
+func (s *Service) fits(o *Order, d *store.Device) error {
+	switch {
+	case d.Profile != fleet.SparkplugProfile:
+		return nil
+	case s.opt.Sparkplug == nil:
+		return fault.New(fault.Conflict, "%s is a Sparkplug device, and this server is no Sparkplug host; set sparkplug.role", o.Device)
+	}
+	return s.opt.Sparkplug.CheckCommand(o.Device, o.Name, o.Params)
 }
 
 // NodeQuery selects edge nodes.

@@ -1,11 +1,14 @@
 package service
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/sparkplug/host"
+	"github.com/wilco-iot/wilco/wire"
 )
 
 // edges is a host that knows some nodes, and may be asked for rebirths or not.
@@ -99,5 +102,35 @@ func TestPagesOfEdgeNodes(t *testing.T) {
 		if _, _, err := s.SparkplugNodes(t.Context(), Principal{Grants: fleet.Everywhere(Viewer)}, q); fault.CodeOf(err) != fault.Invalid {
 			t.Errorf("%+v: %v", q, err)
 		}
+	}
+}
+
+func (e *edges) CheckCommand(_ wire.Address, name string, _ json.RawMessage) error {
+	if name != "sparkplug.write" {
+		return fault.Field("name", "is none of theirs")
+	}
+	return nil
+}
+
+// TestCommandsOfSparkplugDevicesAreChecked: at their creation, and those of nobody else.
+func TestCommandsOfSparkplugDevicesAreChecked(t *testing.T) {
+	node := wire.Address{Group: "plant", Device: "node"}
+	p := &parts{known: map[wire.Address]store.Device{valve: {}, node: {Profile: fleet.SparkplugProfile}}}
+	send := func(s *Service, a wire.Address, name string) error {
+		_, err := s.Send(t.Context(), Principal{Grants: fleet.Everywhere(Operator)}, Order{Device: a, Name: name})
+		return err
+	}
+	if err := send(newService(p), node, "sparkplug.write"); fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("without a host: %v", err)
+	}
+	s := New(Options{Engine: p, Store: p, Fleet: fleetOf{p: p}, Sparkplug: &edges{}})
+	if err := send(s, node, "valve.open"); fault.From(err).Field != "name" || len(p.asked) > 0 {
+		t.Errorf("a command that is none of theirs: %v", err)
+	}
+	if err := send(s, node, "sparkplug.write"); err != nil {
+		t.Error(err)
+	}
+	if err := send(s, valve, "valve.open"); err != nil {
+		t.Errorf("a device of another profile: %v", err)
 	}
 }

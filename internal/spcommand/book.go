@@ -55,10 +55,12 @@ func (k Kind) String() string {
 // Verdict is what is known of a command now.
 type Verdict struct {
 	TID     string
+	Device  string
 	Kind    Kind
 	Metric  string
-	Value   *sparkplug.Metric // of Contradicted; borrowed as the Reading was
+	Value   *sparkplug.Metric // of Contradicted, with its Datatype
 	By      string            // of Superseded: a TID
+	Born    bool              // of Ask: a birth of its device was taken since the send
 	Already []string
 }
 
@@ -75,7 +77,7 @@ type entry struct {
 	Command
 	written bool // it went out for certain; what was there before may count
 	lost    bool
-	born    bool // an NBIRTH came since
+	born    bool // a birth of its device came since
 	told    bool // Contradicted was told
 	last    []Reading
 	writes  []write
@@ -138,7 +140,7 @@ func (b *Book) Resume(c Command, same bool, since func(metric string) (Reading, 
 	}
 	b.Send(c, func(string) (Reading, bool) { return Reading{}, false })
 	e := b.open[len(b.open)-1]
-	e.written, e.lost = true, !same
+	e.written, e.lost, e.born = true, !same, len(c.Writes) > 0
 	var out []Verdict
 	for i := range e.writes {
 		if r, ok := since(string(e.Writes[i].Name)); ok {
@@ -170,7 +172,7 @@ func (b *Book) Birth(device string, same bool, now func(metric string) (Reading,
 		if e.Device != device {
 			continue
 		}
-		e.born = e.born || device == ""
+		e.born = true
 		for i := range e.writes {
 			if r, ok := now(string(e.Writes[i].Name)); ok {
 				out = e.read(out, i, r)
@@ -201,13 +203,13 @@ func (b *Book) Ask(tid string) (v Verdict, ok bool) {
 	}
 	for i := range e.last {
 		if r := e.last[i].Metric; r != nil && !e.writes[i].done {
-			return Verdict{TID: tid, Kind: Contradicted, Metric: string(e.Writes[i].Name), Value: r}, true
+			return Verdict{TID: tid, Device: e.Device, Kind: Contradicted, Metric: string(e.Writes[i].Name), Value: r, Born: e.born}, true
 		}
 	}
 	if e.lost {
-		return Verdict{TID: tid, Kind: Lost}, true
+		return Verdict{TID: tid, Device: e.Device, Kind: Lost, Born: e.born}, true
 	}
-	return Verdict{}, true
+	return Verdict{TID: tid, Device: e.Device, Born: e.born}, true
 }
 
 // Drop forgets a command.
@@ -255,12 +257,15 @@ func (e *entry) read(out []Verdict, i int, r Reading) []Verdict {
 		e.last = make([]Reading, len(e.writes))
 	}
 	own := r.Metric.Clone()
+	if own.Datatype == 0 {
+		own.Datatype = want.Datatype
+	}
 	e.last[i] = Reading{Metric: &own}
 	if e.told {
 		return out
 	}
 	e.told = true
-	return append(out, Verdict{TID: e.TID, Kind: Contradicted, Metric: string(want.Name), Value: &own})
+	return append(out, Verdict{TID: e.TID, Device: e.Device, Kind: Contradicted, Metric: string(want.Name), Value: &own})
 }
 
 // lose ends the session that the command was sent in. A command that asks for
@@ -273,7 +278,7 @@ func (e *entry) lose(out []Verdict) []Verdict {
 	for i := range e.writes {
 		e.writes[i].already = false
 	}
-	return append(out, Verdict{TID: e.TID, Kind: Lost})
+	return append(out, Verdict{TID: e.TID, Device: e.Device, Kind: Lost})
 }
 
 // settle ends e when all its metrics have, or have had, their values, and with it
@@ -296,14 +301,14 @@ func (b *Book) settle(out []Verdict, e *entry) []Verdict {
 	if at < 0 {
 		return out // superseded by what was settled just now
 	}
-	out = append(out, Verdict{TID: e.TID, Kind: Confirmed, Already: already})
+	out = append(out, Verdict{TID: e.TID, Device: e.Device, Kind: Confirmed, Already: already})
 	b.open = slices.Delete(b.open, at, at+1)
 	older := b.open[:at]
 	for _, o := range slices.Clone(older) {
 		for i := range e.Writes {
 			m := &e.Writes[i]
 			if j := o.find(e.Device, string(m.Name)); j >= 0 && !o.writes[j].done && !o.Writes[j].Holds(m, m.Datatype) {
-				out = append(out, Verdict{TID: o.TID, Kind: Superseded, Metric: string(m.Name), By: e.TID})
+				out = append(out, Verdict{TID: o.TID, Device: o.Device, Kind: Superseded, Metric: string(m.Name), By: e.TID})
 				b.Drop(o.TID)
 				break
 			}

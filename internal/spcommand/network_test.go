@@ -163,7 +163,7 @@ func TestNetwork(t *testing.T) {
 				w.now = w.now.Add(10 * time.Second)
 				w.host.Due(w.now, &w.out)
 				w.events()
-				if !w.good {
+				if !w.good && rapid.Bool().Draw(r, "reborn") {
 					w.birth()
 				}
 			default:

@@ -118,10 +118,7 @@ func (u *unit) set(e *session.Event, turn uint64, b *budget) {
 func (v *value) take(raw *sparkplug.Metric, d sparkplug.Datatype, b *budget) {
 	b.text -= v.size
 	v.raw, v.nested, v.size, v.datatype = sparkplug.Value{}, nil, 0, d
-	v.null, v.known, v.quality = raw.Null, true, Good
-	if q := raw.Properties.Find(sparkplug.Quality); q != nil {
-		v.quality = quality(q)
-	}
+	v.null, v.known, v.quality = raw.Null, true, QualityOf(raw)
 	switch {
 	case raw.Null:
 	case raw.DataSet != nil || raw.Template != nil:
@@ -157,10 +154,16 @@ func (v *value) keep(m *sparkplug.Metric, b *budget, to func(*sparkplug.Metric))
 	v.size += size
 }
 
-func quality(q *sparkplug.PropertyValue) Quality {
+// QualityOf is what a message says of one of its values: Good, unless its property
+// Quality says otherwise [tck-id-payloads-propertyset-quality-value-value].
+func QualityOf(m *sparkplug.Metric) Quality {
+	q := m.Properties.Find(sparkplug.Quality)
+	if q == nil || q.Null {
+		return Good
+	}
 	n, err := q.Value.Int(sparkplug.TypeInt32)
 	switch {
-	case err != nil || q.Null:
+	case err != nil:
 		return Good
 	case n == sparkplug.QualityBad:
 		return Bad

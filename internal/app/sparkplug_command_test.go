@@ -1,0 +1,333 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/edgelink"
+	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/sparkplug/edge"
+	"github.com/wilco-iot/wilco/sparkplug/host"
+	"github.com/wilco-iot/wilco/wire"
+)
+
+// plant is a server with a registered edge node and a device behind it.
+type plant struct {
+	t      *testing.T
+	s      *Server
+	dir    string
+	secret string
+	api    *client.Client
+	// stick says whether the node keeps what is written to setpoint.
+	stick func() bool
+}
+
+func startPlant(t *testing.T) *plant {
+	p := &plant{t: t, dir: t.TempDir(), stick: func() bool { return true }}
+	p.start()
+	t.Cleanup(func() { stopServer(t, p.s) })
+	var err error
+	if _, p.secret, err = p.s.Fleet.Add(t.Context(), fleet.NewDevice{Address: wire.Address{Group: "plant", Device: "line"}, Profile: fleet.SparkplugProfile}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = p.s.Fleet.Add(t.Context(), fleet.NewDevice{Address: wire.Address{Group: "plant", Device: "line:pump"}, Profile: fleet.SparkplugProfile}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *plant) start() {
+	p.t.Helper()
+	p.s = New(Options{Data: p.dir, HTTP: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
+		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}},
+		Sparkplug: Sparkplug{On: true, Role: host.Primary, HostID: "scada", Filters: []string{"spBv1.0/#"}, Reported: []string{"#"}}})
+	if err := p.s.Start(p.t.Context()); err != nil {
+		p.t.Fatal(err)
+	}
+	hc := &http.Client{Transport: &http.Transport{}}
+	p.t.Cleanup(hc.CloseIdleConnections)
+	token := p.s.FirstToken()
+	if token == "" {
+		var err error
+		if _, token, err = p.s.Fleet.CreateToken(p.t.Context(), fleet.NewToken{Name: "again", Grants: []fleet.Grant{{Role: fleet.Admin}}}); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	var err error
+	if p.api, err = client.New("http://"+p.s.HTTPAddr().String(), client.Token(token), client.HTTP(hc)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// node is the edge node until end is called.
+func (p *plant) node(setpoint float32) (end func()) {
+	p.t.Helper()
+	n, err := edge.New(edge.Config{Group: "plant", Node: "line", Servers: []string{"mqtt://" + p.s.MQTTAddr("tcp").String()},
+		Username: "plant/line", Password: []byte(p.secret), File: filepath.Join(p.dir, "bdseq"), Aliases: true,
+		Metrics: []edge.Metric{edge.Writable("name", "north", func(_ context.Context, want string) (string, error) { return want, nil })},
+		Devices: []edge.Device{{Name: "pump", Metrics: []edge.Metric{
+			edge.Writable("control/setpoint", setpoint, func(_ context.Context, want float32) (float32, error) {
+				if p.stick() {
+					setpoint = want
+				}
+				return setpoint, nil
+			}), edge.Readable("speed", int32(-7))}}}})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- n.Run(ctx) }()
+	p.presence("plant/line:pump", true)
+	return func() {
+		cancel()
+		if err := <-ran; err != nil {
+			p.t.Error(err)
+		}
+		p.presence("plant/line:pump", false)
+	}
+}
+
+// presence waits until the engine takes a device for online, or offline.
+func (p *plant) presence(device string, online bool) {
+	p.t.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		changed := p.s.Store.Changed()
+		if p.online(device) == online {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late:
+			p.t.Fatalf("%s: online is not %v", device, online)
+		}
+	}
+}
+
+// online is what the last event about a device says.
+func (p *plant) online(device string) (online bool) {
+	p.t.Helper()
+	list, err := p.s.Store.Events(p.t.Context(), 0, 10_000)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, e := range list {
+		if e.Online != nil && e.Device.String() == device {
+			online = *e.Online
+		}
+	}
+	return online
+}
+
+func (p *plant) send(device, name, params string, o client.Policy) *client.Command {
+	p.t.Helper()
+	order := client.Order{Name: name, Policy: &o}
+	if params != "" {
+		order.Params = json.RawMessage(params)
+	}
+	c, err := p.api.Send(p.t.Context(), device, order)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return c
+}
+
+// end waits until a command has ended, or its outcome is unknown.
+func (p *plant) end(c *client.Command, state client.State, parts ...string) *client.Command {
+	p.t.Helper()
+	c, err := p.api.Await(p.t.Context(), c.TID)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	all := c.Detail + string(c.Result)
+	if c.Progress != nil {
+		all += c.Progress.Note
+	}
+	if c.State != state {
+		p.t.Errorf("%s %s: %s (%s), not %s; %s", c.Name, c.Params, c.State, c.Reason, state, all)
+	}
+	for _, part := range parts {
+		if !strings.Contains(all, part) {
+			p.t.Errorf("%s %s: no %q in %q", c.Name, c.Params, part, all)
+		}
+	}
+	return c
+}
+
+// settled waits until a command whose outcome was unknown has ended.
+func (p *plant) settled(c *client.Command, state client.State) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		changed := p.s.Store.Changed()
+		now, err := p.api.Get(ctx, c.TID)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if now.Ended && now.State != client.TimedOut {
+			if now.State != state {
+				p.t.Errorf("%s: %s, not %s", c.TID, now.State, state)
+			}
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			p.t.Fatalf("%s stays %s: %s", c.TID, now.State, now.Detail)
+		}
+	}
+}
+
+const pump = "plant/line:pump"
+
+// TestWritesAreConfirmed: by DATA, rounded as the metric is; by the value that was
+// there; and births by an NBIRTH.
+func TestWritesAreConfirmed(t *testing.T) {
+	p := startPlant(t)
+	defer p.node(1)()
+	c := p.send(pump, edgelink.Write, `{"metrics": {"control/setpoint": 0.1}}`, client.Policy{})
+	p.end(c, client.Executed, `"confirmedBy":"data"`)
+	c = p.send(pump, edgelink.Write, `{"metrics": {"control/setpoint": 0.1}}`, client.Policy{})
+	p.end(c, client.Executed, `"confirmedBy":"present_value"`, `"already":["control/setpoint"]`)
+	c = p.send("plant/line", edgelink.Write, `{"metrics": {"name": "south"}}`, client.Policy{})
+	p.end(c, client.Executed, `"confirmedBy":"data"`)
+	c = p.send("plant/line", edgelink.Rebirth, "", client.Policy{})
+	p.end(c, client.Executed, `"confirmedBy":"birth"`)
+	p.presence(pump, true)
+	got, err := p.api.SparkplugNode(t.Context(), "plant/line")
+	if err != nil || string(got.Metrics[0].Value) != `"south"` {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestWhatCannotBeWritten is refused before a command is made, with the field.
+func TestWhatCannotBeWritten(t *testing.T) {
+	p := startPlant(t)
+	defer p.node(1)()
+	for _, tt := range []struct{ device, name, params, field, text string }{
+		{pump, edgelink.Write, `{"metrics": {"control/setpiont": 1}}`, "params.metrics.control/setpiont", "there is control/setpoint"},
+		{pump, edgelink.Write, `{"metrics": {"control/setpoint": "fast"}}`, "params.metrics.control/setpoint", "is Float"},
+		{pump, edgelink.Write, `{"metrics": {}}`, "params.metrics", "names no metric"},
+		{pump, edgelink.Write, `{"metric": {"speed": 1}}`, "params", "must be"},
+		{pump, edgelink.Write, ``, "params", "must be"},
+		{pump, edgelink.Write, `{"metrics": {"Node Control/Rebirth": true}}`, "params.metrics", edgelink.Rebirth},
+		{pump, edgelink.Rebirth, ``, "name", "send sparkplug.rebirth to plant/line"},
+		{pump, "valve.open", `{}`, "name", "is a Sparkplug device"},
+		{"plant/line", edgelink.Rebirth, `{"now": true}`, "params", "takes none"},
+	} {
+		order := client.Order{Name: tt.name}
+		if tt.params != "" {
+			order.Params = json.RawMessage(tt.params)
+		}
+		_, err := p.api.Send(t.Context(), tt.device, order)
+		var e *client.Error
+		if !errors.As(err, &e) || e.Code != "invalid" || e.Field != tt.field || !strings.Contains(e.Detail, tt.text) {
+			t.Errorf("%s %s %s: %v", tt.device, tt.name, tt.params, err)
+		}
+	}
+	if _, err := p.api.SetDesired(t.Context(), pump, client.Desire{Patch: json.RawMessage(`{"speed": 1}`)}); err == nil {
+		t.Error("a state was desired of a Sparkplug device")
+	}
+}
+
+// TestWhatTheNodeDoesNotDo: another value than what was asked for is told, and the
+// outcome is unknown; a birth with the value settles it.
+func TestWhatTheNodeDoesNotDo(t *testing.T) {
+	p := startPlant(t)
+	quick := client.Policy{FinishBy: client.Duration(time.Second)}
+	p.stick = func() bool { return false }
+	end := p.node(1)
+	// The node says nothing at all: its value has not changed, so there is no DATA.
+	c := p.send(pump, edgelink.Write, `{"metrics": {"control/setpoint": 5}}`, quick)
+	p.end(c, client.TimedOut)
+	// It is asked for its births then, and they say what it has.
+	other := p.send(pump, edgelink.Write, `{"metrics": {"control/setpoint": 6}}`, quick)
+	p.end(other, client.TimedOut)
+	end()
+	// It comes back with what the first one asked for.
+	defer p.node(5)()
+	p.settled(c, client.Executed)
+	if now, err := p.api.Get(t.Context(), other.TID); err != nil || now.State != client.TimedOut {
+		t.Errorf("the other one: %+v, %v", now, err)
+	}
+}
+
+// TestANodeThatIsAwayCostsNoAttempt: the command waits for its birth, and is checked
+// against that.
+func TestANodeThatIsAwayCostsNoAttempt(t *testing.T) {
+	p := startPlant(t)
+	p.node(1)()
+	waits := p.send(pump, edgelink.Write, `{"metrics": {"control/setpoint": 3}}`, client.Policy{})
+	wrong := p.send(pump, edgelink.Write, `{"metrics": {"control/none": 3}}`, client.Policy{})
+	if waits.State != "created" || waits.Attempt != 0 {
+		t.Errorf("%+v", waits)
+	}
+	defer p.node(1)()
+	if c := p.end(waits, client.Executed, `"confirmedBy":"data"`); c.Attempt != 1 {
+		t.Errorf("%d attempts", c.Attempt)
+	}
+	p.end(wrong, "rejected", "no such metric")
+}
+
+// TestAServerThatComesBackAsks: what was open when the server stopped is settled by
+// the values that the node has.
+func TestAServerThatComesBackAsks(t *testing.T) {
+	p := startPlant(t)
+	p.stick = func() bool { return false }
+	end := p.node(1)
+	done := p.send(pump, edgelink.Write, `{"metrics": {"control/setpoint": 5}}`, client.Policy{})
+	for c := done; c.State != "acknowledged" && c.State != "running"; {
+		changed := p.s.Store.Changed()
+		var err error
+		if c, err = p.api.Get(t.Context(), done.TID); err != nil {
+			t.Fatal(err)
+		}
+		if c.State == "sent" || c.State == "created" {
+			<-changed
+		}
+	}
+	stopServer(t, p.s)
+	p.start()
+	end2 := func() {}
+	defer func() { end2() }()
+	end()
+	p.stick = func() bool { return true }
+	end2 = p.node(5)
+	p.end(done, client.Executed, `"confirmedBy"`)
+}
+
+// TestReportedState: values are the device's state, a null and a value that is gone
+// take theirs away.
+func TestReportedState(t *testing.T) {
+	p := startPlant(t)
+	defer p.node(1)()
+	p.end(p.send(pump, edgelink.Write, `{"metrics": {"control/setpoint": 2.5}}`, client.Policy{}), client.Executed)
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		changed := p.s.Store.Changed()
+		st, err := p.api.State(t.Context(), pump, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(st.Reported); got == `{"control":{"setpoint":2.5},"speed":-7}` {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("reported is %s", got)
+		}
+		select {
+		case <-changed:
+		case <-time.After(time.Until(deadline)):
+		}
+	}
+}
