@@ -11,6 +11,7 @@ import (
 
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/wire"
+	"github.com/wilco-iot/wilco/wire/state"
 )
 
 // Config says who a device is, where its server is and where its journal is.
@@ -65,6 +66,11 @@ type Config struct {
 	// so that the server learns what it had wrong. It is called by the
 	// goroutine of Run and must return soon; the answer must encode as JSON.
 	State func() any
+	// Reported is asked, by a device without a [Replica], whether the condition of a
+	// command holds when it is to begin. It is called by the goroutine of Run and must
+	// return soon; values are compared by their JSON. Without either of them the
+	// server's look at the condition is the only one.
+	Reported state.Reported
 	// Clock tells the time for notAfter, journal and status; default time.Now.
 	// A device that does not know the time returns zero: then no command is
 	// too late here, and only the server's message expiry counts.

@@ -118,7 +118,7 @@ func newRun(cfg *Config, commands map[string]handling, state *replica, journal J
 	r.arrivals = make(chan arrival, receiveMaximum)
 	r.ledger = ledger.New(ledger.Rules{
 		Ordered: cfg.Profile.Ordered(), Parallel: cfg.Parallel, Queue: cfg.Queue,
-		KeepCount: cfg.Keep, KeepFor: cfg.KeepFor,
+		KeepCount: cfg.Keep, KeepFor: cfg.KeepFor, Unmet: r.unmet,
 	}, func(cmd string) ledger.Traits {
 		h, known := commands[cmd]
 		return ledger.Traits{Known: known, Cancellable: h.cancellable, Resumable: h.resume != nil}

@@ -34,7 +34,11 @@
 //
 // # State
 //
-// A [Replica] reports how the device is, and hears how it should be.
+// A [Replica] reports how the device is, and hears how it should be. The server sends
+// a command only when its condition holds of what was reported; because that may have
+// changed on the way, a device with a Replica or [Config.Reported] asks again before
+// it begins, and refuses as "precondition_unmet" what does not hold, or what it cannot
+// tell. A device with neither has nothing to ask: for it the server's answer stands.
 //
 // # Shape
 //

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/wilco-iot/wilco/wire"
 	"github.com/wilco-iot/wilco/wire/state"
@@ -133,9 +134,10 @@ type replica struct {
 	mu       sync.Mutex
 	wishes   []wish
 	reported state.Object
-	owed     []state.Object // patches that the server has yet to get, in order
-	dirty    bool           // reported is not in the journal yet
-	wake     func()         // tells the run, if there is one
+	at       map[string]time.Time // when each leaf of it was reported in this program; none: before
+	owed     []state.Object       // patches that the server has yet to get, in order
+	dirty    bool                 // reported is not in the journal yet
+	wake     func()               // tells the run, if there is one
 }
 
 // report notes a patch; owe: the server must be told.
@@ -147,6 +149,7 @@ func (c *replica) report(patch state.Object, owe bool) error {
 		return err
 	}
 	c.reported, c.dirty = next, true
+	c.date(patch)
 	if owe {
 		c.owe(patch)
 	}

@@ -191,6 +191,7 @@ func appendCommand(dst []byte, c Command) ([]byte, error) {
 	w.integer("attempt", int64(c.Attempt))
 	w.time("issued", c.Issued)
 	w.time("notAfter", c.NotAfter)
+	w.raw("if", c.If)
 	return w.done()
 }
 

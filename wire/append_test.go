@@ -26,8 +26,8 @@ func TestAppendGolden(t *testing.T) {
 				Seq: 42, Epoch: 3, Attempt: 1, Issued: at, NotAfter: at.Add(time.Minute)})
 		}, `{"tid":"t-1","cmd":"set","status":"REQUEST","params":{"level":3},"seq":42,"epoch":3,"attempt":1,"issued":"2026-03-04T04:06:07.891Z","notAfter":"2026-03-04T04:07:07.891Z"}`},
 		{"request without parameters", func(b []byte) ([]byte, error) {
-			return p.AppendCommand(b, Command{TID: "t-1", Cmd: "reboot", Status: Request, Seq: 1, Epoch: 1})
-		}, `{"tid":"t-1","cmd":"reboot","status":"REQUEST","params":{},"seq":1,"epoch":1}`},
+			return p.AppendCommand(b, Command{TID: "t-1", Cmd: "reboot", Status: Request, Seq: 1, Epoch: 1, If: json.RawMessage(`{"path":"a","eq":1}`)})
+		}, `{"tid":"t-1","cmd":"reboot","status":"REQUEST","params":{},"seq":1,"epoch":1,"if":{"path":"a","eq":1}}`},
 		{"cancel", func(b []byte) ([]byte, error) {
 			return p.AppendCommand(b, Command{TID: "t-1", Cmd: "set", Status: Cancel, Epoch: 3})
 		}, `{"tid":"t-1","cmd":"set","status":"CANCEL","epoch":3}`},

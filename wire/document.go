@@ -31,6 +31,9 @@ type Command struct {
 	Attempt    int       // from 1; zero: not said
 	Issued     time.Time // when this attempt was made
 	NotAfter   time.Time // not to be started later than this; zero: no limit
+	// If must hold of what the device reports when it is started: a condition of
+	// package wire/state as JSON; empty: none.
+	If json.RawMessage
 }
 
 // Reason says why: a code for programs and a text for people.

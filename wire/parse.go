@@ -9,7 +9,7 @@ import (
 
 // The known fields of each document, in the order in which they are written.
 var (
-	commandFields  = []string{"tid", "cmd", "status", "params", "seq", "epoch", "attempt", "issued", "notAfter"}
+	commandFields  = []string{"tid", "cmd", "status", "params", "seq", "epoch", "attempt", "issued", "notAfter", "if"}
 	ackFields      = []string{"tid", "status", "reason"}
 	resultFields   = []string{"tid", "status", "progress", "result", "reason", "state"}
 	statusFields   = []string{"online", "boot", "ts", "firmware", "inProgress", "commands"}
@@ -40,6 +40,8 @@ func parseCommand(payload []byte) (Command, error) {
 			c.Issued = s.time()
 		case "notAfter":
 			c.NotAfter = s.time()
+		case "if":
+			c.If = s.raw()
 		}
 	})
 	if s.err == nil && c.Cmd == "" && c.Status == Request {

@@ -88,7 +88,6 @@ func TestBadTypes(t *testing.T) {
 		{"PUT", "/v1/types/a", "name: b", "name"},
 		{"PUT", "/v1/types/a", "name: a\nparams: {type: nonsense}", "params.type"},
 		{"PUT", "/v1/types/a", "name: a\nwindow: -1", "window"},
-		{"PUT", "/v1/types/a", "name: a\nonReboot: expected", "onReboot"},
 		{"PUT", "/v1/types/a", "name: a\nnonsense: 1", "nonsense"},
 		{"PUT", "/v1/types/a", "name: a\nversion: 7", "version"},
 		{"PUT", "/v1/types/a", "name: a\n---\nname: b", ""},

@@ -207,6 +207,7 @@ func TestLint(t *testing.T) {
 		"params.additionalProperties": "name: a\nparams: {type: object}",
 		"effects.0.param":             "name: a\nparams: {type: object}\neffects: [{path: x, param: y.z}]",
 		"policy.heartbeat":            "name: a\npolicy: {heartbeat: 2m, finishBy: 1m}",
+		"onReboot":                    "name: a\nonReboot: expected",
 		"policy.ackBy":                "name: a\npolicy: {ackBy: 48h}",
 		"policy.supersede":            "name: a\napproval: {}\npolicy: {supersede: true}",
 		"approval.expires":            "name: a\napproval: {expires: 48h}",

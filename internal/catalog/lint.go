@@ -30,6 +30,9 @@ func Lint(t *Type, base command.Policy) (list []Remark) {
 	if p.Heartbeat > 0 && p.Heartbeat >= p.FinishBy {
 		remark("policy.heartbeat", "%s is not below finishBy %s, and so is never missed", p.Heartbeat, p.FinishBy)
 	}
+	if t.OnReboot == RebootExpected && p.Heartbeat == 0 {
+		remark("onReboot", "without policy.heartbeat a device that does not come back is noticed after finishBy %s only", p.FinishBy)
+	}
 	if p.AckBy > p.DeliverBy {
 		remark("policy.ackBy", "%s is above deliverBy %s", p.AckBy, p.DeliverBy)
 	}

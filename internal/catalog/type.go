@@ -63,7 +63,7 @@ type Approval struct {
 // Terms are what a command keeps of the type beside its policy.
 func (t *Type) Terms() *command.Terms {
 	return &command.Terms{TypeVersion: t.Version, Priority: t.Priority, Window: t.Window, If: t.If, Unmet: t.Unmet,
-		AtMost: t.AtMost, Effects: t.Effects, Exclusive: t.Exclusive}
+		AtMost: t.AtMost, Effects: t.Effects, Exclusive: t.Exclusive, RebootExpected: t.OnReboot == RebootExpected}
 }
 
 // PolicyOver gives base as the type changes it.

@@ -111,6 +111,8 @@ var reasonTexts = map[command.Reason]string{
 	command.TurnCame:          "its turn came, and it was published",
 	command.NoAckYet:          "no answer yet, published again",
 	command.CameOnline:        "the device came online, so it was asked again",
+	command.DeviceRebooted:    "the device restarted in the middle of it",
+	command.RebootExpected:    "the device restarted, as its type expects; it is to go on by itself",
 	command.AskedAgain:        "published again at somebody's wish",
 	command.CancelAsked:       "somebody wants it not done; the device must confirm",
 	command.CancelledUnsent:   "cancelled before it was sent",

@@ -173,18 +173,40 @@ func onlineSent(m *move) error {
 	return nil
 }
 
-// onlineAtWork asks what became of it, unless the device lists it as in
-// progress.
+// onlineAtWork asks what became of it, unless the device lists it as in progress,
+// or has restarted and is expected to: then it goes on and says so, or its clocks
+// run out.
 func onlineAtWork(m *move) error {
+	why := CameOnline
+	if m.rebooted() {
+		why = DeviceRebooted
+		if m.c.terms().RebootExpected {
+			why = RebootExpected
+		}
+	}
 	if m.ev.InProgress {
 		m.heard()
+		if why != CameOnline {
+			m.note(m.c.State, why, false)
+		}
 		return nil
 	}
 	m.c.LastHeard = m.now // the heartbeat clock starts anew
 	m.c.Tries = 0
-	m.publish(SendQuery)
-	m.note(m.c.State, CameOnline, false)
+	if why == RebootExpected {
+		m.c.Parked = false
+		m.c.Boot = m.ev.Boot // the next time it is asked
+	} else {
+		m.publish(SendQuery)
+	}
+	m.note(m.c.State, why, false)
 	return nil
+}
+
+// rebooted says whether the device has restarted since it was last heard about the
+// command.
+func (m *move) rebooted() bool {
+	return m.c.Boot != "" && m.ev.Boot != "" && m.ev.Boot != m.c.Boot
 }
 
 func onlineCancelling(m *move) error {

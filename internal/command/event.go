@@ -140,6 +140,8 @@ const (
 	NoPlace           Reason = "interlocked"           // others that it must not run beside are in flight
 	NoAckYet          Reason = "no_ack_yet"            // published again: ack-by ran out
 	CameOnline        Reason = "device_came_online"    // published or asked again: the device is back
+	DeviceRebooted    Reason = "device_rebooted"       // it has restarted in the middle of the command
+	RebootExpected    Reason = "expected_reboot"       // it has restarted, as the command's type expects; it goes on by itself
 	AskedAgain        Reason = "asked_again"           // a person's retry
 	CancelAsked       Reason = "cancel_requested"      // the device is asked to give it up
 	CancelledUnsent   Reason = "cancelled_before_sent" // certainly not executed
@@ -172,7 +174,7 @@ const (
 
 // Reasons lists the closed set.
 var Reasons = []Reason{Requested, VoteCounted, Approved, GlassBroken, NotApproved, ApprovalExpired, DeliverByPassed, BrokerWouldNot,
-	TurnCame, PreconditionUnmet, NoPlace, NoAckYet, CameOnline, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
+	TurnCame, PreconditionUnmet, NoPlace, NoAckYet, CameOnline, DeviceRebooted, RebootExpected, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
 	DeviceRunning, DeviceSucceeded, ReportAwaited, StateReported, NotConverged, DeviceFailed, DeviceInterrupted, DeviceRejected, DeviceTooLate,
 	DeviceNeverGotIt, DeviceCancelled, DeviceWontCancel, NoAck, HeartbeatMissed, FinishByPassed,
 	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose, BadResult, Undone}

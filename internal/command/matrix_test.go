@@ -141,6 +141,11 @@ func situations(t testing.TB) []situation {
 	both("RUNNING due", acked(), 32)
 	both("finish due", acked(), 101)
 	both("parked", acked().offline().kind(32, Tick), 40)
+	booted := func() *history { return sent().at(2, Event{Kind: Received, Boot: "boot-1"}) }
+	add("of an earlier boot", booted(), 5, true)
+	expected := booted()
+	expected.c.Terms = &Terms{TypeVersion: 3, RebootExpected: true}
+	add("of an earlier boot, its end expected", expected, 5, true)
 	add("no heartbeat asked for", newHistory(t, quiet, nil).kind(1, Dispatch).kind(2, Received), 50, true)
 	both("at work", running(), 5)
 	both("RUNNING due", running(), 33)

@@ -19,7 +19,7 @@ import (
 // answers are written anew with -update; everything else stays as it is.
 //
 //	policy deliverBy=60s ackBy=10s backoff=linear attempts=3
-//	at 0s create [held[=quorum] [expires=1m]] [unmet=hold]
+//	at 0s create [held[=quorum] [expires=1m]] [unmet=hold] [reboot=expected]
 //	at 1s unmet [because=REASON]
 //	at 1s dispatch | approve | deny | cancel | retry | supersede     by=NAME text=WORDS
 //	at 1s offline | online [inProgress] [boot=ID]
@@ -165,6 +165,8 @@ func (s *script) event(word string, args []string) error {
 				return fmt.Errorf("%q: %w", a, err)
 			}
 			held.Expires = s.now.Add(d)
+		case "reboot":
+			terms = &Terms{TypeVersion: 1, RebootExpected: value == "expected"}
 		case "unmet":
 			terms = &Terms{TypeVersion: 1, Unmet: Unmet(value)}
 		case "because":

@@ -14,6 +14,8 @@ type Terms struct {
 	AtMost      *AtMost          `json:"atMost,omitempty"`      // in flight at once, over several devices
 	Effects     []PathEffect     `json:"effects,omitempty"`     // what it changes of the device's state
 	Exclusive   string           `json:"exclusive,omitempty"`   // of all commands of a group with the same word, one is in flight at a time
+	// RebootExpected: that the device restarts is part of the work.
+	RebootExpected bool `json:"rebootExpected,omitempty"`
 }
 
 // PathEffect is one value of the device's state that a command changes.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -21,6 +22,9 @@ func (s *shard) publish(o *send) {
 	switch o.effect {
 	case command.SendRequest:
 		doc.Status, doc.Params, doc.Seq, doc.Attempt = wire.Request, c.Params, c.Seq, c.Attempt
+		if c.Terms != nil && c.Terms.If != nil {
+			doc.If = json.RawMessage(c.Terms.If.String())
+		}
 		if c.Attempt > 1 {
 			s.e.stats.retries.Add(1)
 		}

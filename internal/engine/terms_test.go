@@ -125,3 +125,20 @@ func TestTheHighestPriorityGoesFirst(t *testing.T) {
 		}
 	})
 }
+
+// TestTheConditionGoesAlong, so that the device can ask again; what it then refuses
+// is told as what it is.
+func TestTheConditionGoesAlong(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online(valve, "b1")
+		r.reports(`{"door":"closed"}`)
+		c := r.ask("start", closedDoor(""))
+		r.pass(0)
+		docs := r.link.take()
+		if len(docs) != 1 || string(docs[0].If) != `{"eq":"closed","path":"door"}` {
+			t.Fatalf("%+v", docs)
+		}
+		r.says(valve, "result", `{"tid":"`+c.TID.String()+`","status":"REJECTED","reason":{"code":"precondition_unmet","text":"door is open"}}`, "r")
+		r.expect(c.TID, command.Rejected, command.PreconditionUnmet)
+	})
+}

@@ -25,9 +25,6 @@ func (s *Service) ApplyType(ctx context.Context, p Principal, t catalog.Type) (a
 	if err := mayAll(p, Admin); err != nil {
 		return catalog.Type{}, false, err
 	}
-	if t.OnReboot == catalog.RebootExpected { // silence would be worse: people would rely on it
-		return catalog.Type{}, false, fault.Field("onReboot", "%q is not kept by this server; leave it out", t.OnReboot)
-	}
 	item, isNew, err := s.opt.Types.Apply(ctx, t, p.Name, time.Now())
 	if err != nil {
 		return catalog.Type{}, false, done(err)

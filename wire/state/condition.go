@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 )
@@ -54,6 +55,10 @@ const (
 
 // ops is the order in which tests are looked for.
 var ops = []Op{Eq, Ne, Lt, Le, Gt, Ge, In, Exists}
+
+// UnknownAge is that of a value of which nobody knows when it was reported: older
+// than any MaxAge.
+const UnknownAge = time.Duration(math.MaxInt64)
 
 // Reported is the state that conditions are asked of: the value at a path, and
 // how long ago the device reported it. Age is of a point that may be in a
@@ -163,6 +168,9 @@ func (c *Condition) test(r Reported) (bool, *Unmet) {
 }
 
 func (c *Condition) old(age time.Duration) *Unmet {
+	if age == UnknownAge {
+		return &Unmet{Path: c.Path, Unknown: true, Why: fmt.Sprintf("was not reported since the start, must be no older than %s", c.MaxAge)}
+	}
 	return &Unmet{Path: c.Path, Unknown: true,
 		Why: fmt.Sprintf("was reported %s ago, must be no older than %s", age.Round(time.Millisecond), c.MaxAge)}
 }

@@ -109,7 +109,7 @@ func (l *Ledger) request(b *Batch, a Arrival, now time.Time) {
 		l.refuse(b, a, wire.Reason{Code: wire.ReasonBusy, Text: fmt.Sprintf("%d commands are waiting", len(l.waiting))}, now)
 	default:
 		l.record(b, Record{Kind: Received, TID: c.TID, Cmd: c.Cmd, Params: c.Params,
-			Epoch: c.Epoch, Seq: c.Seq, NotAfter: c.NotAfter, At: now})
+			Epoch: c.Epoch, Seq: c.Seq, NotAfter: c.NotAfter, If: c.If, At: now})
 		b.act(Acknowledge, c.TID)
 	}
 }
@@ -156,10 +156,14 @@ func (l *Ledger) known(b *Batch, e *Entry, a Arrival, now time.Time) {
 }
 
 // Start starts waiting commands while there is room, in order of receipt, and
-// ends those that have waited too long.
+// ends those that have waited too long, or whose condition does not hold any more.
 func (l *Ledger) Start(b *Batch, now time.Time) {
 	for len(l.waiting) > 0 && len(l.running) < l.rules.Parallel {
-		switch e := l.waiting[0]; {
+		e, unmet := l.waiting[0], ""
+		if len(e.If) > 0 && l.rules.Unmet != nil {
+			unmet = l.rules.Unmet(e.If)
+		}
+		switch {
 		case late(e.NotAfter, now):
 			reason := expired(e.NotAfter, now)
 			l.end(b, e.TID, e.Cmd, Final{Status: wire.Rejected, Reason: &reason}, now)
@@ -167,6 +171,10 @@ func (l *Ledger) Start(b *Batch, now time.Time) {
 		case !l.traits(e.Cmd).Known: // known before the restart
 			l.end(b, e.TID, e.Cmd, Final{Status: wire.Rejected,
 				Reason: &wire.Reason{Code: wire.ReasonUnknownCommand, Text: "this device no longer has such a command"}}, now)
+			b.act(Answer, e.TID)
+		case unmet != "":
+			l.end(b, e.TID, e.Cmd, Final{Status: wire.Rejected,
+				Reason: &wire.Reason{Code: wire.ReasonPreconditionUnmet, Text: unmet}}, now)
 			b.act(Answer, e.TID)
 		default:
 			l.record(b, Record{Kind: Started, TID: e.TID, At: now})

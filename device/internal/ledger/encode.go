@@ -13,7 +13,7 @@ import (
 // and read by encoding/json; a test compares what both write over all fields.
 
 // Append appends the record as the journal stores it: the JSON of encoding/json,
-// but for white space and escapes within Params, Result and State. On an error,
+// but for white space and escapes within Params, If, Result and State. On an error,
 // a value that is not JSON or a time that JSON cannot say, dst is returned as it
 // was.
 func (r *Record) Append(dst []byte) ([]byte, error) {
@@ -26,6 +26,7 @@ func (r *Record) Append(dst []byte) ([]byte, error) {
 	w.integer("epoch", r.Epoch)
 	w.integer("seq", r.Seq)
 	w.time("notAfter", r.NotAfter)
+	w.raw("if", r.If)
 	w.time("at", r.At)
 	if r.Final != nil {
 		w.name("final")

@@ -14,7 +14,7 @@ import (
 // full is a record with every field set, so that one that is added later cannot
 // be forgotten by Append.
 func full(t *testing.T) *Record {
-	r := &Record{Kind: Ended, TID: "t", Cmd: "c", Params: json.RawMessage(`{"a":1}`), Epoch: 1, Seq: 2, NotAfter: noon, At: noon.Add(time.Millisecond),
+	r := &Record{Kind: Ended, TID: "t", Cmd: "c", Params: json.RawMessage(`{"a":1}`), Epoch: 1, Seq: 2, NotAfter: noon, If: json.RawMessage(`{"path":"a","eq":1}`), At: noon.Add(time.Millisecond),
 		Final: &Final{Status: wire.Failure, Result: json.RawMessage(`[1]`), Reason: &wire.Reason{Code: "c", Text: "t"}, State: json.RawMessage(`"s"`), Refused: true}, State: json.RawMessage(`{"a":1}`)}
 	for _, v := range []any{*r, *r.Final, *r.Final.Reason} {
 		for i := range reflect.TypeOf(v).NumField() {

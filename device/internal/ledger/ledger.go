@@ -39,6 +39,8 @@ type Rules struct {
 	Queue     int           // how many may wait
 	KeepCount int           // how many ended commands to remember, at most
 	KeepFor   time.Duration // and how long
+	// Unmet says why a command's condition does not hold now, "" when it does.
+	Unmet func(condition json.RawMessage) string
 }
 
 // Traits are what the device's program says of one kind of command.
@@ -65,6 +67,7 @@ type Entry struct {
 	Params     json.RawMessage
 	Epoch, Seq int64
 	NotAfter   time.Time
+	If         json.RawMessage // its condition; empty: none
 	Phase      Phase
 	Cancelling bool
 	Final      *Final    // set exactly when Phase is Done
@@ -118,7 +121,7 @@ func (l *Ledger) Apply(r Record) error {
 		if e != nil {
 			return fmt.Errorf("tid %s is received twice", r.TID)
 		}
-		e = &Entry{TID: r.TID, Cmd: r.Cmd, Params: r.Params, Epoch: r.Epoch, Seq: r.Seq, NotAfter: r.NotAfter, Phase: Waiting}
+		e = &Entry{TID: r.TID, Cmd: r.Cmd, Params: r.Params, Epoch: r.Epoch, Seq: r.Seq, NotAfter: r.NotAfter, If: r.If, Phase: Waiting}
 		l.entries[r.TID] = e
 		l.waiting = append(l.waiting, e)
 		return nil
@@ -258,5 +261,5 @@ func (l *Ledger) Report(b *Batch, state json.RawMessage) {
 func (l *Ledger) Reported() json.RawMessage { return l.reported }
 
 func (e *Entry) received() Record {
-	return Record{Kind: Received, TID: e.TID, Cmd: e.Cmd, Params: e.Params, Epoch: e.Epoch, Seq: e.Seq, NotAfter: e.NotAfter}
+	return Record{Kind: Received, TID: e.TID, Cmd: e.Cmd, Params: e.Params, Epoch: e.Epoch, Seq: e.Seq, NotAfter: e.NotAfter, If: e.If}
 }

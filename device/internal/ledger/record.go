@@ -34,6 +34,7 @@ type Record struct {
 	Epoch    int64           `json:"epoch,omitempty"`
 	Seq      int64           `json:"seq,omitempty"`
 	NotAfter time.Time       `json:"notAfter,omitzero"`
+	If       json.RawMessage `json:"if,omitempty"`
 	At       time.Time       `json:"at,omitzero"`
 	Final    *Final          `json:"final,omitempty"`
 	State    json.RawMessage `json:"state,omitempty"` // of Reported
