@@ -229,7 +229,7 @@ type DevicePage = Page[Device]
 // NewDevice registers a device.
 type NewDevice struct {
 	Device      string   `json:"device" doc:"group/device, both [A-Za-z0-9._:-]{1,64}" example:"plant-1/pump-3"`
-	Profile     string   `json:"profile,omitempty" enum:"wilco,atlas" doc:"default: the server's"`
+	Profile     string   `json:"profile,omitempty" enum:"wilco,atlas,sparkplug" doc:"default: the server's"`
 	Window      int      `json:"window,omitempty" minimum:"1" maximum:"1000" doc:"commands in flight at once; default 1"`
 	Tags        []string `json:"tags,omitempty" maxItems:"32"`
 	Note        string   `json:"note,omitempty" maxLength:"1024"`

@@ -38,35 +38,46 @@ type Item struct {
 // not change.
 func (c *Client) Events(ctx context.Context, o EventOptions) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
-		s := &follower{c: c, o: o, last: o.After, yield: yield}
-		pause := c.pause
-		for {
-			before := s.heard
-			err := s.connect(ctx)
-			switch {
-			case s.left:
-				return
-			case ctx.Err() != nil:
-				yield(Item{}, ctx.Err())
-				return
-			case err != nil && !lasting(err):
-				yield(Item{}, err)
-				return
-			}
-			if s.heard > before {
-				pause = c.pause
-			}
-			t := time.NewTimer(pause)
-			select {
-			case <-t.C:
-			case <-ctx.Done():
-				t.Stop()
-				yield(Item{}, ctx.Err())
-				return
-			}
-			pause = min(2*pause, 5*time.Second)
+		last := o.After
+		f := &follower{c: c, path: "/v1/events",
+			query: func() url.Values {
+				q := url.Values{}
+				set(q, "group", o.Group)
+				set(q, "device", o.Device)
+				set(q, "tid", o.TID)
+				if last >= 0 {
+					q.Set("after", strconv.FormatInt(last, 10))
+				}
+				return q
+			},
+			take: func(name, data, id string) (bool, error) {
+				item, err := itemOf(name, data)
+				if err != nil {
+					return false, fmt.Errorf("client: event %s: %w", id, err)
+				}
+				if n, err := strconv.ParseInt(id, 10, 64); err == nil {
+					last = n
+				}
+				return data == "" || yield(item, nil), nil
+			}}
+		if err := f.run(ctx); err != nil {
+			yield(Item{}, err)
 		}
 	}
+}
+
+// itemOf reads an event of the stream; it is empty where data is.
+func itemOf(name, data string) (item Item, err error) {
+	switch {
+	case data == "":
+	case name == "gap":
+		item.Gap = &Gap{}
+		err = json.Unmarshal([]byte(data), item.Gap)
+	default:
+		item.Event = &Event{}
+		err = json.Unmarshal([]byte(data), item.Event)
+	}
+	return item, err
 }
 
 // lasting says whether a stream that broke with err is taken up again: always,
@@ -80,30 +91,59 @@ func lasting(err error) bool {
 // 15 seconds.
 const silence = time.Minute
 
-// follower is one use of Events.
+// follower is one use of a stream of server-sent events.
 type follower struct {
 	c     *Client
-	o     EventOptions
-	last  int64 // id of the last event; negative: none yet
-	heard int   // lines
-	left  bool  // the loop is over
-	yield func(Item, error) bool
+	path  string
+	query func() url.Values // for the next connection
+	// take gets each event; false: the loop is over. Without data it only says how far
+	// the stream has come.
+	take   func(name, data, id string) (bool, error)
+	broken func() bool // told before a connection is made again; nil: it is no loss
+
+	heard int // lines
+	left  bool
+}
+
+// run follows until ctx ends, whose error it returns, or the server refuses, or the
+// loop is left.
+func (f *follower) run(ctx context.Context) error {
+	pause := f.c.pause
+	for {
+		before := f.heard
+		err := f.connect(ctx)
+		switch {
+		case f.left:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && !lasting(err):
+			return err
+		}
+		if f.heard > before {
+			pause = f.c.pause
+			if f.broken != nil && !f.broken() {
+				return nil
+			}
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+		pause = min(2*pause, 5*time.Second)
+	}
 }
 
 // connect follows one connection until it breaks.
 func (f *follower) connect(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	q := url.Values{}
-	set(q, "group", f.o.Group)
-	set(q, "device", f.o.Device)
-	set(q, "tid", f.o.TID)
-	if f.last >= 0 {
-		q.Set("after", strconv.FormatInt(f.last, 10))
-	}
 	watch := time.AfterFunc(silence, cancel)
 	defer watch.Stop()
-	res, err := f.c.send(ctx, call{method: http.MethodGet, path: "/v1/events", query: q,
+	res, err := f.c.send(ctx, call{method: http.MethodGet, path: f.path, query: f.query(),
 		header: http.Header{"Accept": {"text/event-stream"}}})
 	if err != nil {
 		return err
@@ -131,36 +171,18 @@ func (f *follower) connect(ctx context.Context) error {
 			if lines.Text() != "" {
 				continue // a comment
 			}
-			if err := f.dispatch(name, data, id); err != nil || f.left {
-				return err
+			if data != "" || id != "" {
+				more, err := f.take(name, data, id)
+				if err != nil {
+					return err
+				}
+				if !more {
+					f.left = true
+					return nil
+				}
 			}
 			name, data, id = "", "", ""
 		}
 	}
 	return lines.Err()
-}
-
-// dispatch hands on one event of the stream.
-func (f *follower) dispatch(name, data, id string) error {
-	var item Item
-	var err error
-	switch {
-	case data == "":
-	case name == "gap":
-		item.Gap = &Gap{}
-		err = json.Unmarshal([]byte(data), item.Gap)
-	default:
-		item.Event = &Event{}
-		err = json.Unmarshal([]byte(data), item.Event)
-	}
-	if err != nil {
-		return fmt.Errorf("client: event %s: %w", id, err)
-	}
-	if n, err := strconv.ParseInt(id, 10, 64); err == nil {
-		f.last = n
-	}
-	if data != "" && !f.yield(item, nil) {
-		f.left = true
-	}
-	return nil
 }

@@ -26,6 +26,10 @@ type SparkplugNode struct {
 	Gaps     uint64 `json:"gaps" doc:"holes in its sequence that were not filled in time"`
 	Missing  uint64 `json:"missing" doc:"messages that were missing in them, at least"`
 	Late     uint64 `json:"late" doc:"messages left out, because they were repeated or too old"`
+
+	Reordered   uint64            `json:"reordered" doc:"messages that came before their turn and were put in order"`
+	RebirthsFor map[string]uint64 `json:"rebirthsFor,omitempty" doc:"of rebirths, by the reason"`
+	Quarantine  time.Time         `json:"quarantine,omitzero" doc:"it is not asked for rebirths before this time, because two nodes seem to have its name; absent when it may be asked"`
 }
 
 // SparkplugNodePage is a page of edge nodes.
@@ -39,9 +43,11 @@ type SparkplugMetric struct {
 	Quality  string          `json:"quality" enum:"stale,good,bad" doc:"stale: it was so once; bad: the edge node says so itself"`
 	Known    bool            `json:"known" doc:"false: there was no value that could be kept"`
 	Null     bool            `json:"null,omitempty" doc:"the edge node says that it has none"`
-	Value    json.RawMessage `json:"value,omitempty" doc:"a number, true or false, or text; NaN and infinities as text, DateTime in milliseconds since 1970, bytes and arrays in base64; absent for a DataSet or Template"`
+	Value    json.RawMessage `json:"value,omitempty" doc:"a number, true or false, or text; NaN and infinities as text, DateTime in milliseconds since 1970, bytes in base64; of an array a list; of a DataSet {columns, types, rows}; of a Template {ref, version, members: [{name, datatype, value}], parameters}"`
 	Time     time.Time       `json:"time,omitzero" doc:"by the clock of the edge node"`
 	Received time.Time       `json:"received,omitzero"`
+
+	Properties json.RawMessage `json:"properties,omitempty" doc:"by key: {datatype, value}; those that came last"`
 }
 
 // SparkplugDevice is a device behind an edge node.

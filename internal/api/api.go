@@ -89,6 +89,7 @@ type Service interface {
 	SparkplugNodes(context.Context, service.Principal, service.NodeQuery) ([]host.Node, string, error)
 	SparkplugNode(context.Context, service.Principal, host.NodeID) (host.Node, []host.Device, error)
 	SparkplugRebirth(context.Context, service.Principal, host.NodeID) error
+	SparkplugTail(context.Context, service.Principal, service.EdgeFilter) (*service.EdgeTail, error)
 	Health(known bool) service.Health
 }
 

@@ -69,34 +69,28 @@ func streamStart(r *http.Request) (f service.EventFilter, after int64, err error
 }
 
 func (a *API) follow(w http.ResponseWriter, r *http.Request) {
-	select {
-	case a.streams <- struct{}{}:
-		defer func() { <-a.streams }()
-	default:
-		fail(w, fault.New(fault.TooMany, "%d event streams are open; close one", cap(a.streams)))
-		return
-	}
 	f, after, err := streamStart(r)
 	if err != nil {
 		fail(w, err)
 		return
 	}
+	s, end, err := a.openStream(w)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer end()
 	tail, err := a.svc.Tail(r.Context(), caller(r.Context()), f, after)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	a.count.streams.Inc()
-	defer a.count.streams.Dec()
 	ctx, cancel := a.untilDrain(r.Context())
 	defer cancel()
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no")
-	w.WriteHeader(http.StatusOK)
+	s.begin()
 	if r.Method == http.MethodHead {
 		return
 	}
-	s := &stream{w: w, rc: http.NewResponseController(w)}
 	s.position(tail.After())
 	for s.flush() {
 		if !a.next(ctx, s, tail) {
@@ -136,6 +130,27 @@ type stream struct {
 	rc   *http.ResponseController
 	b    bytes.Buffer
 	last int64
+}
+
+// openStream takes one of the places for streams, which end gives back.
+func (a *API) openStream(w http.ResponseWriter) (s *stream, end func(), err error) {
+	select {
+	case a.streams <- struct{}{}:
+	default:
+		return nil, nil, fault.New(fault.TooMany, "%d event streams are open; close one", cap(a.streams))
+	}
+	a.count.streams.Inc()
+	return &stream{w: w, rc: http.NewResponseController(w)}, func() {
+		a.count.streams.Dec()
+		<-a.streams
+	}, nil
+}
+
+// begin writes the head of the answer.
+func (s *stream) begin() {
+	s.w.Header().Set("Content-Type", "text/event-stream")
+	s.w.Header().Set("X-Accel-Buffering", "no")
+	s.w.WriteHeader(http.StatusOK)
 }
 
 // event writes one event.

@@ -2,16 +2,14 @@ package api
 
 import (
 	"context"
-	"encoding/json"
-	"math"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/service"
+	"github.com/wilco-iot/wilco/internal/spjson"
 	"github.com/wilco-iot/wilco/sparkplug"
 	"github.com/wilco-iot/wilco/sparkplug/host"
 )
@@ -42,6 +40,18 @@ func (a *API) sparkplug() {
 	typed(a, huma.Operation{Method: http.MethodPost, Path: one + "/rebirth", OperationID: "rebirthSparkplugNode", Tags: tags,
 		Summary: "Ask an edge node for its births", DefaultStatus: http.StatusAccepted,
 		Description: "Each node is asked within bounds: soon, or after the cooldown that it is in. The answer does not wait for the births."}, a.rebirth)
+	a.plain(&huma.Operation{Method: http.MethodGet, Path: "/v1/sparkplug/events", OperationID: "sparkplugEvents", Tags: tags,
+		Summary: "Follow edge nodes (server-sent events)",
+		Description: "Each event is a SparkplugEvent document: births, deaths, gaps and so on, and DATA where values is true. The stream is " +
+			"live only: it begins with what happens next, nothing of it is kept, and a reader who is too slow is told how much was missed.",
+		Parameters: []*huma.Param{
+			param("group", "only of this group", &huma.Schema{Type: huma.TypeString}),
+			param("node", "only of this edge node; needs group", &huma.Schema{Type: huma.TypeString}),
+			param("values", "true: DATA as well, with its values", &huma.Schema{Type: huma.TypeBoolean}),
+		},
+		Responses: map[string]*huma.Response{"200": {Description: "The stream",
+			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: schemaOf[client.SparkplugEvent](a)}}}},
+	}, a.followEdges)
 }
 
 func (a *API) listNodes(ctx context.Context, in *nodesInput) (*struct{ Body client.SparkplugNodePage }, error) {
@@ -75,7 +85,17 @@ func (a *API) rebirth(ctx context.Context, in *NodeInPath) (*struct{}, error) {
 
 func nodeDoc(n *host.Node) client.SparkplugNode {
 	doc := client.SparkplugNode{Node: n.ID.String(), Status: n.Status.String(), Reason: n.Reason.String(), Since: n.Since.UTC(), SkewMS: n.Skew().Milliseconds(),
-		Devices: n.Devices, Births: n.Births, Rebirths: n.Asked, Gaps: n.Gaps, Missing: n.Missing, Late: n.Late}
+		Devices: n.Devices, Births: n.Births, Rebirths: n.Asked, Gaps: n.Gaps, Missing: n.Missing, Late: n.Late,
+		Reordered: n.Reordered}
+	for _, r := range n.Rebirths {
+		if doc.RebirthsFor == nil {
+			doc.RebirthsFor = map[string]uint64{}
+		}
+		doc.RebirthsFor[r.Reason.String()] = r.N
+	}
+	if n.Quarantine.After(time.Now()) {
+		doc.Quarantine = n.Quarantine.UTC()
+	}
 	if !n.Born.IsZero() {
 		doc.Born = n.Born.UTC()
 	}
@@ -101,50 +121,8 @@ func metricDoc(m *host.Metric) client.SparkplugMetric {
 		doc.Received = m.Received.UTC()
 	}
 	if m.Known && !m.Null {
-		doc.Value = valueJSON(m.Value, m.Datatype)
+		doc.Value = spjson.Metric(&sparkplug.Metric{Value: m.Value, DataSet: m.DataSet, Template: m.Template}, m.Datatype)
 	}
+	doc.Properties = spjson.Properties(m.Properties)
 	return doc
-}
-
-// valueJSON writes a value; nil when it is nested, or none.
-func valueJSON(v sparkplug.Value, d sparkplug.Datatype) json.RawMessage {
-	var x any
-	var err error
-	switch d.Form() {
-	case sparkplug.FormInt, sparkplug.FormLong:
-		// DateTime is a time to Value, and a number here: its range is wider.
-		switch d {
-		case sparkplug.TypeInt8, sparkplug.TypeInt16, sparkplug.TypeInt32, sparkplug.TypeInt64:
-			x, err = v.Int(d)
-		case sparkplug.TypeDateTime:
-			x = v.Raw()
-		default:
-			x, err = v.Uint(d)
-		}
-	case sparkplug.FormFloat, sparkplug.FormDouble:
-		var f float64
-		if f, err = v.Float(d); math.IsNaN(f) || math.IsInf(f, 0) {
-			x = strconv.FormatFloat(f, 'g', -1, 64)
-		} else {
-			x = f
-		}
-	case sparkplug.FormBool:
-		x, err = v.Bool()
-	case sparkplug.FormString:
-		var text []byte
-		text, err = v.Text()
-		x = string(text)
-	case sparkplug.FormBytes:
-		x, err = v.Bytes()
-	default:
-		return nil
-	}
-	if err != nil {
-		return nil
-	}
-	out, err := json.Marshal(x)
-	if err != nil {
-		return nil
-	}
-	return out
 }

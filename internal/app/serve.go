@@ -72,7 +72,8 @@ func options(c config.Config) (o Options, files []*watched, err error) {
 	o = Options{Data: c.Data, HTTP: c.HTTP.Address, Profile: c.Profile, Root: c.Root, Policy: c.Policy.Command(),
 		KnownTypesOnly: c.Commands.UnknownTypes == "refuse", Retention: c.Retention.D(), Broker: c.Broker.URL, Durability: c.MQTT.Durability}
 	if role := slices.Index(roles, c.Sparkplug.Role); role >= 0 {
-		o.Sparkplug = Sparkplug{On: true, Role: host.Role(role), HostID: c.Sparkplug.HostID, Filters: strings.Split(c.Sparkplug.Filters, ",")}
+		o.Sparkplug = Sparkplug{On: true, Role: host.Role(role), HostID: c.Sparkplug.HostID, Filters: strings.Split(c.Sparkplug.Filters, ","),
+			Reported: config.List(c.Sparkplug.Reported), Servers: config.List(c.Sparkplug.Servers)}
 	}
 	if c.Broker.Version == "3.1.1" {
 		o.BrokerVersion = mqtt.V311

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/edgelink"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
@@ -26,6 +28,8 @@ type Sparkplug struct {
 	// Reported are filters over the names of metrics whose values are reported as
 	// the state of registered devices of the profile sparkplug.
 	Reported []string
+	// Servers are brokers beside the server's own: NAME=URL.
+	Servers []string
 }
 
 // edgeHost is the host of a Server, with counts of its alarms.
@@ -44,23 +48,16 @@ func (s *Server) startSparkplug(ctx context.Context, r *router) error {
 	if !s.opt.Sparkplug.On {
 		return nil
 	}
-	o := client.Options{Version: s.opt.BrokerVersion, TLS: s.opt.BrokerTLS, Logger: s.log, ClientID: "wilco-sparkplug"}
-	if s.Broker != nil {
-		o.Dial = s.Broker.Dial
-	} else {
-		id, err := instance(ctx, s.Store)
-		if err != nil {
-			return fmt.Errorf("client id: %w", err)
-		}
-		o.ClientID, o.Servers = "wilco-sparkplug-"+id, []string{s.opt.Broker}
+	servers, err := s.sparkplugServers(ctx)
+	if err != nil {
+		return err
 	}
 	e := &edgeHost{alarms: map[host.AlarmKind]*atomic.Uint64{}}
 	for _, k := range alarmKinds {
 		e.alarms[k] = new(atomic.Uint64)
 	}
-	var err error
 	e.Host, err = host.New(host.Options{Role: s.opt.Sparkplug.Role, HostID: s.opt.Sparkplug.HostID, Filters: s.opt.Sparkplug.Filters,
-		Servers: []host.Server{{Name: "broker", Client: o}},
+		Servers: servers,
 		OnEvent: func(ev *host.Event) { e.link.Event(ev) },
 		OnAlarm: func(a host.Alarm) {
 			if n := e.alarms[a.Kind]; n != nil {
@@ -83,6 +80,27 @@ func (s *Server) startSparkplug(ctx context.Context, r *router) error {
 	s.edges = e
 	s.push("sparkplug host", e.Stop)
 	return nil
+}
+
+// sparkplugServers are the server's own broker and the others.
+func (s *Server) sparkplugServers(ctx context.Context) ([]host.Server, error) {
+	id, err := instance(ctx, s.Store)
+	if err != nil {
+		return nil, fmt.Errorf("client id: %w", err)
+	}
+	own := client.Options{Version: s.opt.BrokerVersion, TLS: s.opt.BrokerTLS, Logger: s.log, ClientID: "wilco-sparkplug"}
+	if s.Broker != nil {
+		own.Dial = s.Broker.Dial
+	} else {
+		own.ClientID, own.Servers = "wilco-sparkplug-"+id, []string{s.opt.Broker}
+	}
+	list := []host.Server{{Name: config.OwnBroker, Client: own}}
+	for _, text := range s.opt.Sparkplug.Servers {
+		name, at, _ := strings.Cut(text, "=")
+		list = append(list, host.Server{Name: name, Client: client.Options{Version: s.opt.BrokerVersion, TLS: s.opt.BrokerTLS, Logger: s.log,
+			ClientID: "wilco-sparkplug-" + id, Servers: []string{at}}})
+	}
+	return list, nil
 }
 
 // CheckCommand implements service.Sparkplug.

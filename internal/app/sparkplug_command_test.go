@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -29,10 +30,12 @@ type plant struct {
 	api    *client.Client
 	// stick says whether the node keeps what is written to setpoint.
 	stick func() bool
+	at    string // URL of the node's broker
+	more  []string
 }
 
-func startPlant(t *testing.T) *plant {
-	p := &plant{t: t, dir: t.TempDir(), stick: func() bool { return true }}
+func startPlant(t *testing.T, servers ...string) *plant {
+	p := &plant{t: t, more: servers, dir: t.TempDir(), stick: func() bool { return true }}
 	p.start()
 	t.Cleanup(func() { stopServer(t, p.s) })
 	var err error
@@ -49,10 +52,11 @@ func (p *plant) start() {
 	p.t.Helper()
 	p.s = New(Options{Data: p.dir, HTTP: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
 		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}},
-		Sparkplug: Sparkplug{On: true, Role: host.Primary, HostID: "scada", Filters: []string{"spBv1.0/#"}, Reported: []string{"#"}}})
+		Sparkplug: Sparkplug{On: true, Role: host.Primary, HostID: "scada", Filters: []string{"spBv1.0/#"}, Reported: []string{"#"}, Servers: p.more}})
 	if err := p.s.Start(p.t.Context()); err != nil {
 		p.t.Fatal(err)
 	}
+	p.at = "mqtt://" + p.s.MQTTAddr("tcp").String()
 	hc := &http.Client{Transport: &http.Transport{}}
 	p.t.Cleanup(hc.CloseIdleConnections)
 	token := p.s.FirstToken()
@@ -71,7 +75,7 @@ func (p *plant) start() {
 // node is the edge node until end is called.
 func (p *plant) node(setpoint float32) (end func()) {
 	p.t.Helper()
-	n, err := edge.New(edge.Config{Group: "plant", Node: "line", Servers: []string{"mqtt://" + p.s.MQTTAddr("tcp").String()},
+	n, err := edge.New(edge.Config{Group: "plant", Node: "line", Servers: []string{p.at},
 		Username: "plant/line", Password: []byte(p.secret), File: filepath.Join(p.dir, "bdseq"), Aliases: true,
 		Metrics: []edge.Metric{edge.Writable("name", "north", func(_ context.Context, want string) (string, error) { return want, nil })},
 		Devices: []edge.Device{{Name: "pump", Metrics: []edge.Metric{
@@ -216,14 +220,14 @@ func TestWhatCannotBeWritten(t *testing.T) {
 	p := startPlant(t)
 	defer p.node(1)()
 	for _, tt := range []struct{ device, name, params, field, text string }{
-		{pump, edgelink.Write, `{"metrics": {"control/setpiont": 1}}`, "params.metrics.control/setpiont", "there is control/setpoint"},
+		{pump, edgelink.Write, `{"metrics": {"control/setpiont": 1}}`, "params.metrics.control/setpiont", "did you mean control/setpoint?"},
 		{pump, edgelink.Write, `{"metrics": {"control/setpoint": "fast"}}`, "params.metrics.control/setpoint", "is Float"},
 		{pump, edgelink.Write, `{"metrics": {}}`, "params.metrics", "names no metric"},
 		{pump, edgelink.Write, `{"metric": {"speed": 1}}`, "params", "must be"},
 		{pump, edgelink.Write, ``, "params", "must be"},
 		{pump, edgelink.Write, `{"metrics": {"Node Control/Rebirth": true}}`, "params.metrics", edgelink.Rebirth},
-		{pump, edgelink.Rebirth, ``, "name", "send sparkplug.rebirth to plant/line"},
-		{pump, "valve.open", `{}`, "name", "is a Sparkplug device"},
+		{pump, edgelink.Rebirth, ``, "name", "it knows sparkplug.write"},
+		{pump, "valve.open", `{}`, "name", "it knows sparkplug.write"},
 		{"plant/line", edgelink.Rebirth, `{"now": true}`, "params", "takes none"},
 	} {
 		order := client.Order{Name: tt.name}
@@ -329,5 +333,68 @@ func TestReportedState(t *testing.T) {
 		case <-changed:
 		case <-time.After(time.Until(deadline)):
 		}
+	}
+}
+
+// TestEdgeNodesAreFollowed: values and deaths, as they happen.
+func TestEdgeNodesAreFollowed(t *testing.T) {
+	p := startPlant(t)
+	end := p.node(1)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	events := make(chan client.SparkplugEvent, 100_000)
+	failed := make(chan error, 1)
+	go func() {
+		defer close(events)
+		for e, err := range p.api.SparkplugEvents(ctx, client.SparkplugEventOptions{Group: "plant", Node: "line", Values: true}) {
+			if err != nil {
+				failed <- err
+				return
+			}
+			if events <- e; e.Kind == "node_death" {
+				return
+			}
+		}
+	}()
+	// The stream is live only: something happens until it has begun.
+	for x := 2; len(events) == 0 && ctx.Err() == nil; x++ {
+		p.end(p.send(pump, edgelink.Write, fmt.Sprintf(`{"metrics": {"control/setpoint": %d}}`, x), client.Policy{}), client.Executed)
+	}
+	end()
+	var last client.SparkplugEvent
+	for e := range events {
+		if e.Kind == "data" && (e.Device != "pump" || e.Node != "plant/line" || e.Server != "broker" || len(e.Values) != 1 ||
+			e.Values[0].Name != "control/setpoint" || e.Values[0].Quality != "good" || e.Values[0].Datatype != "Float" || len(e.Values[0].Value) == 0) {
+			t.Errorf("%+v", e)
+		}
+		last = e
+	}
+	if last.Kind != "node_death" {
+		t.Errorf("ended with %+v", last)
+	}
+	select {
+	case err := <-failed:
+		t.Error(err)
+	default:
+	}
+}
+
+// TestANodeAtAnotherBroker is written to where it is.
+func TestANodeAtAnotherBroker(t *testing.T) {
+	b, err := broker.New(broker.Options{Authority: broker.AllowAnonymous(), Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
+	if err == nil {
+		err = b.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Stop(context.Background()) }()
+	other := "mqtt://" + b.Addr("tcp").String()
+	p := startPlant(t, "other="+other)
+	p.at = other
+	defer p.node(1)()
+	p.end(p.send(pump, edgelink.Write, `{"metrics": {"control/setpoint": 7}}`, client.Policy{}), client.Executed, `"confirmedBy":"data"`)
+	if n, err := p.api.SparkplugNode(t.Context(), "plant/line"); err != nil || n.Status != "online" {
+		t.Errorf("%+v, %v", n, err)
 	}
 }

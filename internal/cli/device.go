@@ -50,7 +50,7 @@ func (a *app) deviceAdd() *cobra.Command {
 	var n client.NewDevice
 	c := &cobra.Command{Use: "add GROUP/DEVICE", Short: "Register a device and print its secret, which is told this once", Args: a.args("GROUP/DEVICE")}
 	f := c.Flags()
-	f.StringVar(&n.Profile, "profile", "", "language that it speaks: wilco or atlas (default: the server's)")
+	f.StringVar(&n.Profile, "profile", "", "language that it speaks: wilco, atlas, or sparkplug for an edge node NODE or a device behind it, NODE:DEVICE (default: the server's)")
 	f.IntVar(&n.Window, "window", 0, "commands in flight at once (default 1: strictly one after the other)")
 	f.StringSliceVar(&n.Tags, "tag", nil, "a tag (repeatable)")
 	f.StringVar(&n.Note, "note", "", "a note for people")

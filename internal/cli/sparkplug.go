@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -14,9 +16,9 @@ import (
 )
 
 func (a *app) sparkplugCommand() *cobra.Command {
-	c := &cobra.Command{Use: "sparkplug", Short: "Look at Sparkplug edge nodes",
+	c := &cobra.Command{Use: "sparkplug", Short: "Look at Sparkplug edge nodes, and write to them",
 		Long: "Sparkplug is about the edge nodes that the server follows when its setting sparkplug.role is not off."}
-	c.AddCommand(a.sparkplugNodes(), a.sparkplugShow(), a.sparkplugRebirth(), a.sparkplugSimulate())
+	c.AddCommand(a.sparkplugNodes(), a.sparkplugShow(), a.sparkplugWatch(), a.sparkplugWrite(), a.sparkplugRebirth(), a.sparkplugSimulate())
 	return a.parent(c)
 }
 
@@ -108,8 +110,11 @@ func nodeDetails(out io.Writer, d *client.SparkplugDetails) {
 	if d.BdSeq != nil {
 		fmt.Fprintf(w, "bdSeq\t%d\n", *d.BdSeq)
 	}
-	fmt.Fprintf(w, "clock ahead\t%d ms\nbirths\t%d, asked for %d\ngaps\t%d, of %d messages at least\nlate\t%d\n",
-		d.SkewMS, d.Births, d.Rebirths, d.Gaps, d.Missing, d.Late)
+	fmt.Fprintf(w, "clock ahead\t%d ms\nbirths\t%d, asked for %d%s\ngaps\t%d, of %d messages at least\nlate\t%d\nreordered\t%d\n",
+		d.SkewMS, d.Births, d.Rebirths, reasonsOf(d.RebirthsFor), d.Gaps, d.Missing, d.Late, d.Reordered)
+	if !d.Quarantine.IsZero() {
+		fmt.Fprintf(w, "quarantine\tuntil %s: two nodes seem to have its name\n", stamp(d.Quarantine))
+	}
 	w.Flush()
 	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nDEVICE\tMETRIC\tVALUE\tDATATYPE\tQUALITY\tTIME")
@@ -134,6 +139,18 @@ func nodeDetails(out io.Writer, d *client.SparkplugDetails) {
 		rows(name, b.Metrics)
 	}
 	w.Flush()
+}
+
+// reasonsOf writes " (gap 2, requested 1)".
+func reasonsOf(by map[string]uint64) string {
+	var list []string
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		list = append(list, fmt.Sprintf("%s %d", clean(reason), by[reason]))
+	}
+	if list == nil {
+		return ""
+	}
+	return " (" + strings.Join(list, ", ") + ")"
 }
 
 func (a *app) sparkplugRebirth() *cobra.Command {

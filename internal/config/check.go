@@ -83,12 +83,28 @@ func checkBroker(c *Config, wrong func(path, format string, args ...any)) {
 		}
 		return
 	}
-	u, err := url.Parse(c.Broker.URL)
-	schemes := []string{"mqtt", "mqtts", "ws", "wss", "tcp", "ssl", "tls"}
-	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Hostname() == "" {
+	if badURL(c.Broker.URL) {
 		// Not the value: there may be a password in it.
 		wrong("broker.url", "is not a URL like mqtt://user:password@host:1883")
 	}
+}
+
+// badURL tells whether text is no URL of a broker.
+func badURL(text string) bool {
+	u, err := url.Parse(text)
+	schemes := []string{"mqtt", "mqtts", "ws", "wss", "tcp", "ssl", "tls"}
+	return err != nil || !slices.Contains(schemes, u.Scheme) || u.Hostname() == ""
+}
+
+// OwnBroker is the server's own broker among those that a Sparkplug host follows.
+const OwnBroker = "broker"
+
+// List is the parts of a setting that takes several with commas between; none for "".
+func List(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
 }
 
 func checkSparkplug(c *Config, wrong func(path, format string, args ...any)) {
@@ -102,6 +118,21 @@ func checkSparkplug(c *Config, wrong func(path, format string, args ...any)) {
 		if _, below, _ := strings.Cut(f, "/"); below == "" || !strings.HasPrefix(f, sparkplug.Namespace+"/") || mqtt.ValidFilter(f) != nil {
 			wrong("sparkplug.filters", "%q is not a topic filter below %s/", f, sparkplug.Namespace)
 		}
+	}
+	for _, f := range List(c.Sparkplug.Reported) {
+		if mqtt.ValidFilter(f) != nil {
+			wrong("sparkplug.reported", "%q is not a filter over names of metrics, like # or Process/#", f)
+		}
+	}
+	seen := map[string]bool{OwnBroker: true}
+	for _, s := range List(c.Sparkplug.Servers) {
+		name, text, _ := strings.Cut(s, "=")
+		if name == "" || seen[name] || badURL(text) {
+			// Not the value: there may be a password in it.
+			wrong("sparkplug.servers", "each must be NAME=URL, as other=mqtt://user:password@host:1883, each NAME once and none %q", OwnBroker)
+			break
+		}
+		seen[name] = true
 	}
 }
 

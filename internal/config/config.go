@@ -56,6 +56,8 @@ type Config struct {
 		Role    string `key:"role" default:"off" oneof:"off,passive,active,primary" doc:"whether the server is a Sparkplug B host on its broker, and what it does besides listening. passive: nothing; active: it asks edge nodes for rebirths; primary: it also publishes STATE. Unless it is off, a device GROUP/NAME may be the edge node GROUP/NAME of the built-in broker"`
 		HostID  string `key:"hostID" doc:"id of a primary, unique among all hosts"`
 		Filters string `key:"filters" default:"spBv1.0/#" doc:"what it listens to; several with commas between"`
+		Reported string `key:"reported" doc:"the metrics whose values are reported as the state of registered edge nodes and devices: filters, as of MQTT, over their names, several with commas between; # for all. Empty: none"`
+		Servers  string `key:"servers" secret:"all" doc:"other brokers to follow edge nodes at, beside the server's own: NAME=URL, several with commas between, each URL like that of broker.url"`
 	} `key:"sparkplug"`
 	Retention command.Duration `key:"retention" default:"720h" doc:"how long ended commands and events are kept"`
 	Policy    Policy           `key:"policy"`

@@ -9,7 +9,7 @@ import (
 
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
-	"github.com/wilco-iot/wilco/internal/spcommand"
+	"github.com/wilco-iot/wilco/internal/near"
 	"github.com/wilco-iot/wilco/internal/spjson"
 	"github.com/wilco-iot/wilco/sparkplug"
 	"github.com/wilco-iot/wilco/sparkplug/host"
@@ -22,6 +22,14 @@ const (
 	Write   = "sparkplug.write"   // params: {"metrics": {NAME: VALUE, ...}}
 	Rebirth = "sparkplug.rebirth" // of an edge node; no params
 )
+
+// commands are those that an edge node knows, or a device behind one.
+func commands(device string) []string {
+	if device != "" {
+		return []string{Write}
+	}
+	return []string{Write, Rebirth}
+}
 
 // MaxMetrics is how many metrics one command writes at most.
 const MaxMetrics = 100
@@ -91,11 +99,11 @@ func write(a wire.Address, metric string, value json.RawMessage, u *session.Unit
 	field := "params.metrics." + metric
 	d := u.Find(metric)
 	if d == nil {
-		near := ""
-		if list := spcommand.Near(metric, names(u)); len(list) > 0 {
-			near = "; there is " + strings.Join(list, ", ")
+		like := ""
+		if list := near.Names(metric, names(u)); len(list) > 0 {
+			like = "; did you mean " + strings.Join(list, " or ") + "?"
 		}
-		return sparkplug.Metric{}, fault.Field(field, "the birth of %s has no such metric%s", a, near)
+		return sparkplug.Metric{}, fault.Field(field, "the birth of %s has no such metric%s", a, like)
 	}
 	m, err := spjson.Parse(value, d.Datatype)
 	if err != nil {
@@ -105,14 +113,12 @@ func write(a wire.Address, metric string, value json.RawMessage, u *session.Unit
 	return m, nil
 }
 
-func names(u *session.Unit) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for i := range u.Metrics {
-			if !yield(u.Metrics[i].Name) {
-				return
-			}
-		}
+func names(u *session.Unit) []string {
+	list := make([]string, len(u.Metrics))
+	for i := range u.Metrics {
+		list[i] = u.Metrics[i].Name
 	}
+	return list
 }
 
 // text is an error with its field, for those who read it in a timeline.

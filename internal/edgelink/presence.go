@@ -124,7 +124,7 @@ func (n *node) say(device string, online bool) {
 	// Without a boot a death is that of the present one.
 	st := wire.Status{Online: online, TS: time.Now()}
 	if u.online = online; online {
-		st.Boot, u.boot = n.boot, n.boot
+		st.Boot, u.boot, st.Commands = n.boot, n.boot, commands(device)
 	}
 	doc, err := documents.AppendStatus(nil, st)
 	n.send(documents.StatusTopic(u.address), doc, err)

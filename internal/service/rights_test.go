@@ -138,6 +138,13 @@ var uses = map[string]func(*Audited, context.Context, Principal) error{
 		_, _, err := s.SparkplugNodes(ctx, p, NodeQuery{Group: "plant"})
 		return err
 	},
+	"SparkplugTail": func(s *Audited, ctx context.Context, p Principal) error {
+		tail, err := s.SparkplugTail(ctx, p, EdgeFilter{Group: "plant", Node: "n"})
+		if err == nil {
+			tail.Close()
+		}
+		return err
+	},
 	"SparkplugRebirth": func(s *Audited, ctx context.Context, p Principal) error {
 		return s.SparkplugRebirth(ctx, p, host.NodeID{Group: "plant", Node: "n"})
 	},

@@ -21,6 +21,8 @@ type Sparkplug interface {
 	Node(host.NodeID) (host.Node, []host.Device, bool)
 	// Rebirth returns false when nothing may be asked for, or of an unknown node.
 	Rebirth(host.NodeID) bool
+	// Watch begins a stream of events with that much room.
+	Watch(buffer int) *host.Watch
 	// CheckCommand says what is wrong with a command for a device of the profile
 	// sparkplug.
 	CheckCommand(a wire.Address, name string, params json.RawMessage) error

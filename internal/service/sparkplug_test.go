@@ -7,6 +7,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/mqtt/client"
 	"github.com/wilco-iot/wilco/sparkplug/host"
 	"github.com/wilco-iot/wilco/wire"
 )
@@ -16,6 +17,7 @@ type edges struct {
 	nodes   []host.Node
 	passive bool
 	asked   []host.NodeID
+	host    *host.Host // never started; for Watch
 }
 
 func (e *edges) Nodes() []host.Node { return e.nodes }
@@ -103,6 +105,13 @@ func TestPagesOfEdgeNodes(t *testing.T) {
 			t.Errorf("%+v: %v", q, err)
 		}
 	}
+}
+
+func (e *edges) Watch(buffer int) *host.Watch {
+	if e.host == nil {
+		e.host, _ = host.New(host.Options{Role: host.Passive, Servers: []host.Server{{Client: client.Options{Servers: []string{"mqtt://x"}}}}})
+	}
+	return e.host.Watch(buffer)
 }
 
 func (e *edges) CheckCommand(_ wire.Address, name string, _ json.RawMessage) error {
