@@ -181,6 +181,11 @@ func TestRollbackGoesTheWayOfEveryCommand(t *testing.T) {
 	if e := read[client.Error](t, w.back(&moved, request{}), 400); e.Field != "params.to" {
 		t.Errorf("%+v", e)
 	}
+	put(t, w.world, "move", moveType, 201)
+	w.say(w.a, wire.Status{Online: true, Boot: "boot-2", Commands: []string{"push"}})
+	if e := read[client.Error](t, w.back(&moved, request{}), 400); !strings.Contains(e.Detail, "does not know move") {
+		t.Errorf("%+v", e)
+	}
 	read[client.Device](t, w.do(t, request{method: "PATCH", path: "/v1/devices/plant/valve", body: `{"disabled":true}`}), 200)
 	if p := w.plan(&moved, ""); !strings.Contains(p.Refused, "is disabled") {
 		t.Errorf("%+v", p)

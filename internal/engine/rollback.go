@@ -20,6 +20,8 @@ type UndoRequest struct {
 	Why   string // for the timelines of both
 	Force bool   // pass over a refusal that lets itself be passed over
 	Key   string // idempotency key, unique within the device; "" for none
+	// Rollout is the id of the roll-out that the new command is part of; "": none.
+	Rollout string
 	// How says how the command of a plan goes, or why it must not. It is asked within
 	// the turn and does not block. Default: as a command without a type.
 	How func(undo.Plan) (How, error)
@@ -128,7 +130,7 @@ func (t *turn) undoCommand(d *device, r *UndoRequest) Created {
 	if err != nil {
 		return fail(err)
 	}
-	req := Request{Device: d.address, By: r.By, undoes: &r.TID, why: r.Why}
+	req := Request{Device: d.address, By: r.By, Rollout: r.Rollout, undoes: &r.TID, why: r.Why}
 	if r.Key != "" {
 		// Looked up at once: what it has made before is in the way of a second one.
 		req.Key, req.Digest = r.Key, "undo "+r.TID.String()

@@ -131,7 +131,7 @@ func TestUndoBringsTheFormerValueBack(t *testing.T) {
 		if got := r.expect(c.TID, command.Executed, command.DeviceSucceeded); got.Version != c.Version || len(r.all()) != 1 {
 			t.Error("to look has changed something")
 		}
-		back := r.mustUndo(UndoRequest{TID: c.TID, Why: "wrong valve", How: byType(nil)})
+		back := r.mustUndo(UndoRequest{TID: c.TID, Why: "wrong valve", How: byType(nil), Rollout: "r1"})
 		docs := r.link.take()
 		if len(docs) != 1 || docs[0].Cmd != "move" || string(docs[0].Params) != `{"to":10}` || docs[0].TID != back.TID.String() {
 			t.Fatalf("sent %+v", docs)
@@ -142,6 +142,9 @@ func TestUndoBringsTheFormerValueBack(t *testing.T) {
 		}
 		back = r.expect(back.TID, command.Executed, command.DeviceSucceeded)
 		c = r.expect(c.TID, command.Executed, command.DeviceSucceeded)
+		if back.Rollout != "r1" || c.Rollout != "" {
+			t.Errorf("of the roll-outs %q and %q", back.Rollout, c.Rollout)
+		}
 		if line := back.Timeline[0]; line.By != "bo" || line.Detail != "undoes "+c.TID.String()+": wrong valve" {
 			t.Errorf("%+v", line)
 		}

@@ -23,6 +23,8 @@ type RollbackOptions struct {
 	Force bool   // also what others have changed since; needs Why
 	Why   string // for the timelines of both commands
 	Key   string // idempotency key, unique within the device; "": none
+	// Rollout is the id of the roll-out that is taken back by the new command; "": none.
+	Rollout string
 }
 
 // PlanRollback says what Rollback would do for p now, and what is in the way. It
@@ -72,7 +74,8 @@ func (s *Service) Rollback(ctx context.Context, p Principal, tid command.TID, o 
 	how := func(plan undo.Plan) (engine.How, error) {
 		return s.undoing(p, &c, &plan)
 	}
-	out.Created, err = s.opt.Engine.Undo(ctx, engine.UndoRequest{TID: tid, By: p.Name, Why: o.Why, Force: o.Force, Key: o.Key, How: how})
+	out.Created, err = s.opt.Engine.Undo(ctx, engine.UndoRequest{TID: tid, By: p.Name, Why: o.Why, Force: o.Force, Key: o.Key,
+		Rollout: o.Rollout, How: how})
 	if no := (*undo.Refusal)(nil); errors.As(err, &no) && no.Force {
 		err = fault.Wrap(err, fault.Conflict, "%s; look at it, and force it with a reason if it shall be taken back all the same", no.Text)
 	}
@@ -93,6 +96,12 @@ func (s *Service) undoing(p Principal, c *command.Command, plan *undo.Plan) (eng
 	o := Order{Device: c.Device, Name: plan.Name, Params: plan.Params}
 	planner := planner{s: s, count: map[string]int{plan.Name: 1}}
 	by, err := planner.of(&o, &d)
+	if err == nil {
+		err = s.supported(&o)
+	}
+	if err == nil {
+		err = s.fits(&o, &d)
+	}
 	if err != nil {
 		return engine.How{}, err
 	}
