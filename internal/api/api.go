@@ -75,6 +75,7 @@ type Service interface {
 	RemoveUser(ctx context.Context, p service.Principal, name string) error
 	Login(ctx context.Context, name, password, remote string) (service.Token, string, error)
 	Logout(context.Context, service.Principal) error
+	Stats(context.Context, service.Principal, service.StatsQuery) (service.Stats, error)
 	Audit(ctx context.Context, p service.Principal, after string, limit int) ([]audit.Entry, audit.Head, error)
 	ApplyType(context.Context, service.Principal, catalog.Type) (catalog.Type, bool, error)
 	DeprecateType(ctx context.Context, p service.Principal, name, why string) (catalog.Type, error)
@@ -154,6 +155,7 @@ func New(o Options) *API {
 	a.tokens()
 	a.users()
 	a.audit()
+	a.stats()
 	a.types()
 	a.hooks()
 	a.sparkplug()

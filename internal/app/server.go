@@ -78,15 +78,16 @@ const (
 
 // Server is a running wilco. Make one with New.
 type Server struct {
-	opt    Options
-	log    *slog.Logger
-	Fleet  *fleet.Fleet
-	Store  *sqlite.Store
-	Engine *engine.Engine
-	types  *shelf.Shelf
-	Broker *broker.Broker // nil with an external broker
-	queues store.Store    // of Broker
-	edges  *edgeHost      // nil when it is no Sparkplug host
+	opt         Options
+	log         *slog.Logger
+	Fleet       *fleet.Fleet
+	Store       *sqlite.Store
+	Engine      *engine.Engine
+	types       *shelf.Shelf
+	typeMetrics *typeMetrics
+	Broker      *broker.Broker // nil with an external broker
+	queues      store.Store    // of Broker
+	edges       *edgeHost      // nil when it is no Sparkplug host
 
 	http       net.Listener
 	firstToken string
@@ -177,6 +178,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.types.Load(ctx); err != nil {
 		return err
 	}
+	s.typeMetrics = newTypeMetrics(s.types)
 	if err := s.keepFirstToken(ctx); err != nil {
 		return err
 	}
@@ -189,7 +191,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	r := &router{broker: l}
 	s.Engine = engine.New(engine.Options{Store: s.Store, Directory: s.Fleet, Link: r, Profiles: spoken, Epoch: epoch,
-		NobodyConnected: s.Broker != nil, CheckResult: s.types.CheckResult, Logger: s.log})
+		NobodyConnected: s.Broker != nil, CheckResult: s.types.CheckResult, Ended: s.typeMetrics.ended, Logger: s.log})
 	began := time.Now()
 	if err := s.Engine.Start(ctx); err != nil {
 		return fmt.Errorf("engine: %w", err)
@@ -269,7 +271,7 @@ func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
 	}
 	s.push("hooks", hooks.Stop)
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(newCollector(s), newHookCollector(hooks))
+	metrics.MustRegister(newCollector(s), newHookCollector(hooks), s.typeMetrics.ends, s.typeMetrics.took)
 	if s.Broker != nil {
 		metrics.MustRegister(newBrokerCollector(s.Broker, s.queues))
 	}

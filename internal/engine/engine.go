@@ -101,7 +101,10 @@ type Options struct {
 	// CheckResult says what is wrong with the result of a command that was made by
 	// that version of its type. It does not block. Default: nothing is.
 	CheckResult func(name string, version int, result json.RawMessage) error
-	Logger      *slog.Logger // default slog.Default
+	// Ended is told, after the commit, of each command that has ended for good. It must
+	// not block, and is called by several goroutines. Default: nobody is told.
+	Ended  func(*command.Command)
+	Logger *slog.Logger // default slog.Default
 }
 
 // Engine runs commands. Make one with New.

@@ -267,6 +267,9 @@ func (t *turn) act() {
 		s.timers.set(ch.is.TID, ch.device, ch.is.Wake)
 		s.keep(ch.is)
 		s.e.stats.moved(&ch.was, &ch.is)
+		if s.e.opt.Ended != nil && ch.is.Final() && !ch.was.Final() {
+			s.e.opt.Ended(&ch.is)
+		}
 		s.tell(&ch.is)
 	}
 	if len(t.batch.Presence) > 0 {

@@ -26,7 +26,7 @@ import (
 
 // reads are the use cases that change nothing. Every other one must be recorded.
 var reads = []string{"Anomalies", "Audit", "Authenticate", "Command", "Deliveries", "Device", "Devices", "Health", "Hooks", "List", "ListTypes",
-	"PlanRollback", "Policy", "SparkplugNode", "SparkplugNodes", "SparkplugTail", "State", "StateHistory", "Supports", "Tail", "Type",
+	"PlanRollback", "Policy", "SparkplugNode", "SparkplugNodes", "SparkplugTail", "State", "StateHistory", "Stats", "Supports", "Tail", "Type",
 	"Tokens", "User", "Users", "Wait"}
 
 // A use case that is added to Service and changes something must be made anew in

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/catalog"
@@ -49,6 +50,10 @@ var uses = map[string]func(*Audited, context.Context, Principal) error{
 	},
 	"List": func(s *Audited, ctx context.Context, p Principal) error {
 		_, _, err := s.List(ctx, p, store.Query{Group: "plant"})
+		return err
+	},
+	"Stats": func(s *Audited, ctx context.Context, p Principal) error {
+		_, err := s.Stats(ctx, p, StatsQuery{Group: "plant", Since: time.Now().Add(-time.Hour)})
 		return err
 	},
 	"Cancel": func(s *Audited, ctx context.Context, p Principal) error {
