@@ -33,6 +33,8 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/replica"
+	"github.com/wilco-iot/wilco/internal/rollout"
+	"github.com/wilco-iot/wilco/internal/rollout/plan"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/sparkplug/host"
@@ -87,6 +89,13 @@ type Service interface {
 	RemoveHook(ctx context.Context, p service.Principal, name string) error
 	Deliveries(ctx context.Context, p service.Principal, hook string, after int64, limit int) ([]hook.Delivery, error)
 	Redrive(ctx context.Context, p service.Principal, hook string, event int64) (n int, more bool, err error)
+	PlanRollout(context.Context, service.Principal, plan.Spec) (service.RolloutPlan, error)
+	StartRollout(context.Context, service.Principal, plan.Spec) (r plan.Rollout, existed bool, err error)
+	Rollouts(context.Context, service.Principal) ([]plan.Rollout, error)
+	Rollout(ctx context.Context, p service.Principal, id string) (plan.Rollout, error)
+	RolloutTargets(ctx context.Context, p service.Principal, id string, states []plan.Cell, from, limit int) ([]rollout.Target, error)
+	AskRollout(ctx context.Context, p service.Principal, id string, ev plan.Event) (plan.Rollout, error)
+	RollbackRollout(ctx context.Context, p service.Principal, id, why string) (plan.Rollout, error)
 	SparkplugNodes(context.Context, service.Principal, service.NodeQuery) ([]host.Node, string, error)
 	SparkplugNode(context.Context, service.Principal, host.NodeID) (host.Node, []host.Device, error)
 	SparkplugRebirth(context.Context, service.Principal, host.NodeID) error
@@ -158,6 +167,7 @@ func New(o Options) *API {
 	a.stats()
 	a.types()
 	a.hooks()
+	a.rollouts()
 	a.sparkplug()
 	a.health()
 	a.durations()

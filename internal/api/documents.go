@@ -43,14 +43,20 @@ func commandDoc(c *command.Command) client.Command {
 		Version: c.Version, Attempt: c.Attempt, Anomalies: c.Anomalies,
 		Result: c.Result, DeviceState: c.DeviceState, SupersededBy: tidDoc(c.SupersededBy),
 		Created: c.Created, NotAfter: c.NotAfter, Sent: c.FirstSent, Acked: c.Acked, Heard: c.LastHeard, Finished: c.Ended}
-	if a := c.Approval; a != nil {
-		d.Approval = &client.Approval{Rule: a.Rule, Quorum: a.Quorum, Digest: a.Digest, Expires: a.Expires, Votes: []client.Vote{}}
-		for _, v := range a.Votes {
-			d.Approval.Votes = append(d.Approval.Votes, client.Vote{By: v.By, At: v.At, Reason: v.Why})
-		}
-	}
+	d.Approval = approvalDoc(c.Approval)
 	if p := c.Progress; p != nil {
 		d.Progress = &client.Progress{Percent: p.Percent, Note: p.Note}
+	}
+	return d
+}
+
+func approvalDoc(a *command.Approval) *client.Approval {
+	if a == nil {
+		return nil
+	}
+	d := &client.Approval{Rule: a.Rule, Quorum: a.Quorum, Digest: a.Digest, Expires: a.Expires, Votes: []client.Vote{}}
+	for _, v := range a.Votes {
+		d.Votes = append(d.Votes, client.Vote{By: v.By, At: v.At, Reason: v.Why})
 	}
 	return d
 }

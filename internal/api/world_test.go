@@ -15,9 +15,11 @@ import (
 	"github.com/wilco-iot/wilco/internal/api"
 	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/catalog/shelf"
+	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/hook"
+	"github.com/wilco-iot/wilco/internal/rollout"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store/sqlite"
 	"github.com/wilco-iot/wilco/wire"
@@ -27,15 +29,16 @@ import (
 // and API over HTTP, with devices that answer in this process. Its methods are
 // safe for concurrent use.
 type world struct {
-	URL     string
-	Token   string // of an admin
-	Store   *sqlite.Store
-	Fleet   *fleet.Fleet
-	Engine  *engine.Engine
-	Service *service.Audited
-	Hooks   *hook.Runner
-	API     *api.API
-	HTTP    *httptest.Server
+	URL      string
+	Token    string // of an admin
+	Store    *sqlite.Store
+	Fleet    *fleet.Fleet
+	Engine   *engine.Engine
+	Service  *service.Audited
+	Hooks    *hook.Runner
+	Rollouts *rollout.Runner
+	API      *api.API
+	HTTP     *httptest.Server
 
 	profile wire.DeviceProfile
 	mu      sync.Mutex
@@ -111,9 +114,18 @@ func startWorld(dir string, o options) (*world, error) {
 		return nil, err
 	}
 	w.Hooks = hook.New(hook.Options{Store: w.Store, Logger: o.Logger, Send: func(ctx context.Context, o hook.Order) error { return w.Service.FollowUp(ctx, o) }})
-	w.Service = service.NewAudited(service.New(service.Options{Engine: w.Engine, Store: w.Store, Fleet: w.Fleet, Types: types,
-		KnownTypesOnly: o.KnownTypesOnly, Version: "test", Logger: o.Logger, Parts: []service.Part{{Name: "broker", Check: w.broker}}}), log, w.Hooks)
+	plain := service.New(service.Options{Engine: w.Engine, Store: w.Store, Fleet: w.Fleet, Types: types,
+		KnownTypesOnly: o.KnownTypesOnly, Version: "test", Logger: o.Logger, Parts: []service.Part{{Name: "broker", Check: w.broker}}})
+	w.Rollouts = rollout.New(rollout.Options{Store: w.Store, Directory: w.Fleet, Presence: w.Engine.Presence, Logger: o.Logger,
+		Create: plain.CreateForRollout, Undo: plain.UndoForRollout, Cancel: func(ctx context.Context, tid command.TID, by, why string) error {
+			_, err := w.Engine.Cancel(ctx, tid, by, why)
+			return err
+		}})
+	w.Service = service.NewAudited(plain, log, w.Hooks, w.Rollouts)
 	if err := w.Hooks.Start(ctx); err != nil {
+		return nil, err
+	}
+	if err := w.Rollouts.Start(ctx); err != nil {
 		return nil, err
 	}
 	var svc api.Service = w.Service
@@ -133,6 +145,7 @@ func (w *world) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_ = w.Hooks.Stop(ctx)
+	_ = w.Rollouts.Stop(ctx)
 	_ = w.Engine.Stop(ctx) // what is left of it dies with the test
 	close(w.docs)
 	<-w.done

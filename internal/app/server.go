@@ -36,6 +36,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/link"
+	"github.com/wilco-iot/wilco/internal/rollout"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store/sqlite"
 	"github.com/wilco-iot/wilco/mqtt"
@@ -85,6 +86,7 @@ type Server struct {
 	Engine      *engine.Engine
 	types       *shelf.Shelf
 	typeMetrics *typeMetrics
+	rollouts    *rollout.Runner
 	Broker      *broker.Broker // nil with an external broker
 	queues      store.Store    // of Broker
 	edges       *edgeHost      // nil when it is no Sparkplug host
@@ -210,8 +212,11 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.startSparkplug(ctx, r); err != nil {
 		return fmt.Errorf("sparkplug: %w", err)
 	}
+	if err := s.startHTTP(ctx, l); err != nil {
+		return err
+	}
 	s.startPurge()
-	return s.startHTTP(ctx, l)
+	return nil
 }
 
 // forEver is the session expiry interval that never ends (MQTT 5.0, 3.1.2.11.2).
@@ -265,13 +270,18 @@ func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
 	s.push("audit log", func(context.Context) error { s.log.Info("audit log closed", "head", log.Head()); return nil })
 	var svc *service.Audited
 	hooks := hook.New(hook.Options{Store: s.Store, Logger: s.log, Send: func(ctx context.Context, o hook.Order) error { return svc.FollowUp(ctx, o) }})
-	svc = service.NewAudited(plain, log, hooks)
+	s.rollouts = s.newRollouts(plain)
+	svc = service.NewAudited(plain, log, hooks, s.rollouts)
 	if err := hooks.Start(ctx); err != nil {
 		return fmt.Errorf("hooks: %w", err)
 	}
 	s.push("hooks", hooks.Stop)
+	if err := s.rollouts.Start(ctx); err != nil {
+		return fmt.Errorf("roll-outs: %w", err)
+	}
+	s.push("roll-outs", s.rollouts.Stop)
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(newCollector(s), newHookCollector(hooks), s.typeMetrics.ends, s.typeMetrics.took)
+	metrics.MustRegister(newCollector(s), newHookCollector(hooks), newRolloutCollector(s.rollouts), s.typeMetrics.ends, s.typeMetrics.took)
 	if s.Broker != nil {
 		metrics.MustRegister(newBrokerCollector(s.Broker, s.queues))
 	}
@@ -325,6 +335,9 @@ func (s *Server) startPurge() {
 					s.log.Error("purge of old commands failed; tried again later", "error", err)
 					break
 				}
+			}
+			if err := s.rollouts.Forget(ctx, time.Now().Add(-s.opt.Retention)); err != nil {
+				s.log.Error("purge of old roll-outs failed; tried again later", "error", err)
 			}
 		}
 	}()

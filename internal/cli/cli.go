@@ -108,7 +108,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	grouped("commands", a.sendCommand(), a.getCommand(), a.listCommand(), a.watchCommand(), a.cancelCommand(), a.retryCommand(), a.rollbackCommand(), a.approveCommand(), a.denyCommand(), a.breakGlassCommand(), a.explainCommand(), a.statsCommand(), a.stateCommand())
-	grouped("manage", a.deviceCommand(), a.typeCommand(), a.sparkplugCommand(), a.userCommand(), a.loginCommand(), a.logoutCommand(), a.tokenCommand(), a.hookCommand(), a.auditCommand(), a.healthCommand(), a.configCommand(), a.mosquittoCommand())
+	grouped("manage", a.deviceCommand(), a.typeCommand(), a.sparkplugCommand(), a.userCommand(), a.loginCommand(), a.logoutCommand(), a.tokenCommand(), a.hookCommand(), a.rolloutCommand(), a.auditCommand(), a.healthCommand(), a.configCommand(), a.mosquittoCommand())
 	grouped("run", a.serveCommand(), a.brokerCommand(), a.demoCommand(), a.benchCommand(), a.checkCommand())
 	root.AddCommand(a.versionCommand(), a.docsCommand())
 	return root

@@ -15,6 +15,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/hook"
+	"github.com/wilco-iot/wilco/internal/rollout"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
 )
@@ -27,14 +28,15 @@ import (
 // which is not.
 type Audited struct {
 	*Service
-	log   *audit.Log
-	hooks *hook.Runner
+	log      *audit.Log
+	hooks    *hook.Runner
+	rollouts *rollout.Runner
 }
 
-// NewAudited makes one over s, an open log, and the hooks, whose Send is to be its
-// FollowUp.
-func NewAudited(s *Service, l *audit.Log, h *hook.Runner) *Audited {
-	return &Audited{Service: s, log: l, hooks: h}
+// NewAudited makes one over s, an open log, the hooks, whose Send is to be its
+// FollowUp, and the roll-outs.
+func NewAudited(s *Service, l *audit.Log, h *hook.Runner, r *rollout.Runner) *Audited {
+	return &Audited{Service: s, log: l, hooks: h, rollouts: r}
 }
 
 // What was done, as the audit log has it. Stored; never change.

@@ -3,9 +3,11 @@ package service
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"reflect"
@@ -19,6 +21,8 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/hook"
+	"github.com/wilco-iot/wilco/internal/rollout"
+	rplan "github.com/wilco-iot/wilco/internal/rollout/plan"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/sparkplug/host"
 	"github.com/wilco-iot/wilco/wire"
@@ -188,10 +192,69 @@ var uses = map[string]func(*Audited, context.Context, Principal) error{
 		return err
 	},
 	"Logout": func(s *Audited, ctx context.Context, p Principal) error { return s.Logout(ctx, p) },
+	"PlanRollout": func(s *Audited, ctx context.Context, p Principal) error {
+		_, err := s.PlanRollout(ctx, p, aRollout)
+		return err
+	},
+	"StartRollout": func(s *Audited, ctx context.Context, p Principal) error {
+		_, _, err := s.StartRollout(ctx, p, aRollout)
+		return err
+	},
+	"Rollouts": func(s *Audited, ctx context.Context, p Principal) error { _, err := s.Rollouts(ctx, p); return err },
+	"Rollout":  func(s *Audited, ctx context.Context, p Principal) error { _, err := s.Rollout(ctx, p, "r"); return err },
+	"RolloutTargets": func(s *Audited, ctx context.Context, p Principal) error {
+		_, err := s.RolloutTargets(ctx, p, "r", nil, 0, 0)
+		return err
+	},
+	"AskRollout": func(s *Audited, ctx context.Context, p Principal) error {
+		_, err := s.AskRollout(ctx, p, "r", rplan.Event{Kind: rplan.Pause})
+		return err
+	},
+	"AskRollout vote": func(s *Audited, ctx context.Context, p Principal) error {
+		_, err := s.AskRollout(ctx, p, "r", rplan.Event{Kind: rplan.Approve, Digest: "d"})
+		return err
+	},
+	"RollbackRollout": func(s *Audited, ctx context.Context, p Principal) error {
+		_, err := s.RollbackRollout(ctx, p, "r", "")
+		return err
+	},
 	"Redrive": func(s *Audited, ctx context.Context, p Principal) error {
 		_, _, err := s.Redrive(ctx, p, "h", 0)
 		return err
 	},
+}
+
+// aRollout is to the one device that there is.
+var aRollout = rplan.Spec{Command: "valve.open", Targets: rplan.Targets{Devices: []string{valve.String()}}}
+
+// rollouts has one roll-out, r, to the device of the group plant, which has ended.
+func (p *parts) rollouts() *rollout.Runner {
+	r := rolloutStore{has: rplan.Rollout{ID: "r", By: "y", Spec: aRollout, Groups: []string{"plant"}, State: rplan.Finished}}
+	return rollout.New(rollout.Options{Store: &r, Directory: &r, Presence: p.Presence})
+}
+
+type rolloutStore struct {
+	rollout.Store
+	has rplan.Rollout
+}
+
+func (s *rolloutStore) Documents(context.Context, store.Kind, string, string, int) ([]store.Document, error) {
+	return nil, nil
+}
+
+func (s *rolloutStore) Document(_ context.Context, id store.DocumentID) (store.Document, error) {
+	if id.Key != s.has.ID {
+		return store.Document{}, fault.New(fault.NotFound, "no")
+	}
+	b, err := json.Marshal(&s.has)
+	return store.Document{DocumentID: id, Version: 1, Body: b}, err
+}
+
+func (s *rolloutStore) Device(a wire.Address) (store.Device, bool) {
+	return store.Device{Address: a}, a == valve
+}
+func (s *rolloutStore) All() iter.Seq[store.Device] {
+	return slices.Values([]store.Device{{Address: valve}})
 }
 
 // only has a role in a group, or, for "", in all.
@@ -291,12 +354,12 @@ func outcome(t *testing.T, log *audit.Log, name string, who Principal) string {
 				err = errors.New("asked the parts")
 			}
 		}()
-		return uses[name](NewAudited(s, log, nil), t.Context(), who)
+		return uses[name](NewAudited(s, log, nil, p.rollouts()), t.Context(), who)
 	}()
 	switch f := fault.From(err); {
 	case fault.CodeOf(err) == fault.Forbidden:
 		return "-"
-	case fault.CodeOf(err) == fault.NotFound && (f.Field == "tid" || f.Field == "name" && !strings.Contains(name, "Type")):
+	case fault.CodeOf(err) == fault.NotFound && (f.Field == "tid" || f.Field == "id" && strings.Contains(name, "Rollout") || f.Field == "name" && !strings.Contains(name, "Type")):
 		return "0"
 	}
 	return "+"

@@ -3,10 +3,12 @@ package service
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/rollout"
 	"github.com/wilco-iot/wilco/internal/undo"
 )
 
@@ -69,6 +71,8 @@ func (s *Service) Rollback(ctx context.Context, p Principal, tid command.TID, o 
 		return Created{}, fault.Field("reason", "missing; say why it is forced")
 	case !validKey(o.Key):
 		return Created{}, fault.Field("Idempotency-Key", "must be at most %d printable ASCII characters", MaxKey)
+	case strings.HasPrefix(o.Key, rollout.KeyPrefix):
+		return Created{}, fault.Field("Idempotency-Key", "keys that begin with %q are the server's own; use another one", rollout.KeyPrefix)
 	}
 	out := Created{}
 	how := func(plan undo.Plan) (engine.How, error) {
@@ -86,10 +90,15 @@ func (s *Service) Rollback(ctx context.Context, p Principal, tid command.TID, o 
 // command. A change of desired state has none; then people must agree as they had to
 // for what is taken back.
 func (s *Service) undoing(p Principal, c *command.Command, plan *undo.Plan) (engine.How, error) {
-	d, err := s.mayTake(c.Device)
-	if err == nil {
-		err = may(p, Operator, c.Device.Group, plan.Name)
+	if err := may(p, Operator, c.Device.Group, plan.Name); err != nil {
+		return engine.How{}, err
 	}
+	return s.howToUndo(c, plan)
+}
+
+// howToUndo is undoing without the rights.
+func (s *Service) howToUndo(c *command.Command, plan *undo.Plan) (engine.How, error) {
+	d, err := s.mayTake(c.Device)
 	if err != nil {
 		return engine.How{}, err
 	}

@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/rollout"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
 )
@@ -166,6 +168,8 @@ func (s *Service) checkOrder(p Principal, o *Order) error {
 			Message: fmt.Sprintf("%d bytes; at most %d", len(o.Params), MaxParams)}
 	case !validKey(o.Key):
 		return fault.Field("Idempotency-Key", "must be at most %d printable ASCII characters", MaxKey)
+	case strings.HasPrefix(o.Key, rollout.KeyPrefix):
+		return fault.Field("Idempotency-Key", "keys that begin with %q are the server's own; use another one", rollout.KeyPrefix)
 	}
 	return params(o.Params)
 }
