@@ -27,7 +27,8 @@ type RollbackChange struct {
 	After   json.RawMessage `json:"after,omitempty" doc:"when it had ended"`
 	Now     json.RawMessage `json:"now,omitempty"`
 	Differs bool            `json:"differs" doc:"there is something to be brought back"`
-	Foreign bool            `json:"foreign" doc:"it was changed by somebody else since"`
+	Foreign bool            `json:"foreign" doc:"it was changed, or is desired otherwise, by somebody else since"`
+	Desired json.RawMessage `json:"desired,omitempty" doc:"what somebody else has desired there since"`
 	By      string          `json:"by,omitempty" doc:"who that was, if it is known"`
 	TID     string          `json:"changedBy,omitempty" doc:"tid of the command that changed it, if it is known"`
 	At      time.Time       `json:"at,omitzero" doc:"when that was last said"`

@@ -60,7 +60,7 @@ func rollbackDoc(r *service.Rollback) client.RollbackPlan {
 }
 
 func changeDoc(c *undo.Change) client.RollbackChange {
-	return client.RollbackChange{Path: c.Path, Former: c.Former, After: c.After, Now: c.Now, Differs: c.Differs, Foreign: c.Foreign,
+	return client.RollbackChange{Path: c.Path, Former: c.Former, After: c.After, Now: c.Now, Differs: c.Differs, Foreign: c.Foreign, Desired: c.Desired,
 		By: c.By, TID: c.TID, At: c.At}
 }
 

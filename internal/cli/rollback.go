@@ -92,15 +92,19 @@ func printRefusal(out io.Writer, p *client.RollbackPlan) {
 
 // verdict says in words what is with a value.
 func verdict(c *client.RollbackChange) string {
+	text := ""
 	switch {
-	case c.Foreign && c.By != "":
-		return "changed since by " + clean(c.By)
+	case len(c.Desired) > 0:
+		text = "desired since: " + valueText(c.Desired)
 	case c.Foreign:
-		return "changed since"
+		text = "changed since"
 	case !c.Differs:
 		return "as before"
 	}
-	return ""
+	if c.Foreign && c.By != "" {
+		text += " by " + clean(c.By)
+	}
+	return text
 }
 
 func valueText(raw json.RawMessage) string {

@@ -28,10 +28,11 @@ type Change struct {
 	Path               string
 	Former, After, Now json.RawMessage
 	Differs            bool // there is something to be brought back
-	// Foreign says that what is there now is not the command's own doing. By is who
-	// wants it so and TID the command that did it, as far as the state tells; At is
-	// when it was last said.
+	// Foreign says that what is there now is not the command's own doing, or that
+	// somebody else has Desired another value since. By is who wants it so and TID
+	// the command that did it, as far as the state tells; At is when it was last said.
 	Foreign bool
+	Desired json.RawMessage
 	By, TID string
 	At      time.Time
 }
@@ -174,17 +175,21 @@ func (r *record) own(i int, v any, there bool, now *replica.Replica) bool {
 	return i < len(r.after.Values) && r.after.Values[i].Is(v, there) && last.Version <= r.after.Version
 }
 
-// wanted looks at what is desired at a path that the command has desired. That
-// stays, whatever became of the command, so it has to be taken back too.
+// wanted looks at what is desired at a path and is not the former value. What the
+// command has desired stays so whatever became of it, and has to be taken back too;
+// what somebody else has desired since is theirs.
 func (r *record) wanted(i int, ch *Change, now *replica.Replica) {
 	v, there := now.Desired.Get(ch.Path)
-	if r.c.Name != StateDesired || !there || r.former.Values[i].Is(v, there) {
+	if !there || r.former.Values[i].Is(v, there) {
 		return
 	}
-	ch.Differs = true
 	last := replica.Latest(now.DesiredMeta, ch.Path)
-	if last.TID != r.c.TID.String() && !r.asked[i].Is(v, there) {
-		ch.Foreign, ch.By, ch.TID, ch.At = true, last.By, last.TID, last.At
+	own, since := last.TID == r.c.TID.String(), last.Version > r.former.Version
+	if r.c.Name == StateDesired {
+		ch.Differs, since = true, true
+	}
+	if since && !own {
+		ch.Foreign, ch.Desired, ch.By, ch.TID, ch.At = true, text(v, there), last.By, last.TID, last.At
 	}
 }
 
@@ -211,6 +216,9 @@ func verdict(changes []Change) *Refusal {
 // String is the change for people.
 func (c *Change) String() string {
 	s := fmt.Sprintf("%s was %s before it, %s after it, and is %s now", c.Path, value(c.Former), value(c.After), value(c.Now))
+	if c.Desired != nil {
+		s += ", and shall be " + value(c.Desired)
+	}
 	switch {
 	case c.By != "" && c.TID != "":
 		s += fmt.Sprintf(" (%s, with %s)", c.By, c.TID)

@@ -182,6 +182,10 @@ func TestGuard(t *testing.T) {
 		"desired, and refused: it is still desired": {desired(t).ended(command.Rejected), ""},
 		"desired otherwise since":                   {desired(t).ended(command.Rejected).desire(`{"pos":50}`, other.String()), "(bo, with " + other.String() + ")"},
 		"desired otherwise since, though done":      {desired(t).report(`{"pos":40}`, "").ended(command.Executed).desire(`{"pos":50}`, other.String()), "bo, with"},
+		"desired as at first, by others":            {desired(t).report(`{"pos":40}`, "").ended(command.Executed).desire(`{"pos":50}`, other.String()).desire(`{"pos":40}`, other.String()), "and shall be 40 (bo"},
+		"a wish since, that is not done":            {done(t).desire(`{"pos":50}`, other.String()), "is 40 now, and shall be 50 (bo"},
+		"a wish since, for what was before":         {done(t).desire(`{"pos":10}`, other.String()), ""},
+		"a wish before, that the command overruled": {begin(t, "valve.set", `{"to":40}`, "pos=to").report(`{"pos":10}`, "").desire(`{"pos":5}`, other.String()).sent().report(`{"pos":40}`, "").ended(command.Executed), ""},
 		"desired as before since, and not done":     {desired(t).ended(command.Rejected).desire(`{"pos":10}`, other.String()), "everything is as it was"},
 	} {
 		p := c.s.plan()
