@@ -18,6 +18,10 @@ type Listener struct {
 	Network string
 	// Address is host:port as for net.Listen; port 0 takes a free one.
 	Address string
+	// Open makes the listener in place of net.Listen with Address: one in memory,
+	// or one that was inherited. Its Accept must give net.ErrClosed once it is
+	// closed. Default: Address is listened on over TCP.
+	Open func() (net.Listener, error)
 	// TLS is required for "tls" and "wss". TLS 1.3 is the least accepted unless
 	// MinVersion says TLS 1.2; what is below that never is. With ClientAuth
 	// tls.RequireAndVerifyClientCert no byte of MQTT is read of a client whose
@@ -63,7 +67,11 @@ type listener struct {
 }
 
 func (b *Broker) listen(config Listener) (*listener, error) {
-	raw, err := net.Listen("tcp", config.Address) // [MQTT-4.2.0-1]
+	open := config.Open
+	if open == nil {
+		open = func() (net.Listener, error) { return net.Listen("tcp", config.Address) } // [MQTT-4.2.0-1]
+	}
+	raw, err := open()
 	if err != nil {
 		return nil, err
 	}

@@ -211,7 +211,7 @@ func simulate(ctx context.Context, o cli.SimulateOptions, streams cli.IO) error 
 	ctx, cancel := s.within(ctx)
 	defer cancel()
 	fleet := sim.New(sim.Options{Members: s.members, Seed: s.seed, Crash: o.Crash, Away: o.Away, Slow: o.Slow,
-		Faults: sim.Faults{LoseDown: o.Lose, LoseUp: o.Lose, DuplicateDown: o.Duplicate, DuplicateUp: o.Duplicate, Swap: o.Reorder},
+		Faults: sim.Faults{Down: sim.Direction{Lose: o.Lose, Duplicate: o.Duplicate}, Up: sim.Direction{Lose: o.Lose, Duplicate: o.Duplicate, Reorder: o.Reorder}},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Dial:   func(ctx context.Context, _ wire.Address) (net.Conn, error) { return s.dial(ctx) }})
 	if !o.JSON {
@@ -242,7 +242,7 @@ func report(f *sim.Fleet, asJSON bool, w io.Writer) error {
 		Lost       int64 `json:"messagesLost"`
 		Duplicated int64 `json:"messagesDuplicated"`
 		Reordered  int64 `json:"messagesReordered"`
-	}{f.Executed(), f.Reboots(), c.LostDown.Load() + c.LostUp.Load(), c.DuplicatedDown.Load() + c.DuplicatedUp.Load(), c.Swapped.Load()}
+	}{f.Executed(), f.Reboots(), c.LostDown.Load() + c.LostUp.Load(), c.DuplicatedDown.Load() + c.DuplicatedUp.Load(), c.SwappedUp.Load()}
 	if asJSON {
 		return printJSON(w, r)
 	}

@@ -48,6 +48,8 @@ import (
 type Options struct {
 	Data string // directory of everything that is kept
 	HTTP string // address of the API; "" means 127.0.0.1:8080
+	// Listen makes the listener of the API in place of net.Listen with HTTP.
+	Listen func() (net.Listener, error)
 
 	// Listeners of the embedded broker, and the Durability of its queues, as in
 	// the setting mqtt.durability; "" means fsync. Not used with Broker.
@@ -111,6 +113,9 @@ func New(o Options) *Server {
 	}
 	if o.HTTP == "" {
 		o.HTTP = "127.0.0.1:8080"
+	}
+	if o.Listen == nil {
+		o.Listen = func() (net.Listener, error) { return net.Listen("tcp", o.HTTP) }
 	}
 	if o.Retention == 0 {
 		o.Retention = defaultRetention
@@ -289,7 +294,7 @@ func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
 		metrics.MustRegister(newEdgeCollector(s.edges))
 	}
 	handler := api.New(api.Options{Service: svc, Metrics: metrics, Logger: s.log})
-	listener, err := net.Listen("tcp", s.opt.HTTP)
+	listener, err := s.opt.Listen()
 	if err != nil {
 		return fmt.Errorf("http: %w", err)
 	}

@@ -83,6 +83,7 @@ var layers = []layer{
 		{"internal/api/apitest", tests, "the API over the real parts, for its clients' tests"},
 	}},
 	{"uses of the whole", []unit{
+		{"internal/scenario", 0, "what somebody wrote that a fleet and a server go through"},
 		{"internal/demo", 0, "a server with a fleet, to look at"},
 		{"internal/bench", testDeps, "loads, with other clients as peers"},
 		{"internal/interop", tests, "against other brokers and clients"},

@@ -85,7 +85,8 @@ type Report struct {
 }
 
 // faults is the weather of the demo.
-var faults = sim.Faults{LoseDown: 0.02, DuplicateDown: 0.05, LoseUp: 0.02, DuplicateUp: 0.05, Swap: 0.08, Cut: 0.004}
+var faults = sim.Faults{Down: sim.Direction{Lose: 0.02, Duplicate: 0.05},
+	Up: sim.Direction{Lose: 0.02, Duplicate: 0.05, Reorder: 0.08}, Cut: 0.004}
 
 // policy makes clocks short enough for an audience.
 var policy = command.Policy{
@@ -274,7 +275,7 @@ func (d *director) show(ctx context.Context, settling bool) {
 func counts(f *sim.Fleet) FaultCounts {
 	c := f.Faults()
 	return FaultCounts{CommandsLost: c.LostDown.Load(), CommandsDuplicated: c.DuplicatedDown.Load(), AnswersLost: c.LostUp.Load(),
-		AnswersDuplicated: c.DuplicatedUp.Load(), AnswersReordered: c.Swapped.Load(), ConnectionsCut: c.Cut.Load()}
+		AnswersDuplicated: c.DuplicatedUp.Load(), AnswersReordered: c.SwappedUp.Load(), ConnectionsCut: c.Cut.Load()}
 }
 
 // report asks the server what it says of each command, and the auditor whether

@@ -28,6 +28,7 @@ import (
 type Member struct {
 	Address wire.Address
 	Secret  string
+	Kind    *Kind // shared with others of its kind; nil: one that knows Set, Move and Flaky
 }
 
 // Options describe a fleet. Members and Dial are required.
@@ -37,8 +38,10 @@ type Options struct {
 	Dial func(context.Context, wire.Address) (net.Conn, error)
 	Root string // first level of the topics
 	Seed uint64
-	// Faults of the network between devices and broker.
-	Faults Faults
+	// Faults of the network between devices and broker; Weather, if set, says in
+	// place of it what they are when the fleet has run for so long.
+	Faults  Faults
+	Weather func(time.Duration) Faults
 	// Crash, Away and Slow are the shares of devices, 0 to 1, that lose power
 	// now and then, that are offline for long, and that take long.
 	Crash, Away, Slow float64
@@ -56,6 +59,7 @@ type Fleet struct {
 	calm     chan struct{} // closed by Calm
 	once     sync.Once
 	members  []*member
+	began    time.Time // of Run
 	online   atomic.Int64
 	reboots  atomic.Int64
 	executed atomic.Int64
@@ -66,14 +70,20 @@ type member struct {
 	f       *Fleet
 	address wire.Address
 	secret  string
+	kind    *Kind
 	journal device.Journal
 	crashes bool
 	away    bool
 	slow    bool
+	skew    clock
 
-	mu  sync.Mutex // guards rnd and log
-	rnd *rand.Rand
-	log Log
+	mu    sync.Mutex // guards what follows
+	rnd   *rand.Rand // of its life
+	work  *rand.Rand // of what it does; one of its own, so that it does the same whatever its life is
+	conns *rand.Rand // of its connections
+	mute  map[string]bool
+	power func() // takes it away; nil while it is off
+	log   Log
 }
 
 // Log is what a device itself wrote down of what it did.
@@ -97,9 +107,13 @@ func New(o Options) *Fleet {
 	f := &Fleet{opt: o, calm: make(chan struct{})}
 	for i, m := range o.Members {
 		rnd := rand.New(rand.NewPCG(o.Seed, uint64(i)))
-		d := &member{f: f, address: m.Address, secret: m.Secret, rnd: rnd,
+		d := &member{f: f, address: m.Address, secret: m.Secret, kind: m.Kind, rnd: rnd,
 			crashes: rnd.Float64() < o.Crash, away: rnd.Float64() < o.Away, slow: rnd.Float64() < o.Slow,
-			log: Log{Address: m.Address, Ends: make(map[string]string)}}
+			work: rand.New(rand.NewPCG(o.Seed, 1<<32|uint64(i))), conns: rand.New(rand.NewPCG(o.Seed, 2<<32|uint64(i))),
+			mute: make(map[string]bool), log: Log{Address: m.Address, Ends: make(map[string]string)}}
+		if m.Kind != nil {
+			d.skew = m.Kind.Clock.draw(rnd)
+		}
 		d.journal = &device.MemoryJournal{}
 		if o.Journal != nil {
 			d.journal = o.Journal(m.Address)
@@ -109,8 +123,10 @@ func New(o Options) *Fleet {
 	return f
 }
 
-// Run powers the devices on and blocks until ctx ends and all have stopped.
+// Run powers the devices on and blocks until ctx ends and all have stopped. A
+// fleet runs once.
 func (f *Fleet) Run(ctx context.Context) {
+	f.began = time.Now()
 	var wg sync.WaitGroup
 	for _, m := range f.members {
 		wg.Go(func() { m.live(ctx) })
@@ -159,8 +175,11 @@ func (f *Fleet) isCalm() bool {
 }
 
 func (f *Fleet) faults() Faults {
-	if f.isCalm() {
+	switch {
+	case f.isCalm():
 		return Faults{}
+	case f.opt.Weather != nil:
+		return f.opt.Weather(time.Since(f.began))
 	}
 	return f.opt.Faults
 }
@@ -203,45 +222,80 @@ func (m *member) live(ctx context.Context) {
 		if err != nil && !errors.Is(err, device.ErrPowerLoss) {
 			m.f.opt.Logger.Error("simulated device", "device", m.address, "error", err)
 		}
-		if m.away {
-			m.pause(ctx, m.between(2*time.Second, 8*time.Second))
-		} else {
-			m.pause(ctx, m.between(100*time.Millisecond, time.Second))
-		}
+		m.pause(ctx, m.off())
 	}
+}
+
+// off is how long it has no power.
+func (m *member) off() time.Duration {
+	switch {
+	case m.kind != nil && m.kind.Reboots.Off != (Span{}):
+		return m.pick(m.rnd, m.kind.Reboots.Off)
+	case m.away:
+		return m.between(2*time.Second, 8*time.Second)
+	}
+	return m.between(100*time.Millisecond, time.Second)
 }
 
 // boot runs the device once.
 func (m *member) boot(ctx context.Context) error {
-	d, err := device.New(device.Config{
+	c := device.Config{
 		Address: m.address, Password: []byte(m.secret), Root: m.f.opt.Root, Journal: m.journal,
 		Heartbeat: m.f.opt.Heartbeat, Firmware: "sim-1", Dial: m.dial, StopTimeout: 2 * time.Second,
 		Observer: device.Observer{
 			Executed: func(r wire.Result) { m.ended(r.TID, r.Status) },
 			Refused:  m.refused,
 		},
-	})
+	}
+	if k := m.kind; k != nil {
+		c.Clock = m.skew.now
+		if k.Profile != nil {
+			c.Profile, c.Root = k.Profile, ""
+		}
+	}
+	d, err := device.New(c)
 	if err != nil {
 		return err
 	}
 	m.register(d)
 	life, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
-	if (m.crashes || m.away) && !m.f.isCalm() {
-		cause := device.ErrPowerLoss
-		if m.away && m.chance(0.5) {
-			cause = nil // switched off in good order
-		}
-		timer := time.AfterFunc(m.between(time.Second, 10*time.Second), func() {
+	if cause, after := m.end(); after > 0 {
+		timer := time.AfterFunc(after, func() {
 			if !m.f.isCalm() {
 				cut(cause)
 			}
 		})
 		defer timer.Stop()
 	}
+	m.setPower(func() { cut(device.ErrPowerLoss) })
+	defer m.setPower(nil)
 	m.f.online.Add(1)
 	defer m.f.online.Add(-1)
 	return d.Run(life)
+}
+
+// end is how a boot ends, and after how long; 0: not by itself.
+func (m *member) end() (cause error, after time.Duration) {
+	if m.f.isCalm() {
+		return nil, 0
+	}
+	if m.kind != nil {
+		return device.ErrPowerLoss, m.nextReboot()
+	}
+	if !m.crashes && !m.away {
+		return nil, 0
+	}
+	if m.away && m.chance(0.5) {
+		return nil, m.between(time.Second, 10*time.Second) // switched off in good order
+	}
+	return device.ErrPowerLoss, m.between(time.Second, 10*time.Second)
+}
+
+func (m *member) setPower(off func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.power = off
 }
 
 func (m *member) dial(ctx context.Context) (net.Conn, error) {
@@ -249,13 +303,17 @@ func (m *member) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.f.opt.Faults == (Faults{}) {
+	if m.f.opt.Faults == (Faults{}) && m.f.opt.Weather == nil {
 		return c, nil
 	}
+	n := &network{broker: c, faults: m.f.faults, counts: &m.f.counts}
 	m.mu.Lock()
-	rnd := rand.New(rand.NewPCG(m.rnd.Uint64(), m.rnd.Uint64()))
+	n.up.rnd, n.down.rnd = rand.New(rand.NewPCG(m.conns.Uint64(), 1)), rand.New(rand.NewPCG(m.conns.Uint64(), 2))
 	m.mu.Unlock()
-	return throughFaults(c, rnd, m.f.faults, &m.f.counts), nil
+	if m.kind != nil && m.kind.Silent > 0 {
+		n.muted = m.muted
+	}
+	return n.open(), nil
 }
 
 // The commands that simulated devices understand.
@@ -266,6 +324,12 @@ const (
 )
 
 func (m *member) register(d *device.Device) {
+	if m.kind != nil {
+		for _, name := range m.kind.Commands {
+			d.Handle(name, m.execute)
+		}
+		return
+	}
 	d.Handle(Set, func(_ context.Context, r *device.Request) (any, error) {
 		m.effect(r.TID)
 		return map[string]bool{"set": true}, nil

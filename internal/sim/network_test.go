@@ -28,7 +28,9 @@ func wire2(t *testing.T, f Faults, test func(*wired)) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := pipe.Pipe()
 		w := &wired{t: t, broker: far}
-		w.device = throughFaults(near, rand.New(rand.NewPCG(1, 2)), func() Faults { return f }, &w.counts)
+		n := &network{broker: near, faults: func() Faults { return f }, counts: &w.counts}
+		n.up.rnd, n.down.rnd = rand.New(rand.NewPCG(1, 2)), rand.New(rand.NewPCG(3, 4))
+		w.device = n.open()
 		w.fromDevice, w.fromBroker = mqtt.NewReader(far, 1<<16), mqtt.NewReader(w.device, 1<<16)
 		test(w)
 		w.device.Close()
@@ -92,7 +94,7 @@ func TestAGoodNetworkChangesNothing(t *testing.T) {
 }
 
 func TestALossIsAcknowledgedToItsSender(t *testing.T) {
-	wire2(t, Faults{LoseUp: 1, LoseDown: 1}, func(w *wired) {
+	wire2(t, Faults{Up: Direction{Lose: 1}, Down: Direction{Lose: 1}}, func(w *wired) {
 		w.publish(w.device, "wilco/g/d/result", 3)
 		w.expect(w.fromBroker, mqtt.TypePuback, 3)
 		w.publish(w.broker, "wilco/g/d/command", 9)
@@ -107,7 +109,7 @@ func TestALossIsAcknowledgedToItsSender(t *testing.T) {
 }
 
 func TestADuplicateIsAcknowledgedOnceToItsSender(t *testing.T) {
-	wire2(t, Faults{DuplicateUp: 1, DuplicateDown: 1}, func(w *wired) {
+	wire2(t, Faults{Up: Direction{Duplicate: 1}, Down: Direction{Duplicate: 1}}, func(w *wired) {
 		w.publish(w.device, "wilco/g/d/ack", 3)
 		w.expect(w.fromDevice, mqtt.TypePublish, 3)
 		w.expect(w.fromDevice, mqtt.TypePublish, 3)
@@ -127,7 +129,7 @@ func TestADuplicateIsAcknowledgedOnceToItsSender(t *testing.T) {
 }
 
 func TestASwappedMessageIsOvertakenOrComesLate(t *testing.T) {
-	wire2(t, Faults{Swap: 1}, func(w *wired) {
+	wire2(t, Faults{Up: Direction{Reorder: 1}}, func(w *wired) {
 		w.publish(w.device, "wilco/g/d/ack", 1)
 		w.publish(w.device, "wilco/g/d/result", 2)
 		w.expect(w.fromDevice, mqtt.TypePublish, 2)
