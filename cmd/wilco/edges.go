@@ -25,7 +25,7 @@ func simulateEdges(ctx context.Context, o cli.SimulateOptions, streams cli.IO) (
 	}
 	defer os.RemoveAll(dir)
 	if !o.JSON {
-		fmt.Fprintf(streams.Out, "%d edge nodes, seed %d, broker %s; end with Ctrl-C\n", len(s.members), s.seed, s.broker)
+		fmt.Fprintf(streams.Out, "%d edge nodes, seed %d, broker %s; end with Ctrl-C\n", len(s.members), s.seed, s.url)
 	}
 	return sim.RunEdges(ctx, sim.EdgeOptions{Members: s.members, Seed: s.seed, Dir: dir, Lose: o.Lose, Duplicate: o.Duplicate, Reorder: o.Reorder,
 		Every: time.Second, Dial: s.dial})

@@ -15,23 +15,43 @@ import (
 
 // swarm is who is simulated, whatever they are, and against what.
 type swarm struct {
+	broker
 	members []sim.Member
 	seed    uint64
-	broker  string // as it may be shown
-	address string
 	limit   time.Duration // 0: until the end
+}
+
+// broker is where devices connect.
+type broker struct {
+	url     string // as it may be shown
+	address string
+}
+
+// brokerOf reads a URL; field is what it is called where somebody wrote it.
+func brokerOf(text, field string) (broker, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "mqtt" && u.Scheme != "tcp" || u.Hostname() == "" {
+		return broker{}, fault.Field(field, "must be a URL like mqtt://127.0.0.1:1883")
+	}
+	b := broker{url: u.Redacted(), address: u.Host}
+	if u.Port() == "" {
+		b.address = net.JoinHostPort(u.Hostname(), "1883")
+	}
+	return b, nil
+}
+
+func (b broker) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", b.address)
 }
 
 // swarmOf reads the options; field is the name of the broker's URL among them.
 func swarmOf(o cli.SimulateOptions, field string) (swarm, error) {
-	u, err := url.Parse(o.Broker)
-	if err != nil || u.Scheme != "mqtt" && u.Scheme != "tcp" || u.Hostname() == "" {
-		return swarm{}, fault.Field(field, "must be a URL like mqtt://127.0.0.1:1883")
+	b, err := brokerOf(o.Broker, field)
+	if err != nil {
+		return swarm{}, err
 	}
-	s := swarm{members: make([]sim.Member, len(o.Devices)), seed: o.Seed, broker: u.Redacted(), address: u.Host, limit: o.For}
-	if u.Port() == "" {
-		s.address = net.JoinHostPort(u.Hostname(), "1883")
-	}
+	s := swarm{broker: b, members: make([]sim.Member, len(o.Devices)), seed: o.Seed, limit: o.For}
 	if s.seed == 0 {
 		s.seed = rand.Uint64N(1 << 32)
 	}
@@ -50,9 +70,4 @@ func (s *swarm) within(ctx context.Context) (context.Context, context.CancelFunc
 		return context.WithTimeout(ctx, s.limit)
 	}
 	return context.WithCancel(ctx)
-}
-
-func (s *swarm) dial(ctx context.Context) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", s.address)
 }

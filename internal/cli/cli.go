@@ -2,7 +2,7 @@
 // package client, and prints. It decides nothing about commands itself.
 //
 // Each command has a file of its own. What runs in this process and not behind
-// the API (serve, broker, demo, bench, check, device simulate, mosquitto config)
+// the API (serve, broker, demo, bench, check, simulate, mosquitto config)
 // comes in through [Runner], so that this package knows none of those parts.
 //
 // What a command prints on standard output is its result, for people or, with
@@ -49,6 +49,7 @@ type Runner struct {
 	BenchMQTT      func(context.Context, BenchMQTTOptions, IO) error
 	BenchSparkplug func(context.Context, BenchSparkplugOptions, IO) error
 	Simulate       func(context.Context, SimulateOptions, IO) error
+	Scenario       func(context.Context, ScenarioOptions, IO) error
 	SimulateEdges  func(context.Context, SimulateOptions, IO) error
 	Mosquitto      func(context.Context, MosquittoOptions, IO) error
 	CheckBroker    func(context.Context, CheckBrokerOptions, IO) error
@@ -109,7 +110,7 @@ func (a *app) root() *cobra.Command {
 	}
 	grouped("commands", a.sendCommand(), a.getCommand(), a.listCommand(), a.watchCommand(), a.cancelCommand(), a.retryCommand(), a.rollbackCommand(), a.approveCommand(), a.denyCommand(), a.breakGlassCommand(), a.explainCommand(), a.statsCommand(), a.stateCommand())
 	grouped("manage", a.deviceCommand(), a.typeCommand(), a.sparkplugCommand(), a.userCommand(), a.loginCommand(), a.logoutCommand(), a.tokenCommand(), a.hookCommand(), a.rolloutCommand(), a.auditCommand(), a.healthCommand(), a.configCommand(), a.mosquittoCommand())
-	grouped("run", a.serveCommand(), a.brokerCommand(), a.demoCommand(), a.benchCommand(), a.checkCommand())
+	grouped("run", a.serveCommand(), a.brokerCommand(), a.demoCommand(), a.scenarioCommand(), a.benchCommand(), a.checkCommand())
 	root.AddCommand(a.versionCommand(), a.docsCommand())
 	return root
 }

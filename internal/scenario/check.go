@@ -39,6 +39,10 @@ func (c *checker) time(d Duration, least time.Duration, path string) {
 	c.that(d.D() >= least && d.D() <= maxTime, path, "must be between %s and %s", least, maxTime)
 }
 
+func (c *checker) span(s sim.Span, path string) {
+	c.that(s.Max <= maxTime, path, "must not be above %s", maxTime)
+}
+
 // check says what is wrong with which field; why is "" when nothing is.
 func (s *Scenario) check() (path, why string) {
 	c := &checker{}
@@ -73,7 +77,10 @@ func (s *Scenario) checkDevices(c *checker) {
 		c.that(!slices.ContainsFunc(s.Devices[:i], func(o Devices) bool { return o.Group == d.Group }), at+".group", "is the group of other devices already: give each kind its own")
 		c.that(d.Count > 0, at+".count", "is missing: say how many devices of this kind there are")
 		c.that(d.Profile == "" || d.Profile == "wilco" || d.Profile == "atlas", at+".profile", "is none of wilco, atlas")
+		c.that(d.Profile != "atlas" || d.Group == "default", at+".group", "must be default: the topics of the atlas profile have no level for a group")
 		c.that(d.Window >= 0 && d.Window <= 1000, at+".window", "must be between 1 and 1000")
+		c.span(d.Work, at+".work")
+		c.span(d.Reboots.Off, at+".reboots.off")
 		c.share(d.Fail, at+".fail")
 		c.share(d.Reject, at+".reject")
 		c.share(d.NeverAnswer, at+".neverAnswer")
@@ -94,6 +101,7 @@ func (c *checker) network(n Network, at string) {
 		c.share(d.Lose, at+"."+name+".lose")
 		c.share(d.Duplicate, at+"."+name+".duplicate")
 		c.share(d.Reorder, at+"."+name+".reorder")
+		c.span(d.Delay, at+"."+name+".delay")
 	}
 	c.share(n.Cut, at+".cut")
 }
@@ -118,6 +126,7 @@ func (s *Scenario) checkLoad(c *checker) {
 		c.that(l.From >= 0 && to > l.From && to <= s.Duration, at+".from", "must be before to, both within the duration")
 		c.that(l.Priority >= -9 && l.Priority <= 9, at+".priority", "must be between -9 and 9")
 		c.share(l.Cancel, at+".cancel")
+		c.span(l.CancelAfter, at+".cancelAfter")
 		if err, bad := l.Policy.WithDefaults().Check().(*command.PolicyError); bad {
 			c.that(false, at+".policy."+err.Field, "%s", err.Text)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -96,6 +97,9 @@ func (p *parser) value(path string, n *yaml.Node, v reflect.Value, depth int) er
 			return p.value(join(path, name), at, f, depth+1)
 		})
 	case reflect.Slice:
+		if n.Tag == "!!null" {
+			return nil
+		}
 		if n.Kind != yaml.SequenceNode {
 			return p.wrong(path, "must be a list")
 		}
@@ -162,8 +166,13 @@ func (p *parser) free(path string, n *yaml.Node, depth int) (any, error) {
 	if err := n.Decode(&v); err != nil {
 		return nil, p.wrong(path, "is not a value: %v", err)
 	}
-	switch v.(type) {
-	case nil, bool, string, int, int64, uint64, float64:
+	switch x := v.(type) {
+	case float64:
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return nil, p.wrong(path, "is no number that JSON has")
+		}
+		return v, nil
+	case nil, bool, string, int, int64, uint64:
 		return v, nil
 	}
 	return n.Value, nil // a time, which JSON has as text

@@ -16,7 +16,7 @@ import (
 // order is one command that will be asked for.
 type order struct {
 	at       time.Duration
-	device   string
+	device   wire.Address
 	name     string
 	params   json.RawMessage
 	policy   *client.Policy
@@ -62,11 +62,11 @@ func (s *Scenario) plan(seed uint64) (*plan, error) {
 func (p *plan) load(s *Scenario, i int, seed uint64) error {
 	l := &s.Load[i]
 	rnd := rand.New(rand.NewPCG(seed, 1<<40+uint64(i)))
-	var devices []string
+	var devices []wire.Address
 	for _, d := range s.Devices {
 		if len(l.Groups) == 0 || slices.Contains(l.Groups, d.Group) {
 			for n := range d.Count {
-				devices = append(devices, d.address(n).String())
+				devices = append(devices, d.address(n))
 			}
 		}
 	}
@@ -89,7 +89,7 @@ func (p *plan) load(s *Scenario, i int, seed uint64) error {
 			o.cancel = at + max(between(rnd, l.CancelAfter), 1)
 		}
 		var err error
-		if o.params, err = l.params(n, o.device, rnd.Float64); err != nil {
+		if o.params, err = l.params(n, o.device.String(), rnd.Float64); err != nil {
 			return err
 		}
 		p.orders = append(p.orders, o)
@@ -107,7 +107,7 @@ func (d *Devices) address(n int) wire.Address {
 
 // kind is how the devices behave, for package sim. They understand all names.
 func (s *Scenario) kind(d *Devices) (*sim.Kind, error) {
-	k := &sim.Kind{Work: d.Work, Fail: d.Fail, Reject: d.Reject, Silent: d.NeverAnswer,
+	k := &sim.Kind{Work: d.Work, Fail: d.Fail, Reject: d.Reject, Silent: d.NeverAnswer, Unordered: s.unordered(d),
 		Reboots: sim.Reboots{Every: d.Reboots.Every.D(), Midway: d.Reboots.MidCommand, Off: d.Reboots.Off},
 		Clock:   sim.Clock{Offset: d.Clock.Offset.D(), Drift: d.Clock.Drift}}
 	for _, at := range d.Reboots.At {

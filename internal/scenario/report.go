@@ -1,8 +1,6 @@
 package scenario
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"maps"
@@ -29,8 +27,6 @@ type Report struct {
 	P99Ms    float64        `json:"p99Ms"`
 	sim.Verdict
 	Expectations []Expectation `json:"expectations"`
-	// Digest is over all timelines, with times from the start and without ids.
-	Digest string `json:"digest"`
 }
 
 // Faults is what the simulated networks did.
@@ -49,31 +45,32 @@ func (r *Report) Good() bool {
 	return !slices.ContainsFunc(r.Expectations, func(e Expectation) bool { return !e.Met })
 }
 
-func (r *run) report(claims []sim.Claim, stories []*client.Timeline) *Report {
-	c := r.fleet.Faults()
-	out := &Report{Scenario: r.s.Name, Seed: r.o.Seed, Devices: r.s.Count(), Seconds: time.Since(r.began).Seconds(), Total: len(claims),
-		Reboots: r.fleet.Reboots(), Restarts: r.restarts.Load(), Verdict: sim.Audit(claims, r.fleet.Logs()),
-		Faults: Faults{CommandsLost: c.LostDown.Load(), CommandsDuplicated: c.DuplicatedDown.Load(), CommandsReordered: c.SwappedDown.Load(),
-			AnswersLost: c.LostUp.Load(), AnswersDuplicated: c.DuplicatedUp.Load(), AnswersReordered: c.SwappedUp.Load(), ConnectionsCut: c.Cut.Load()}}
-	out.Commands = out.ByState
+// report compares what the server says of the orders, nil where it knows
+// nothing, with what the devices say.
+func (r *run) report(said []*client.Command) *Report {
+	claims := make([]sim.Claim, len(said))
 	var took []time.Duration
-	digest := sha256.New()
-	for i, t := range stories {
-		if t == nil {
+	retries := 0
+	for i, c := range said {
+		o := r.plan.orders[i]
+		claims[i] = sim.Claim{TID: o.tid, Device: o.device}
+		if c == nil {
 			continue
 		}
-		out.Retries += max(t.Command.Attempt-1, 0)
-		if t.Command.State == client.Executed {
-			took = append(took, t.Command.Finished.Sub(t.Command.Created))
-		}
-		fmt.Fprintf(digest, "%d %s %s\n", i, t.Command.Device, t.Command.Name)
-		for _, e := range t.Entries {
-			fmt.Fprintf(digest, "  %s %s %s %s %d %d\n", e.At.Sub(r.began).Truncate(time.Millisecond), e.Kind, e.State, e.Reason, e.Attempt, e.Count)
+		claims[i].Known, claims[i].State, claims[i].Final, claims[i].Sent = true, string(c.State), c.Ended, !c.Sent.IsZero()
+		retries += max(c.Attempt-1, 0)
+		if c.State == client.Executed {
+			took = append(took, c.Finished.Sub(c.Created))
 		}
 	}
-	out.Digest = hex.EncodeToString(digest.Sum(nil)[:8])
 	slices.Sort(took)
-	out.P50Ms, out.P99Ms = share(took, 0.5), share(took, 0.99)
+	f := r.fleet.Faults()
+	out := &Report{Scenario: r.s.Name, Seed: r.o.Seed, Devices: r.s.Count(), Seconds: time.Since(r.began).Seconds(), Total: len(claims),
+		Retries: retries, Reboots: r.fleet.Reboots(), Restarts: r.restarts.Load(), Verdict: sim.Audit(claims, r.fleet.Logs()),
+		Faults: Faults{CommandsLost: f.LostDown.Load(), CommandsDuplicated: f.DuplicatedDown.Load(), CommandsReordered: f.SwappedDown.Load(),
+			AnswersLost: f.LostUp.Load(), AnswersDuplicated: f.DuplicatedUp.Load(), AnswersReordered: f.SwappedUp.Load(), ConnectionsCut: f.Cut.Load()},
+		P50Ms: share(took, 0.5), P99Ms: share(took, 0.99)}
+	out.Commands = out.ByState
 	out.Expectations = r.s.judge(out)
 	return out
 }

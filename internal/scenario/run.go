@@ -107,7 +107,7 @@ func (r *run) register(ctx context.Context) ([]sim.Member, error) {
 		}
 		for n := range d.Count {
 			a := d.address(n)
-			got, err := Simulated(ctx, r.w.API, client.NewDevice{Device: a.String(), Profile: d.Profile, Window: d.Window})
+			got, err := simulated(ctx, r.w.API, client.NewDevice{Device: a.String(), Profile: d.Profile, Window: d.Window})
 			if err != nil {
 				return nil, err
 			}
@@ -121,9 +121,9 @@ func (r *run) register(ctx context.Context) ([]sim.Member, error) {
 // are given a new secret when they are simulated again.
 const simulatedTag = "simulated"
 
-// Simulated registers a device for a simulation, or takes one of an earlier
+// simulated registers a device for a simulation, or takes one of an earlier
 // simulation over, with a new secret and the window that is asked for.
-func Simulated(ctx context.Context, api *client.Client, d client.NewDevice) (*client.Device, error) {
+func simulated(ctx context.Context, api *client.Client, d client.NewDevice) (*client.Device, error) {
 	d.Tags = []string{simulatedTag}
 	made, err := api.AddDevice(ctx, d)
 	var e *client.Error
@@ -171,13 +171,13 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 		return stop(err)
 	}
 	r.fleet.Calm()
-	claims, stories, err := r.settle(ctx)
+	said, err := r.settle(ctx)
 	if err != nil {
 		return nil, err
 	}
 	end()
 	devices.Wait()
-	return r.report(claims, stories), nil
+	return r.report(said), nil
 }
 
 // watch says how far the run is, until done says yes or over is closed.
@@ -260,7 +260,7 @@ func (r *run) send(ctx context.Context) error {
 func (r *run) make(ctx context.Context, orders []*order) error {
 	bulk := make([]client.BulkOrder, len(orders))
 	for i, o := range orders {
-		bulk[i] = client.BulkOrder{Device: o.device, Name: o.name, Params: o.params, Policy: o.policy, Key: r.key(o), Priority: o.priority}
+		bulk[i] = client.BulkOrder{Device: o.device.String(), Name: o.name, Params: o.params, Policy: o.policy, Key: r.key(o), Priority: o.priority}
 	}
 	return persist(ctx, func() error {
 		made, err := r.w.API.SendBulk(ctx, bulk)
@@ -355,23 +355,18 @@ func (r *run) outages(ctx context.Context) error {
 	return nil
 }
 
-// settle waits until every command has ended, and gives what the server says of
-// each: in time, all have.
-func (r *run) settle(ctx context.Context) (claims []sim.Claim, stories []*client.Timeline, err error) {
-	deadline := time.Now().Add(r.s.Settle.D())
-	said := time.Now()
-	for _, o := range r.plan.orders {
+// settle waits until every command has ended, at most as long as the scenario
+// says, and gives what the server says of each; nil: it does not know it.
+func (r *run) settle(ctx context.Context) ([]*client.Command, error) {
+	out := make([]*client.Command, len(r.plan.orders))
+	deadline, said := time.Now().Add(r.s.Settle.D()), time.Now()
+	for i, o := range r.plan.orders {
 		for {
-			var t *client.Timeline
-			err := persist(ctx, func() error { var err error; t, err = r.w.API.Timeline(ctx, o.tid); return err })
-			if errors.Is(err, &client.Error{Code: string(fault.NotFound)}) {
-				t, err = nil, nil
+			err := persist(ctx, func() (err error) { out[i], err = r.w.API.Get(ctx, o.tid); return err })
+			if err != nil && !errors.Is(err, &client.Error{Code: string(fault.NotFound)}) {
+				return nil, fmt.Errorf("look at %s: %w", o.tid, err)
 			}
-			if err != nil {
-				return nil, nil, fmt.Errorf("look at %s: %w", o.tid, err)
-			}
-			if t == nil || t.Command.Ended || !time.Now().Before(deadline) {
-				claims, stories = append(claims, r.claim(o, t)), append(stories, t)
+			if out[i] == nil || out[i].Ended || !time.Now().Before(deadline) {
 				break
 			}
 			if time.Since(said) >= sayEvery {
@@ -379,18 +374,9 @@ func (r *run) settle(ctx context.Context) (claims []sim.Claim, stories []*client
 				r.say("no more faults; the last commands come to their ends")
 			}
 			if err := pause(ctx, lookEvery); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
 	}
-	return claims, stories, nil
-}
-
-func (r *run) claim(o *order, t *client.Timeline) sim.Claim {
-	c := sim.Claim{TID: o.tid}
-	c.Device, _ = wire.ParseAddress(o.device)
-	if t != nil {
-		c.Known, c.State, c.Final, c.Sent = true, string(t.Command.State), t.Command.Ended, !t.Command.Sent.IsZero()
-	}
-	return c
+	return out, nil
 }

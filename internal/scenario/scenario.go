@@ -140,7 +140,8 @@ func (s *Scenario) complete() {
 		if p.Backoff == "" {
 			p.Backoff, p.Jitter = defaultPolicy.Backoff, cmp.Or(p.Jitter, defaultPolicy.Jitter)
 		}
-		longest = max(longest, p.DeliverBy.D()+p.FinishBy.D()+p.Settle.D())
+		asking := time.Duration(p.MaxAttempts) * min(max(p.AckBy, p.MaxBackoff).D(), maxTime) // for the answer to a cancel, behind finish-by
+		longest = max(longest, p.DeliverBy.D()+p.FinishBy.D()+asking+p.Settle.D())
 	}
 	s.Settle = cmp.Or(s.Settle, Duration(longest+30*time.Second))
 	s.Server.Down = cmp.Or(s.Server.Down, Duration(time.Second))
@@ -161,11 +162,13 @@ func (s *Scenario) Count() (n int) {
 // Restarts says whether the server has to be one that can be stopped.
 func (s *Scenario) Restarts() bool { return len(s.Server.Restarts)+len(s.Server.Kills) > 0 }
 
-// ordered says whether the scenario asks for nothing that lets a command begin
-// behind a younger one.
-func (s *Scenario) ordered() bool {
-	return !slices.ContainsFunc(s.Devices, func(d Devices) bool { return d.Window > 1 }) &&
-		!slices.ContainsFunc(s.Load, func(l Load) bool { return l.Priority != 0 })
+// unordered says whether the devices may begin a command behind a younger one:
+// their window is wide, their profile has no sequence numbers, or there are
+// priorities among what they are asked for.
+func (s *Scenario) unordered(d *Devices) bool {
+	return d.Window > 1 || d.Profile == "atlas" || slices.ContainsFunc(s.Load, func(l Load) bool {
+		return l.Priority != 0 && (len(l.Groups) == 0 || slices.Contains(l.Groups, d.Group))
+	})
 }
 
 // weather is the faults at a time.

@@ -50,7 +50,7 @@ func Audit(claims []Claim, logs []Log) Verdict {
 				v.ExecutedTwice++
 				v.example("%s executed twice by %s", tid, l.Address)
 			}
-			if tid < youngest {
+			if tid < youngest && !l.Unordered {
 				v.OutOfOrder++
 				v.example("%s began after %s on %s", tid, youngest, l.Address)
 			}

@@ -65,6 +65,10 @@ func TestOrderIsJudgedForEachDevice(t *testing.T) {
 	if !v.Good() {
 		t.Errorf("%+v", v)
 	}
+	v = Audit(nil, []Log{{Address: pump, Effects: []string{"c", "b"}, Unordered: true}, {Address: other, Effects: []string{"d", "a"}}})
+	if v.OutOfOrder != 1 {
+		t.Errorf("%+v: only one of the two promises an order", v)
+	}
 }
 
 func TestExamplesAreBounded(t *testing.T) {

@@ -92,6 +92,8 @@ type Log struct {
 	// Effects are the tids whose effect began, in the order of the beginnings:
 	// a tid that stands here twice was executed twice.
 	Effects []string
+	// Unordered: nothing is promised about that order.
+	Unordered bool
 	// Ends is the status each tid ended with, as the device knows it.
 	Ends map[string]string
 }
@@ -112,7 +114,7 @@ func New(o Options) *Fleet {
 			work: rand.New(rand.NewPCG(o.Seed, 1<<32|uint64(i))), conns: rand.New(rand.NewPCG(o.Seed, 2<<32|uint64(i))),
 			mute: make(map[string]bool), log: Log{Address: m.Address, Ends: make(map[string]string)}}
 		if m.Kind != nil {
-			d.skew = m.Kind.Clock.draw(rnd)
+			d.skew, d.log.Unordered = m.Kind.Clock.draw(rnd), m.Kind.Unordered
 		}
 		d.journal = &device.MemoryJournal{}
 		if o.Journal != nil {
@@ -155,7 +157,7 @@ func (f *Fleet) Logs() []Log {
 	logs := make([]Log, 0, len(f.members))
 	for _, m := range f.members {
 		m.mu.Lock()
-		l := Log{Address: m.log.Address, Effects: append([]string(nil), m.log.Effects...), Ends: make(map[string]string, len(m.log.Ends))}
+		l := Log{Address: m.log.Address, Unordered: m.log.Unordered, Effects: append([]string(nil), m.log.Effects...), Ends: make(map[string]string, len(m.log.Ends))}
 		for tid, s := range m.log.Ends {
 			l.Ends[tid] = s
 		}

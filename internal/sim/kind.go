@@ -22,6 +22,8 @@ type Kind struct {
 	Fail, Reject, Silent float64
 	Reboots              Reboots
 	Clock                Clock
+	// Unordered devices may begin a command behind a younger one.
+	Unordered bool
 }
 
 // Reboots say when devices lose power. Zero: never.

@@ -143,6 +143,33 @@ func TestASwappedMessageIsOvertakenOrComesLate(t *testing.T) {
 	})
 }
 
+func TestADelayKeepsTheOrder(t *testing.T) {
+	delay := Span{100 * time.Millisecond, time.Second}
+	wire2(t, Faults{Up: Direction{Delay: delay}, Down: Direction{Delay: delay}}, func(w *wired) {
+		began := time.Now()
+		for id := range uint16(20) {
+			w.publish(w.device, "wilco/g/d/ack", id+1)
+			w.publish(w.broker, "wilco/g/d/command", id+1)
+		}
+		for id := range uint16(20) {
+			w.expect(w.fromDevice, mqtt.TypePublish, id+1)
+			w.expect(w.fromBroker, mqtt.TypePublish, id+1)
+		}
+		if took := time.Since(began); took < delay.Min || took > delay.Max {
+			t.Errorf("all together took %s", took)
+		}
+	})
+}
+
+func TestACommandIsOvertaken(t *testing.T) {
+	wire2(t, Faults{Down: Direction{Reorder: 1}}, func(w *wired) {
+		w.publish(w.broker, "wilco/g/d/command", 1)
+		w.publish(w.broker, "wilco/g/d/command", 2)
+		w.expect(w.fromBroker, mqtt.TypePublish, 2)
+		w.expect(w.fromBroker, mqtt.TypePublish, 1)
+	})
+}
+
 func TestACutEndsBothSides(t *testing.T) {
 	wire2(t, Faults{Cut: 1}, func(w *wired) {
 		w.publish(w.device, "wilco/g/d/ack", 1)
