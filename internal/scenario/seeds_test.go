@@ -111,7 +111,7 @@ func (d *drawer) network() Network {
 }
 
 func (d *drawer) devices(i int, duration Duration) Devices {
-	out := Devices{Group: fmt.Sprintf("g%d", i), Count: 1 + d.IntN(6), Work: d.span(3 * time.Second),
+	out := Devices{Group: fmt.Sprintf("g%d", i), Count: 1 + d.IntN(4), Work: d.span(3 * time.Second),
 		Fail: d.share(0.3), Reject: d.share(0.2), NeverAnswer: d.share(0.1)}
 	if d.IntN(4) == 0 {
 		out.Window = 2 + d.IntN(5)
@@ -130,7 +130,7 @@ func (d *drawer) devices(i int, duration Duration) Devices {
 }
 
 func (d *drawer) load(duration Duration) Load {
-	l := Load{Names: []string{"set", "move", "open"}, Rate: 100 / duration.D().Seconds(), Cancel: d.share(0.3), CancelAfter: d.span(10 * time.Second),
+	l := Load{Names: []string{"set", "move", "open"}, Rate: 50 / duration.D().Seconds(), Cancel: d.share(0.3), CancelAfter: d.span(10 * time.Second),
 		Params: map[string]any{"n": "$n", "to": "$random"}}
 	if d.IntN(4) == 0 {
 		l.Priority = d.IntN(19) - 9

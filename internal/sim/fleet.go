@@ -262,7 +262,7 @@ func (m *member) boot(ctx context.Context) error {
 	m.register(d)
 	life, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
-	if cause, after := m.end(); after > 0 {
+	if after, cause := m.end(); after > 0 {
 		timer := time.AfterFunc(after, func() {
 			if !m.f.isCalm() {
 				cut(cause)
@@ -277,21 +277,21 @@ func (m *member) boot(ctx context.Context) error {
 	return d.Run(life)
 }
 
-// end is how a boot ends, and after how long; 0: not by itself.
-func (m *member) end() (cause error, after time.Duration) {
+// end is after how long a boot ends, and how; 0: not by itself.
+func (m *member) end() (after time.Duration, cause error) {
 	if m.f.isCalm() {
-		return nil, 0
+		return 0, nil
 	}
 	if m.kind != nil {
-		return device.ErrPowerLoss, m.nextReboot()
+		return m.nextReboot(), device.ErrPowerLoss
 	}
 	if !m.crashes && !m.away {
-		return nil, 0
+		return 0, nil
 	}
 	if m.away && m.chance(0.5) {
-		return nil, m.between(time.Second, 10*time.Second) // switched off in good order
+		return m.between(time.Second, 10*time.Second), nil // switched off in good order
 	}
-	return device.ErrPowerLoss, m.between(time.Second, 10*time.Second)
+	return m.between(time.Second, 10*time.Second), device.ErrPowerLoss
 }
 
 func (m *member) setPower(off func()) {
