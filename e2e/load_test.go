@@ -47,7 +47,7 @@ type made struct {
 
 // weather is what the networks of the devices do all the time.
 var weather = sim.Faults{Down: sim.Direction{Lose: 0.02, Duplicate: 0.05},
-			Up: sim.Direction{Lose: 0.02, Duplicate: 0.05, Reorder: 0.05}, Cut: 0.004}
+	Up: sim.Direction{Lose: 0.02, Duplicate: 0.05, Reorder: 0.05}, Cut: 0.004}
 
 // hurried is a policy whose clocks are short enough for a test.
 var hurried = client.Policy{DeliverBy: client.Duration(40 * time.Second), AckBy: client.Duration(700 * time.Millisecond),
