@@ -124,7 +124,7 @@ func tourOf(text string) (blocks []string, err error) {
 // shellOf makes one shell script of the blocks.
 func shellOf(blocks []string) string {
 	var b strings.Builder
-	b.WriteString("set -eu\npids=\ntrap 'code=$?; kill $pids 2>kill.txt; wait; exit $code' EXIT\n")
+	b.WriteString("set -eu\npids=\ntrap 'code=$?; kill $pids 2>kill.txt || :; wait; exit $code' EXIT\n")
 	const newest = `$(wilco list --limit 1 | tail -n 1 | cut -d ' ' -f 1)`
 	for line := range strings.Lines(strings.Join(blocks, "")) {
 		line = strings.ReplaceAll(strings.TrimSuffix(line, "\n"), " TID", " "+newest)
