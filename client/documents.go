@@ -217,6 +217,7 @@ type Device struct {
 	Note        string    `json:"note,omitempty"`
 	Disabled    bool      `json:"disabled" doc:"it may not log in and takes no commands"`
 	Certificate bool      `json:"certificate,omitempty" doc:"it logs in with a certificate that has the URI wilco:group/device, and has no secret"`
+	Via         string    `json:"via,omitempty" doc:"group/device of the gateway that it is behind, and that logs in for it"`
 	Secret      string    `json:"secret,omitempty" doc:"only in the answer that made it; kept nowhere"`
 	Created     time.Time `json:"created"`
 	Rotated     time.Time `json:"rotated,omitzero" doc:"when the secret was made"`
@@ -234,6 +235,7 @@ type NewDevice struct {
 	Tags        []string `json:"tags,omitempty" maxItems:"32"`
 	Note        string   `json:"note,omitempty" maxLength:"1024"`
 	Certificate bool     `json:"certificate,omitempty" doc:"it logs in with a certificate that has the URI wilco:group/device among its subject alternative names; no secret is made"`
+	Via         string   `json:"via,omitempty" doc:"group/device of the gateway that it is behind; no secret is made" example:"plant-1/gw-1"`
 }
 
 // DeviceChange changes a device; nil fields stay as they are.

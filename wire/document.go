@@ -83,9 +83,10 @@ const (
 	UpStatus
 	UpStateUpdate
 	UpStateGet
+	UpAct
 )
 
-// String returns "ack", "result", "status", "state update" or "state get".
+// String returns "ack", "result", "status", "state update", "state get" or "act".
 func (k UpKind) String() string {
 	switch k {
 	case UpAck:
@@ -98,6 +99,8 @@ func (k UpKind) String() string {
 		return "state update"
 	case UpStateGet:
 		return "state get"
+	case UpAct:
+		return "act"
 	}
 	return "unknown"
 }
@@ -113,4 +116,5 @@ type Up struct {
 	Status  Status
 	Update  StateUpdate
 	Get     StateGet
+	Act     Act
 }

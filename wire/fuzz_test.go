@@ -121,6 +121,8 @@ func checkUpRoundTrip(t *testing.T, p DeviceProfile, topic string, up Up) {
 		again, err = p.(StateProfile).AppendStateUpdate(nil, up.Update)
 	case UpStateGet:
 		again, err = p.(StateProfile).AppendStateGet(nil, up.Get)
+	case UpAct:
+		again, err = p.(GatewayProfile).AppendAct(nil, up.Act)
 	}
 	if err != nil {
 		t.Fatalf("cannot write what was read: %v", err)

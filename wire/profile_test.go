@@ -21,7 +21,7 @@ func TestWilcoTopics(t *testing.T) {
 		}
 	}
 	if got, want := p.Filters(), []string{"plant/a/+/+/ack", "plant/a/+/+/result", "plant/a/+/+/status",
-		"plant/a/+/+/state/update", "plant/a/+/+/state/get"}; !slices.Equal(got, want) {
+		"plant/a/+/+/state/update", "plant/a/+/+/state/get", "plant/a/+/+/gateway/act"}; !slices.Equal(got, want) {
 		t.Errorf("filters %v, want %v", got, want)
 	}
 	if p.Name() != "wilco" || !p.ReportsPresence() || !p.Ordered() {

@@ -25,7 +25,7 @@ func (wilco) Ordered() bool         { return true }
 
 func (p wilco) Filters() []string {
 	return []string{p.root + "/+/+/ack", p.root + "/+/+/result", p.root + "/+/+/status",
-		p.root + "/+/+/" + string(StateReport), p.root + "/+/+/" + string(StateAsk)}
+		p.root + "/+/+/" + string(StateReport), p.root + "/+/+/" + string(StateAsk), p.root + "/+/+/" + actLeaf}
 }
 
 func (p wilco) Topic(a Address) string       { return p.topic(a, "/command") }
@@ -68,6 +68,8 @@ func (p wilco) ParseUp(topic string, payload []byte) (Up, error) {
 		up.Kind = UpStateUpdate
 	case string(StateAsk):
 		up.Kind = UpStateGet
+	case actLeaf:
+		up.Kind = UpAct
 	default:
 		return Up{}, ErrNotUp
 	}
@@ -86,6 +88,8 @@ func (p wilco) ParseUp(topic string, payload []byte) (Up, error) {
 		up.Update, err = parseStateUpdate(payload)
 	case UpStateGet:
 		up.Get, err = parseStateGet(payload)
+	case UpAct:
+		up.Act, err = parseAct(payload)
 	}
 	return up, err
 }

@@ -54,7 +54,13 @@ func (a *API) addDevice(ctx context.Context, in *struct{ Body client.NewDevice }
 	if err != nil {
 		return nil, fault.Field("device", "must be group/device, each 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
 	}
-	d, secret, err := a.svc.AddDevice(ctx, caller(ctx), service.NewDevice{Address: address, Profile: in.Body.Profile,
+	var via wire.Address
+	if in.Body.Via != "" {
+		if via, err = wire.ParseAddress(in.Body.Via); err != nil {
+			return nil, fault.Field("via", "must be group/device, each 1 to 64 of the characters A-Z a-z 0-9 . _ : -")
+		}
+	}
+	d, secret, err := a.svc.AddDevice(ctx, caller(ctx), service.NewDevice{Address: address, Via: via, Profile: in.Body.Profile,
 		Window: in.Body.Window, Tags: in.Body.Tags, Note: in.Body.Note, Certificate: in.Body.Certificate})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
 )
 
 // schemaOf is the schema of T in the description.
@@ -71,7 +72,11 @@ func entryDocs(entries []command.Entry) []client.Entry {
 }
 
 func deviceDoc(d *store.Device, secret string) client.Device {
-	return client.Device{Device: d.Address.String(), Profile: d.Profile, Window: max(d.Window, 1), Tags: d.Tags, Note: d.Note,
+	via := ""
+	if d.Via != (wire.Address{}) {
+		via = d.Via.String()
+	}
+	return client.Device{Device: d.Address.String(), Via: via, Profile: d.Profile, Window: max(d.Window, 1), Tags: d.Tags, Note: d.Note,
 		Disabled: d.Disabled, Certificate: fleet.ByCertificate(d), Secret: secret, Created: d.Created, Rotated: d.Rotated,
 		Presence: client.Presence{Known: d.Presence.Known, Online: d.Presence.Online, Boot: d.Presence.Boot,
 			Firmware: d.Presence.Firmware, Commands: d.Presence.Commands, Since: d.Presence.Since, Seen: d.Presence.Seen}}

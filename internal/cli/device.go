@@ -55,6 +55,7 @@ func (a *app) deviceAdd() *cobra.Command {
 	f.StringSliceVar(&n.Tags, "tag", nil, "a tag (repeatable)")
 	f.StringVar(&n.Note, "note", "", "a note for people")
 	f.BoolVar(&n.Certificate, "cert", false, "it logs in with a certificate that names it wilco:GROUP/DEVICE; no secret is made")
+	f.StringVar(&n.Via, "via", "", "gateway that it is behind, GROUP/DEVICE: that logs in for it; no secret is made")
 	c.RunE = a.withDevice(func(ctx context.Context, c *client.Client, device string) error {
 		n.Device = device
 		d, err := c.AddDevice(ctx, n)
@@ -68,6 +69,10 @@ func (a *app) deviceAdd() *cobra.Command {
 
 func (a *app) printSecret(d *client.Device) error {
 	return a.print(d, func(w io.Writer) {
+		if d.Via != "" {
+			fmt.Fprintf(w, "device   %s\ngateway  %s\n", d.Device, d.Via)
+			return
+		}
 		if d.Certificate {
 			fmt.Fprintf(w, "device       %s\nclient id    %s\ncertificate  subjectAltName=URI:wilco:%s\n", d.Device, d.Device, d.Device)
 			return
@@ -165,6 +170,7 @@ func (a *app) printDevice(d *client.Device) error {
 		row("window", fmt.Sprint(d.Window))
 		row("tags", strings.Join(d.Tags, ","))
 		row("note", d.Note)
+		row("gateway", d.Via)
 		if d.Certificate {
 			row("login", "certificate with URI:wilco:"+d.Device)
 		}

@@ -99,6 +99,7 @@ type Fleet struct {
 
 	mu      sync.RWMutex
 	devices map[wire.Address]store.Device
+	behind  map[wire.Address]map[wire.Address]struct{} // by gateway
 	tokens  map[string]Token
 	users   map[string]User
 
@@ -113,7 +114,8 @@ func New(o Options) *Fleet {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	f := &Fleet{opt: o, devices: map[wire.Address]store.Device{}, tokens: map[string]Token{}, users: map[string]User{},
+	f := &Fleet{opt: o, devices: map[wire.Address]store.Device{}, behind: map[wire.Address]map[wire.Address]struct{}{},
+		tokens: map[string]Token{}, users: map[string]User{},
 		cost: costOfPasswords, hashes: make(chan struct{}, maxHashes)}
 	f.decoy = sync.OnceValue(func() string { return f.cost.hashPassword(newSecret()) })
 	return f
@@ -153,6 +155,9 @@ func (f *Fleet) Start(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.key, f.devices, f.tokens, f.users = key, devices, tokens, users
+	for _, d := range devices {
+		f.place(d)
+	}
 	return nil
 }
 
@@ -212,27 +217,37 @@ type NewDevice struct {
 	// Certificate registers it to log in with a certificate that names it; then it
 	// has no secret.
 	Certificate bool
+	// Via is the gateway that it is behind, a registered device of its group; zero:
+	// none. Then it has no secret either: the gateway logs in.
+	Via wire.Address
 }
 
 // Add registers a device and returns its secret, which is kept nowhere, or "" when
-// it is to have none. Errors: Exists; Invalid for an address or profile that
-// cannot be.
+// it is to have none. Errors: Exists; Invalid for an address, profile or gateway
+// that cannot be.
 func (f *Fleet) Add(ctx context.Context, n NewDevice) (store.Device, string, error) {
 	if err := f.check(n); err != nil {
 		return store.Device{}, "", err
 	}
-	secret, sealed := "", []byte(byCertificate)
-	if !n.Certificate {
+	secret, sealed := "", []byte(nil)
+	switch {
+	case n.Via != wire.Address{}:
+	case n.Certificate:
+		sealed = []byte(byCertificate)
+	default:
 		secret = newSecret()
 		sealed = f.seal(n.Address, secret)
 	}
 	now := f.opt.Now().UTC().Truncate(time.Millisecond)
 	d := store.Device{
 		Address: n.Address, Secret: sealed, Profile: n.Profile, Window: n.Window,
-		Tags: slices.Clone(n.Tags), Note: n.Note, Created: now, Rotated: now,
+		Tags: slices.Clone(n.Tags), Note: n.Note, Via: n.Via, Created: now, Rotated: now,
 	}
 	f.changing.Lock()
 	defer f.changing.Unlock()
+	if err := f.checkGateway(n); err != nil {
+		return store.Device{}, "", err
+	}
 	d, err := f.put(ctx, d)
 	if err != nil {
 		return store.Device{}, "", err
@@ -285,6 +300,7 @@ func (f *Fleet) put(ctx context.Context, d store.Device) (store.Device, error) {
 	d.Version++
 	f.mu.Lock()
 	f.devices[d.Address] = d
+	f.place(d)
 	f.mu.Unlock()
 	if f.opt.OnPut != nil {
 		f.opt.OnPut(d.Address)
@@ -301,6 +317,9 @@ func (f *Fleet) Rotate(ctx context.Context, a wire.Address) (store.Device, strin
 	d, ok := f.Device(a)
 	if !ok {
 		return store.Device{}, "", unknown(a)
+	}
+	if d.Via != (wire.Address{}) {
+		return store.Device{}, "", fault.New(fault.Invalid, "%s has no secret here: it logs in at its gateway, %s", a, d.Via)
 	}
 	secret := newSecret()
 	d.Secret = f.seal(a, secret)
@@ -356,21 +375,26 @@ func (f *Fleet) Change(ctx context.Context, a wire.Address, c DeviceChange) (sto
 }
 
 // Remove forgets a device; its connections are cut. Its commands stay. Errors:
-// NotFound.
+// NotFound; Conflict for a gateway that devices are registered behind.
 func (f *Fleet) Remove(ctx context.Context, a wire.Address) error {
 	f.changing.Lock()
 	defer f.changing.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if _, ok := f.Device(a); !ok {
+	d, ok := f.Device(a)
+	if !ok {
 		return unknown(a)
+	}
+	if n := len(f.Behind(a)); n > 0 {
+		return fault.New(fault.Conflict, "%d devices are registered behind %s; remove them first", n, a)
 	}
 	if err := f.opt.Store.RemoveDevice(context.WithoutCancel(ctx), a); err != nil {
 		return fmt.Errorf("fleet: device %s: %w", a, err)
 	}
 	f.mu.Lock()
 	delete(f.devices, a)
+	delete(f.behind[d.Via], a)
 	f.mu.Unlock()
 	f.tell(a, true)
 	return nil

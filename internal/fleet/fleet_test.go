@@ -357,7 +357,7 @@ func TestOnlyExactTopics(t *testing.T) {
 	i := r.login(pump, r.add(pump, ""))
 	r.add(valve, "")
 	publish := []string{"plant/site/pump/ack", "plant/site/pump/result", "plant/site/pump/status",
-		"plant/site/pump/state/update", "plant/site/pump/state/get"}
+		"plant/site/pump/state/update", "plant/site/pump/state/get", "plant/site/pump/gateway/act"}
 	receive := []string{"plant/site/pump/command", "plant/site/pump/state/update/accepted", "plant/site/pump/state/update/rejected",
 		"plant/site/pump/state/update/delta", "plant/site/pump/state/get/accepted", "plant/site/pump/state/get/rejected"}
 	if !slices.Equal(i.rights.Publish(), publish) || !slices.Equal(i.rights.Receive(), receive) {

@@ -13,7 +13,7 @@ type leaves struct{ publish, receive []string }
 // The rights of a device, by profile. Whatever is not here is denied.
 var (
 	wilcoLeaves = leaves{
-		publish: []string{"ack", "result", "status", "state/update", "state/get"},
+		publish: []string{"ack", "result", "status", "state/update", "state/get", "gateway/act"},
 		receive: []string{"command", "state/update/accepted", "state/update/rejected", "state/update/delta",
 			"state/get/accepted", "state/get/rejected"},
 	}
@@ -94,9 +94,14 @@ func (i *Identity) Name() string { return i.address.String() }
 // Address is the device's address.
 func (i *Identity) Address() wire.Address { return i.address }
 
-// MayPublish says whether the device may publish to the topic.
+// MayPublish says whether the device, or one that it is the gateway of, may
+// publish to the topic.
 func (i *Identity) MayPublish(topic string) bool {
-	return (i.rights.have(topic, i.rights.publish) || i.edge.mayPublish(topic)) && i.live()
+	if i.rights.have(topic, i.rights.publish) || i.edge.mayPublish(topic) {
+		return i.live()
+	}
+	r := i.standsFor(topic)
+	return r.have(topic, r.publish) && i.live()
 }
 
 // MaySubscribe says whether the device may subscribe to the filter: only to the
@@ -107,9 +112,14 @@ func (i *Identity) MaySubscribe(filter string) bool {
 	return i.MayReceive(filter) || i.edge.maySubscribe(filter) && i.live()
 }
 
-// MayReceive says whether a message on the topic may be delivered to the device.
+// MayReceive says whether a message on the topic may be delivered to the device,
+// or to one that it is the gateway of.
 func (i *Identity) MayReceive(topic string) bool {
-	return (i.rights.have(topic, i.rights.receive) || i.edge.mayReceive(topic)) && i.live()
+	if i.rights.have(topic, i.rights.receive) || i.edge.mayReceive(topic) {
+		return i.live()
+	}
+	r := i.standsFor(topic)
+	return r.have(topic, r.receive) && i.live()
 }
 
 func (i *Identity) live() bool {

@@ -159,6 +159,7 @@ type Device struct {
 	Tags     []string
 	Note     string
 	Disabled bool
+	Via      wire.Address // of the gateway that it is behind; zero: none
 	Created  time.Time
 	Rotated  time.Time // of the secret
 	Version  int64     // rises by one with every write

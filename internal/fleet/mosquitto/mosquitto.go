@@ -25,6 +25,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net"
 	"os"
@@ -154,6 +155,12 @@ func users(o *Options, secret string) (passwd, acl []byte, w Written) {
 	devices := slices.SortedFunc(o.Devices, func(a, b store.Device) int {
 		return strings.Compare(a.Address.String(), b.Address.String())
 	})
+	behind := map[wire.Address][]wire.Address{}
+	for _, d := range devices {
+		if d.Via != (wire.Address{}) && !d.Disabled {
+			behind[d.Via] = append(behind[d.Via], d.Address)
+		}
+	}
 	for _, d := range devices {
 		hash, rights, reason := entry(o, &d)
 		if reason != "" {
@@ -163,11 +170,9 @@ func users(o *Options, secret string) (passwd, acl []byte, w Written) {
 		w.Devices++
 		fmt.Fprintf(p, "%s:%s\n", d.Address, hash)
 		fmt.Fprintf(a, "\nuser %s\n", d.Address)
-		for _, topic := range rights.Publish() {
-			fmt.Fprintf(a, "topic write %s\n", topic)
-		}
-		for _, topic := range rights.Receive() {
-			fmt.Fprintf(a, "topic read %s\n", topic)
+		grant(a, rights)
+		for _, b := range behind[d.Address] {
+			grant(a, fleet.RightsOf(o.profile(d.Profile), b))
 		}
 	}
 	return p.Bytes(), a.Bytes(), w
@@ -187,19 +192,39 @@ func entry(o *Options, d *store.Device) (hash string, r fleet.Rights, reason str
 		return "", r, "it logs in with a certificate, which this configuration asks nobody for: rotate it"
 	}
 	hash, ok := fleet.MosquittoSecret(d)
+	if d.Via != (wire.Address{}) {
+		return "", r, "its gateway, " + d.Via.String() + ", logs in for it"
+	}
 	if !ok {
 		return "", r, "it has no secret: rotate it"
 	}
-	for _, p := range o.Profiles {
-		if d.Profile == "" || p.Name() == d.Profile {
-			r = fleet.RightsOf(p, d.Address)
-			break
-		}
+	if p := o.profile(d.Profile); p != nil {
+		r = fleet.RightsOf(p, d.Address)
 	}
 	if len(r.Receive()) == 0 {
 		return "", r, "its profile has no topics for it"
 	}
 	return hash, r, ""
+}
+
+// profile is the one of that name, the first for "", nil when there is none.
+func (o *Options) profile(name string) wire.Profile {
+	for _, p := range o.Profiles {
+		if name == "" || p.Name() == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// grant writes the topics of a device for the user named last.
+func grant(w io.Writer, r fleet.Rights) {
+	for _, topic := range r.Publish() {
+		fmt.Fprintf(w, "topic write %s\n", topic)
+	}
+	for _, topic := range r.Receive() {
+		fmt.Fprintf(w, "topic read %s\n", topic)
+	}
 }
 
 // serverRules let the server send to every device, and hear every device: the

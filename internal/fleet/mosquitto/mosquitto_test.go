@@ -109,6 +109,7 @@ topic read plant/+/+/result
 topic read plant/+/+/status
 topic read plant/+/+/state/update
 topic read plant/+/+/state/get
+topic read plant/+/+/gateway/act
 topic readwrite commands/+
 topic read commands/+/ack
 
@@ -122,6 +123,7 @@ topic write plant/site/pump/result
 topic write plant/site/pump/status
 topic write plant/site/pump/state/update
 topic write plant/site/pump/state/get
+topic write plant/site/pump/gateway/act
 topic read plant/site/pump/command
 topic read plant/site/pump/state/update/accepted
 topic read plant/site/pump/state/update/rejected

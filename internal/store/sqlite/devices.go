@@ -15,7 +15,7 @@ import (
 )
 
 const deviceColumns = `address, secret, profile, window, tags, note, disabled, created, rotated, version,
-	known, online, boot, firmware, since, seen, commands`
+	known, online, boot, firmware, since, seen, commands, via`
 
 // PutDevice writes a device in place of its version was; 0 means that there must
 // be none. The new version is was + 1. Presence is not written: it comes by
@@ -42,11 +42,11 @@ func (s *Store) PutDevice(ctx context.Context, d store.Device, was int64) error 
 		if d.Secret != nil {
 			secret = d.Secret
 		}
-		_, err = t.exec(`INSERT INTO devices (address, secret, profile, window, tags, note, disabled, created, rotated, version)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		_, err = t.exec(`INSERT INTO devices (address, secret, profile, window, tags, note, disabled, created, rotated, version, via)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET secret = excluded.secret, profile = excluded.profile, window = excluded.window, tags = excluded.tags,
-			note = excluded.note, disabled = excluded.disabled, created = excluded.created, rotated = excluded.rotated, version = excluded.version`,
-			address, secret, d.Profile, int64(d.Window), string(tags), d.Note, flag(d.Disabled), millis(d.Created), millis(d.Rotated), was+1)
+			note = excluded.note, disabled = excluded.disabled, created = excluded.created, rotated = excluded.rotated, version = excluded.version, via = excluded.via`,
+			address, secret, d.Profile, int64(d.Window), string(tags), d.Note, flag(d.Disabled), millis(d.Created), millis(d.Rotated), was+1, viaText(d.Via))
 		return err
 	}))
 	return err
@@ -218,5 +218,18 @@ func scanDevice(v []driver.Value) (d store.Device, err error) {
 			return d, fmt.Errorf("store: the commands of device %s cannot be read: %w", d.Address, err)
 		}
 	}
+	if via := v[17].(string); via != "" {
+		if d.Via, err = wire.ParseAddress(via); err != nil {
+			return d, fmt.Errorf("store: the gateway of device %s cannot be read: %w", d.Address, err)
+		}
+	}
 	return d, nil
+}
+
+// viaText is how a gateway is stored; "" for none.
+func viaText(a wire.Address) string {
+	if a == (wire.Address{}) {
+		return ""
+	}
+	return a.String()
 }

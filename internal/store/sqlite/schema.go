@@ -107,6 +107,7 @@ var migrations = []func(*conn) error{
 		`ALTER TABLE commands ADD COLUMN interlocked INTEGER NOT NULL DEFAULT 0`,
 		`ALTER TABLE devices ADD COLUMN commands TEXT NOT NULL DEFAULT ''`, // JSON; '': not announced
 	),
+	statements(`ALTER TABLE devices ADD COLUMN via TEXT NOT NULL DEFAULT ''`), // group/device of the gateway
 }
 
 func statements(sql ...string) func(*conn) error {

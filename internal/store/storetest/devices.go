@@ -11,7 +11,7 @@ import (
 )
 
 func devices(s *suite) {
-	d := store.Device{Address: pump, Secret: []byte{0, 1, 2}, Profile: "wilco", Window: 3, Tags: []string{"a", "é \""}, Note: "by the door",
+	d := store.Device{Address: pump, Secret: []byte{0, 1, 2}, Profile: "wilco", Window: 3, Tags: []string{"a", "é \""}, Note: "by the door", Via: other,
 		Created: epoch, Rotated: epoch.Add(time.Hour)}
 	s.no(s.PutDevice(s.ctx, d, 0))
 	ask := func(want store.Device) {
@@ -31,7 +31,7 @@ func devices(s *suite) {
 	_, err := s.Device(s.ctx, valve)
 	s.fails(err, fault.NotFound)
 
-	d.Disabled, d.Secret, d.Tags, d.Note = true, nil, nil, ""
+	d.Disabled, d.Secret, d.Tags, d.Note, d.Via = true, nil, nil, "", wire.Address{}
 	s.no(s.PutDevice(s.ctx, d, 1))
 	d.Version = 2
 	ask(d)
