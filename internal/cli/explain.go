@@ -140,6 +140,7 @@ var reasonTexts = map[command.Reason]string{
 	command.Contradiction:     "the device said the opposite of its first final word; not obeyed",
 	command.Unexpected:        "the device spoke of a command that it was never sent; not obeyed",
 	command.BadResult:         "it was executed, and its result does not fit the schema of its type",
+	command.GatewayActed:      "the gateway of the device did another command first, without knowing of this one",
 	command.AfterClose:        "the device answered after the time for late answers; not obeyed",
 }
 

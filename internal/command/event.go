@@ -24,6 +24,7 @@ const (
 	Dispatch      Kind = "dispatch"       // its turn has come and the device may be sent to
 	UnmetNow      Kind = "unmet"          // its turn has come, and its terms forbid to send it
 	Misfit        Kind = "misfit"         // the result does not fit the type's schema
+	Overtaken     Kind = "overtaken"      // a gateway did something else first, which knew nothing of it
 	BrokerRefused Kind = "broker_refused" // the broker answered one SendRequest with a refusal; nothing else is meant by it
 	Tick          Kind = "tick"           // Wake has been reached
 	Online        Kind = "online"         // the device has come (back) online
@@ -40,7 +41,7 @@ const (
 
 // Kinds lists all events of Apply.
 var Kinds = []Kind{Approve, Deny, BreakGlass, Cancel, Retry, Supersede, Dispatch, BrokerRefused, Tick, Online,
-	Received, AckRejected, CancelRefused, SaidRunning, Succeeded, SaidFailed, SaidRejected, SaidCancelled, UnmetNow, Misfit, Undo}
+	Received, AckRejected, CancelRefused, SaidRunning, Succeeded, SaidFailed, SaidRejected, SaidCancelled, UnmetNow, Misfit, Undo, Overtaken}
 
 // FromDevice says whether k is a message of the device.
 func (k Kind) FromDevice() bool {
@@ -170,6 +171,7 @@ const (
 	AfterClose        Reason = "after_settle_closed"   // anomaly: an answer after the settle window
 	Undone            Reason = "undone"                // a command was made that takes it back
 	BadResult         Reason = "bad_result"            // anomaly: executed, and the result does not fit its schema
+	GatewayActed      Reason = "gateway_acted"         // anomaly: its gateway did another first, without knowing of it
 )
 
 // Reasons lists the closed set.
@@ -177,4 +179,4 @@ var Reasons = []Reason{Requested, VoteCounted, Approved, GlassBroken, NotApprove
 	TurnCame, PreconditionUnmet, NoPlace, NoAckYet, CameOnline, DeviceRebooted, RebootExpected, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
 	DeviceRunning, DeviceSucceeded, ReportAwaited, StateReported, NotConverged, DeviceFailed, DeviceInterrupted, DeviceRejected, DeviceTooLate,
 	DeviceNeverGotIt, DeviceCancelled, DeviceWontCancel, NoAck, HeartbeatMissed, FinishByPassed,
-	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose, BadResult, Undone}
+	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose, BadResult, Undone, GatewayActed}

@@ -204,6 +204,7 @@ func variants() []variant {
 		UnmetNow: {{"", Event{Because: PreconditionUnmet, Text: "door is open"}},
 			{" interlocked", Event{Because: NoPlace, Text: "others are in flight"}}},
 		Misfit:       {{"", Event{Text: "result.open is missing"}}},
+		Overtaken:    {{"", Event{By: "rule:close at plant-1/gw-1", Text: "state.desired was done before it"}}},
 		SaidFailed:   {{"", Event{}}, {" interrupted", Event{Reason: code(wire.ReasonInterrupted)}}},
 		SaidRejected: {{"", Event{}}, {" not_received", Event{Reason: code(wire.ReasonNotReceived)}}},
 	}

@@ -86,6 +86,7 @@ func unsent(s State, row map[Kind]step) map[Kind]step {
 	row[Tick] = step{tickUnsent, []State{s, Expired}}
 	row[Online] = step{ignore, stay}
 	row[BrokerRefused] = step{ignore, stay}
+	row[Overtaken] = step{overtaken, stay}
 	for _, k := range Kinds {
 		if k.FromDevice() {
 			row[k] = step{unexpected, stay}
@@ -99,6 +100,7 @@ func outstanding(s State, row map[Kind]step) map[Kind]step {
 	if _, ok := row[BrokerRefused]; !ok {
 		row[BrokerRefused] = step{ignore, []State{s}}
 	}
+	row[Overtaken] = step{overtaken, []State{s}}
 	row[AckRejected] = step{end, []State{Rejected}}
 	row[Succeeded] = step{succeed, []State{Executed, Running}}
 	row[SaidFailed] = step{end, []State{Failed}}

@@ -94,3 +94,9 @@ func misfit(m *move) error {
 	m.anomaly(BadResult)
 	return nil
 }
+
+// overtaken keeps that the gateway of the device has done something else first.
+func overtaken(m *move) error {
+	m.anomaly(GatewayActed)
+	return nil
+}

@@ -56,6 +56,8 @@ type Directory interface {
 	Device(wire.Address) (store.Device, bool)
 	// All gives every registered device.
 	All() iter.Seq[store.Device]
+	// Behind lists the devices behind a gateway. It does not block.
+	Behind(gateway wire.Address) []wire.Address
 }
 
 // Publication is one message to a device, at QoS 1, never retained.
@@ -115,6 +117,9 @@ type Engine struct {
 	seed   maphash.Seed
 	stats  counters
 	locks  interlocks
+	// reach is by gateway whether it is there, as its messages have said in their
+	// order; what is not in it is as the engine found it.
+	reach sync.Map
 	// tidShift is added to the time in the ids of new commands; set by Start.
 	tidShift uint64
 
@@ -149,7 +154,7 @@ func (e *Engine) Start(ctx context.Context) error {
 		s := e.shard(d.Address)
 		s.device(d.Address).presence = d.Presence
 		s.seen[d.Address] = d.Presence
-		if e.opt.NobodyConnected && d.Presence.Online {
+		if d.Presence.Online && (e.opt.NobodyConnected || !e.wasReachable(d.Via)) {
 			s.add(&goneJob{d.Address}) // the first thing that is decided
 		}
 	}
@@ -228,6 +233,9 @@ type Request struct {
 	Digest  string         // of the request, compared when the key is known
 	By      string         // who asks
 	RetryOf *command.TID
+	// TID is that of the command, where somebody else has given it one; nil: it
+	// gets a new one. If it exists already, that is the answer.
+	TID     *command.TID
 	Rollout string            // id of the roll-out that it is part of; "": none
 	Hold    *command.Approval // what it waits for before it goes; nil: nothing
 	// IfDesired is the version of the desired state that a StateDesired was made

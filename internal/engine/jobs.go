@@ -51,6 +51,13 @@ func (t *turn) newCommand(r *Request) Created {
 		}
 	}
 	tid, err := t.s.e.newTID()
+	if r.TID != nil {
+		tid = *r.TID
+		c, known := t.command(tid)
+		if fault.CodeOf(known) != fault.NotFound {
+			return Created{Command: c, Existed: known == nil, Err: known}
+		}
+	}
 	if err != nil {
 		return Created{Err: err}
 	}

@@ -66,7 +66,19 @@ func (e *Engine) Receive(m Message) {
 		}
 		j.up.Address, j.onCommandTopic = addr, true
 	}
-	e.shard(j.up.Address).add(j)
+	if err == nil && up.Kind == wire.UpStatus {
+		e.gatewaySaid(up.Address, up.Status.Online)
+	}
+	e.shard(j.subject()).add(j)
+}
+
+// subject is the device that the message is about: who speaks, but for a gateway
+// that tells of a device behind it.
+func (j *upJob) subject() wire.Address {
+	if j.up.Kind == wire.UpAct && j.err == nil {
+		return j.up.Act.Device
+	}
+	return j.up.Address
 }
 
 // commandTopic says whose command topic it is, if it is one.
@@ -108,7 +120,7 @@ func (j *upJob) tid() (command.TID, error) {
 }
 
 func (j *upJob) needs(f func(command.TID)) {
-	if j.err == nil && j.up.Kind != wire.UpStatus {
+	if j.err == nil && (j.up.Kind == wire.UpAck || j.up.Kind == wire.UpResult) {
 		if tid, err := j.tid(); err == nil {
 			f(tid)
 		}
@@ -142,6 +154,8 @@ func (j *upJob) decide(t *turn) bool {
 		return true
 	case j.up.Kind == wire.UpStateUpdate, j.up.Kind == wire.UpStateGet:
 		return t.stateDocument(j)
+	case j.up.Kind == wire.UpAct && j.err == nil:
+		return t.gatewayAct(j)
 	case j.err != nil:
 		t.anomaly(j, AnomalyMalformed, "", j.err.Error())
 		return true
@@ -242,7 +256,7 @@ func (t *turn) anomaly(j *upJob, kind, tid, detail string) {
 // is late or replayed: the Will of the connection before, or a copy.
 func (t *turn) status(d *device, j *upJob) {
 	st, was := j.up.Status, d.presence
-	st.Online = st.Online && !t.s.empty
+	st.Online = st.Online && !t.s.empty && t.s.e.reachable(d)
 	switch {
 	case !st.Online && was.Online && st.Boot != was.Boot && st.Boot != "",
 		st.Online && st.Boot != was.Boot && slices.Contains(d.oldBoots, st.Boot):

@@ -62,6 +62,15 @@ func (d *directory) All() iter.Seq[store.Device] {
 	return maps.Values(maps.Clone(d.devices))
 }
 
+func (d *directory) Behind(gateway wire.Address) (list []wire.Address) {
+	for dev := range d.All() {
+		if dev.Via == gateway {
+			list = append(list, dev.Address)
+		}
+	}
+	return list
+}
+
 func (d *directory) remove(a wire.Address) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -211,7 +211,7 @@ func (t *turn) event(c *command.Command, from command.State) {
 }
 
 func anomalyText(c *command.Command, line *command.Entry) string {
-	if line.Kind == command.Misfit {
+	if line.Kind == command.Misfit || line.Kind == command.Overtaken {
 		return line.Detail
 	}
 	return string(line.Kind) + " while " + string(c.State)
