@@ -127,12 +127,17 @@ type server struct {
 // serve starts a server and returns when it is ready. The settings are those of
 // the environment, WILCO_DATA first of all.
 func serve(env []string, flags ...string) (*server, error) {
+	return serving("wilco serve", env, append([]string{"serve"}, flags...)...)
+}
+
+// serving starts a word of the program that says when it is ready, and returns then.
+func serving(name string, env []string, args ...string) (*server, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close()
-	p, err := spawn("wilco serve", w, env, append([]string{program("wilco"), "serve"}, flags...)...)
+	p, err := spawn(name, w, env, append([]string{program("wilco")}, args...)...)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -150,7 +155,7 @@ func serve(env []string, flags ...string) (*server, error) {
 	select {
 	case err = <-ready:
 	case <-timer.C:
-		err = fmt.Errorf("wilco serve was not ready within %s", readyWithin)
+		err = fmt.Errorf("%s was not ready within %s", name, readyWithin)
 	}
 	if err != nil {
 		p.kill()

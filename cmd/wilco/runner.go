@@ -26,6 +26,8 @@ import (
 // runner is what runs in this process.
 var runner = cli.Runner{
 	Serve:          serve,
+	Gateway:        runGateway,
+	GatewayLedger:  gatewayLedger,
 	Broker:         runBroker,
 	Demo:           runDemo,
 	BenchCommands:  benchCommands,

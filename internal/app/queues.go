@@ -70,7 +70,7 @@ func (s *Server) startBroker(profiles []wire.Profile) error {
 		return err
 	}
 	s.push("queues", func(context.Context) error { return queues.Close() })
-	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: authority.New(s.Fleet), Store: queues,
+	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: authority.New(s.Fleet), Store: queues, Limits: s.opt.Limits,
 		RefuseRetained: never, Shares: s.opt.Shares, Status: status(s.opt.Version), Logger: s.log,
 		Events: storeEvents(func(err error) { s.die(fmt.Errorf("broker: %w", err)) })})
 	if err != nil {

@@ -35,11 +35,19 @@ const stopWithin = 15 * time.Second
 // The certificate files are read anew when they change, and when reload says so;
 // it may be nil.
 func Serve(ctx context.Context, c config.Config, version string, reload <-chan os.Signal, out io.Writer, log *slog.Logger) error {
+	return ServeWith(ctx, c, broker.Limits{}, version, reload, out, log, nil)
+}
+
+// ServeWith is Serve with the limits of the built-in broker, and with a part that
+// joins the server: it is called when the server has started, and what it returns
+// is called before the server stops. Either may be left out.
+func ServeWith(ctx context.Context, c config.Config, limits broker.Limits, version string, reload <-chan os.Signal, out io.Writer, log *slog.Logger,
+	part func(context.Context, *Server) (stop func(context.Context) error, err error)) error {
 	o, files, err := options(c)
 	if err != nil {
 		return err
 	}
-	o.Version, o.Logger = version, log
+	o.Version, o.Logger, o.Limits = version, log, limits
 	if os.Getenv("GOGC") == "" {
 		// What is alive is small beside what a busy second allocates: collecting
 		// a third as often saves a tenth of the CPU for some tens of MiB.
@@ -53,15 +61,23 @@ func Serve(ctx context.Context, c config.Config, version string, reload <-chan o
 		fmt.Fprintf(out, "first admin token: %s (kept in %s/%s; shown only now)\n", token, c.Data, config.TokenFile)
 	}
 	defer watch(files, reload, log)()
-	fmt.Fprintf(out, "ready http=%s%s\n", s.HTTPAddr(), addresses(s.MQTTAddr, o.Listeners))
+	stopPart := func(context.Context) error { return nil }
 	var died error
-	select {
-	case <-ctx.Done():
-	case died = <-s.Fatal():
+	if part != nil {
+		if stopPart, err = part(ctx, s); err != nil {
+			stopPart, died = func(context.Context) error { return nil }, err
+		}
+	}
+	if died == nil {
+		fmt.Fprintf(out, "ready http=%s%s\n", s.HTTPAddr(), addresses(s.MQTTAddr, o.Listeners))
+		select {
+		case <-ctx.Done():
+		case died = <-s.Fatal():
+		}
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer cancel()
-	return errors.Join(died, s.Stop(stop))
+	return errors.Join(died, stopPart(stop), s.Stop(stop))
 }
 
 // roles are the words of host.Role, in its order.

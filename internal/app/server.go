@@ -56,6 +56,7 @@ type Options struct {
 	Listeners  []broker.Listener
 	Durability string
 	Shares     map[string]broker.ShareRule // of the embedded broker; see broker.Options
+	Limits     broker.Limits               // of the embedded broker
 	// Broker is the URL of an external broker, user and password in it; "" means
 	// the embedded one.
 	Broker        string
@@ -90,6 +91,7 @@ type Server struct {
 	typeMetrics *typeMetrics
 	rollouts    *rollout.Runner
 	Broker      *broker.Broker // nil with an external broker
+	Link        *link.Link     // to Broker or the external one, under the engine
 	queues      store.Store    // of Broker
 	edges       *edgeHost      // nil when it is no Sparkplug host
 
@@ -196,6 +198,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.Link = l
 	r := &router{broker: l}
 	s.Engine = engine.New(engine.Options{Store: s.Store, Directory: s.Fleet, Link: r, Profiles: spoken, Epoch: epoch,
 		NobodyConnected: s.Broker != nil, CheckResult: s.types.CheckResult, Ended: s.typeMetrics.ended, Logger: s.log})

@@ -42,6 +42,8 @@ type IO struct {
 // does not have it.
 type Runner struct {
 	Serve          func(context.Context, *config.Loaded, IO) error
+	Gateway        func(ctx context.Context, file string, streams IO) error
+	GatewayLedger  func(context.Context, LedgerOptions, IO) error
 	Broker         func(context.Context, BrokerOptions, IO) error
 	Demo           func(context.Context, DemoOptions, IO) error
 	BenchCommands  func(context.Context, BenchCommandsOptions, IO) error
@@ -110,7 +112,7 @@ func (a *app) root() *cobra.Command {
 	}
 	grouped("commands", a.sendCommand(), a.getCommand(), a.listCommand(), a.watchCommand(), a.cancelCommand(), a.retryCommand(), a.rollbackCommand(), a.approveCommand(), a.denyCommand(), a.breakGlassCommand(), a.explainCommand(), a.statsCommand(), a.stateCommand())
 	grouped("manage", a.deviceCommand(), a.typeCommand(), a.sparkplugCommand(), a.userCommand(), a.loginCommand(), a.logoutCommand(), a.tokenCommand(), a.hookCommand(), a.rolloutCommand(), a.auditCommand(), a.healthCommand(), a.configCommand(), a.mosquittoCommand())
-	grouped("run", a.serveCommand(), a.brokerCommand(), a.demoCommand(), a.scenarioCommand(), a.benchCommand(), a.checkCommand())
+	grouped("run", a.serveCommand(), a.gatewayCommand(), a.brokerCommand(), a.demoCommand(), a.scenarioCommand(), a.benchCommand(), a.checkCommand())
 	root.AddCommand(a.versionCommand(), a.docsCommand())
 	return root
 }

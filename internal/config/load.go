@@ -21,6 +21,8 @@ type Source struct {
 	File  string            // "" means none
 	Env   []string          // as os.Environ gives it
 	Flags map[string]string // by Setting.Flag; only those that were given
+	// Others are keys at the top of the file that somebody else reads.
+	Others []string
 }
 
 // Loaded is settings and where each came from.
@@ -60,6 +62,7 @@ func (e *Error) Unwrap() []error {
 type reading struct {
 	out    Loaded
 	file   string
+	others []string
 	faults []*fault.Error
 }
 
@@ -85,7 +88,7 @@ func Load(src Source) (*Loaded, error) {
 }
 
 func load(doc []byte, src Source) (*Loaded, error) {
-	r := &reading{file: src.File, out: Loaded{Config: Default(), Origin: map[string]string{}}}
+	r := &reading{file: src.File, others: src.Others, out: Loaded{Config: Default(), Origin: map[string]string{}}}
 	for _, s := range settings {
 		r.out.Origin[s.Path] = "default"
 	}
@@ -191,6 +194,7 @@ func (r *reading) mapping(n *yaml.Node, prefix string) {
 		}
 		seen[key.Value] = true
 		switch s, heading := find(path); {
+		case prefix == "" && slices.Contains(r.others, path):
 		case s != nil:
 			r.scalar(s, value)
 		case heading && key.Value != "":
