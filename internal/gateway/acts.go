@@ -125,8 +125,7 @@ func (a *actor) step() (int, error) {
 	told := false
 	for i := range page {
 		e := &page[i]
-		if e.Type == store.EventCommand && e.TID != nil && e.From != e.State &&
-			(e.State.Final() || e.Reason == command.NeverSettled) || e.Reason == command.NeverSettled && e.TID != nil {
+		if isEnd(e) {
 			done, err := a.tell(*e.TID)
 			if err != nil {
 				return 0, errors.Join(err, a.save())
@@ -141,7 +140,13 @@ func (a *actor) step() (int, error) {
 	return len(page), nil
 }
 
-// tell tells of one command, if it was made here and has ended. It blocks while the
+// isEnd says whether a command has ended for good by this event.
+func isEnd(e *store.Event) bool {
+	return e.Type == store.EventCommand && e.TID != nil && (e.State.Final() && e.From != e.State || e.Reason == command.NeverSettled)
+}
+
+// tell tells of one command that has ended: one that was made here as an act, one of
+// the server above only if its device has said nothing of it. It blocks while the
 // server above is out of reach.
 func (a *actor) tell(tid command.TID) (bool, error) {
 	g := a.g
@@ -151,28 +156,37 @@ func (a *actor) tell(tid command.TID) (bool, error) {
 		return false, nil // purged
 	case err != nil:
 		return false, err
-	case c.RequestedBy == Upstream || !c.Final():
+	case !c.Final(), c.RequestedBy == Upstream && !endedHere(&c):
 		return false, nil
 	}
-	seen, err := g.seen(&c)
-	if err != nil {
-		return false, err
+	topic, payload := g.profile.ResultTopic(c.Device), []byte(nil)
+	if c.RequestedBy == Upstream {
+		payload = g.outcome(&c)
+	} else {
+		topic = g.profile.ActTopic(g.cfg.Name)
+		if payload, err = g.act(&c); err != nil {
+			return false, err
+		}
 	}
-	body, err := json.Marshal(&c)
-	if err != nil {
-		return false, err
-	}
-	payload, err := g.profile.AppendAct(nil, wire.Act{Device: c.Device, Seen: seen, Command: body})
-	if err != nil {
-		return false, err
-	}
-	err = g.up.Publish(g.ctx, client.Message{Topic: g.profile.ActTopic(g.cfg.Name), Payload: payload, QoS: mqtt.AtLeastOnce,
-		ContentType: "application/json"})
+	err = g.up.Publish(g.ctx, client.Message{Topic: topic, Payload: payload, QoS: mqtt.AtLeastOnce, ContentType: "application/json"})
 	if errors.Is(err, client.ErrSize) {
-		g.log.Error("a command that was made here is too large to be told above", "tid", tid, "bytes", len(payload))
+		g.log.Error("the end of a command is too large to be told above", "tid", tid, "bytes", len(payload))
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// act is what the server above is told of a command that was made here.
+func (g *Gateway) act(c *command.Command) ([]byte, error) {
+	seen, err := g.seen(c)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	return g.profile.AppendAct(nil, wire.Act{Device: c.Device, Seen: seen, Command: body})
 }
 
 // seen is the last command of the server above for c's device that was here when c

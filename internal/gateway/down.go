@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/client"
 	"github.com/wilco-iot/wilco/wire"
+	"github.com/wilco-iot/wilco/wire/state"
 )
 
 // The server above keeps the clocks of its commands; these only bound how long the
@@ -101,8 +103,13 @@ func (g *Gateway) request(device wire.Address, tid command.TID, doc *wire.Comman
 		}
 		policy.DeliverBy = command.Duration(left)
 	}
+	terms, err := termsOf(doc)
+	if err != nil {
+		g.refuse(device, doc.TID, wire.ReasonBadDocument, "if: "+err.Error())
+		return true
+	}
 	out, err := g.server.Engine.Create(g.ctx, []engine.Request{{Device: device, TID: &tid, Name: doc.Cmd, Params: doc.Params,
-		Policy: policy, By: Upstream}})
+		Policy: policy, Terms: terms, By: Upstream}})
 	if err == nil {
 		err = out[0].Err
 	}
@@ -122,44 +129,68 @@ func (g *Gateway) request(device wire.Address, tid command.TID, doc *wire.Comman
 	return true
 }
 
+// termsOf is the condition of a command, which is asked here of younger reports than
+// those that the server above has, and goes on to the device.
+func termsOf(doc *wire.Command) (*command.Terms, error) {
+	if len(doc.If) == 0 {
+		return nil, nil
+	}
+	t := &command.Terms{If: new(state.Condition), Unmet: command.Refuse}
+	return t, json.Unmarshal(doc.If, t.If)
+}
+
 // answer tells the server above how a command has ended that it asks about, or
 // asks for again. One that has not ended will tell itself.
 func (g *Gateway) answer(c *command.Command) {
+	if payload := g.outcome(c); payload != nil {
+		g.say(g.profile.ResultTopic(c.Device), payload)
+	}
+}
+
+// outcome is the end of a command in a device's words; nil when it has none.
+func (g *Gateway) outcome(c *command.Command) []byte {
 	r := wire.Result{TID: c.TID.String(), Result: c.Result, State: c.DeviceState}
-	because := func(code string) { r.Reason = &wire.Reason{Code: code, Text: c.Detail} }
+	code := ""
 	switch c.State {
 	case command.Executed:
 		r.Status = wire.Success
 	case command.Failed:
-		r.Status = wire.Failure
-		because(wire.ReasonHandlerError)
-		if c.Reason == command.DeviceInterrupted {
-			because(wire.ReasonInterrupted)
-		}
+		r.Status, code = wire.Failure, wire.ReasonHandlerError
 	case command.Rejected:
-		r.Status = wire.Rejected
-		because(wire.ReasonBusy)
-		switch c.Reason {
-		case command.DeviceTooLate:
-			because(wire.ReasonExpired)
-		case command.DeviceNeverGotIt:
-			because(wire.ReasonNotReceived)
-		}
+		r.Status, code = wire.Rejected, wire.ReasonBusy
 	case command.Expired, command.Denied:
-		r.Status = wire.Rejected
-		because(wire.ReasonExpired)
+		r.Status, code = wire.Rejected, wire.ReasonExpired
 	case command.Cancelled:
-		r.Status = wire.Cancelled
-		because(wire.ReasonCancelled)
+		r.Status, code = wire.Cancelled, wire.ReasonCancelled
 	default:
-		return
+		return nil
+	}
+	switch c.Reason {
+	case command.DeviceInterrupted:
+		code = wire.ReasonInterrupted
+	case command.DeviceTooLate:
+		code = wire.ReasonExpired
+	case command.DeviceNeverGotIt:
+		code = wire.ReasonNotReceived
+	case command.PreconditionUnmet:
+		code = wire.ReasonPreconditionUnmet
+	}
+	if code != "" {
+		r.Reason = &wire.Reason{Code: code, Text: c.Detail}
 	}
 	payload, err := g.profile.AppendResult(nil, r)
 	if err != nil {
 		g.log.Error("the end of a command cannot be told above", "tid", c.TID, "error", err)
-		return
+		return nil
 	}
-	g.say(g.profile.ResultTopic(c.Device), payload)
+	return payload
+}
+
+// endedHere says whether a command of the server above has ended without a word of
+// its device, which would have gone up by itself.
+func endedHere(c *command.Command) bool {
+	return c.State == command.Expired || c.State == command.Denied ||
+		c.State == command.Cancelled && c.Reason != command.DeviceCancelled
 }
 
 // refuse tells the server above that a command is not even tried.
