@@ -32,6 +32,7 @@ var runner = cli.Runner{
 	Demo:           runDemo,
 	BenchCommands:  benchCommands,
 	BenchState:     benchState,
+	BenchRollout:   benchRollout,
 	BenchMQTT:      benchMQTT,
 	BenchSparkplug: benchSparkplug,
 	Simulate:       simulate,
@@ -115,6 +116,19 @@ func benchCommands(ctx context.Context, o cli.BenchCommandsOptions, streams cli.
 
 func benchState(ctx context.Context, o cli.BenchStateOptions, streams cli.IO) error {
 	report, err := bench.State(ctx, bench.StateOptions{For: o.For, Devices: o.Devices, Window: o.Window, Data: o.Data,
+		Progress: progress(streams, o.JSON)})
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		return printJSON(streams.Out, report)
+	}
+	report.Print(streams.Out)
+	return nil
+}
+
+func benchRollout(ctx context.Context, o cli.BenchRolloutOptions, streams cli.IO) error {
+	report, err := bench.Rollout(ctx, bench.RolloutOptions{Targets: o.Targets, Concurrency: o.Concurrency, Failing: o.Failing, Data: o.Data,
 		Progress: progress(streams, o.JSON)})
 	if err != nil {
 		return err

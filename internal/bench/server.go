@@ -42,10 +42,11 @@ type server struct {
 // readyWithin bounds the start of a server, its open commands included.
 const readyWithin = 2 * time.Minute
 
-// startServer runs binary over the data directory and waits until it is ready.
-func startServer(ctx context.Context, binary, data string) (*server, error) {
-	c, err := startChild(ctx, binary, []string{"WILCO_DATA=" + data, "WILCO_HTTP_ADDRESS=127.0.0.1:0", "WILCO_MQTT_TCP=127.0.0.1:0",
-		"WILCO_LOG_LEVEL=error"}, "serve")
+// startServer runs binary over the data directory, with more settings of the
+// environment, and waits until it is ready.
+func startServer(ctx context.Context, binary, data string, env ...string) (*server, error) {
+	c, err := startChild(ctx, binary, append(env, "WILCO_DATA="+data, "WILCO_HTTP_ADDRESS=127.0.0.1:0", "WILCO_MQTT_TCP=127.0.0.1:0",
+		"WILCO_LOG_LEVEL=error"), "serve")
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,14 @@ type BenchStateOptions struct {
 	JSON            bool
 }
 
+// BenchRolloutOptions are those of wilco bench rollout.
+type BenchRolloutOptions struct {
+	Targets, Concurrency int
+	Failing              float64
+	Data                 string // "" means a directory that is removed
+	JSON                 bool
+}
+
 // BenchMQTTOptions are those of wilco bench mqtt and the commands below it.
 type BenchMQTTOptions struct {
 	Load                                       MQTTLoad
@@ -55,7 +63,7 @@ const (
 
 func (a *app) benchCommand() *cobra.Command {
 	c := &cobra.Command{Use: "bench", Short: "Measure a server or a broker"}
-	c.AddCommand(a.benchCommands(), a.benchState(), a.benchMQTT(), a.benchSparkplug())
+	c.AddCommand(a.benchCommands(), a.benchState(), a.benchRollout(), a.benchMQTT(), a.benchSparkplug())
 	return a.parent(c)
 }
 
@@ -87,6 +95,37 @@ func (a *app) benchCommands() *cobra.Command {
 			return missing("benchmark of commands")
 		}
 		return a.run.BenchCommands(ctx, o, a.IO)
+	})
+	return c
+}
+
+func (a *app) benchRollout() *cobra.Command {
+	var o BenchRolloutOptions
+	c := &cobra.Command{Use: "rollout", Short: "Measure a roll-out to many devices, from its request to its end, all durable",
+		Long: "It starts a broker and a server, each in a process of its own, and simulated devices in this one: all of them over a\n" +
+			"few connections, because the roll-out is measured and not how many connections there can be. Each acknowledges its\n" +
+			"command and does it at once.",
+		Example: "  wilco bench rollout --targets 100000\n  wilco bench rollout --failing 0.1", Args: a.args()}
+	f := c.Flags()
+	f.IntVar(&o.Targets, "targets", 100_000, "how many devices there are")
+	f.IntVar(&o.Concurrency, "concurrency", 0, "commands under way at once (default: any number)")
+	f.Float64Var(&o.Failing, "failing", 0, "share of the devices that fail; the roll-out is to abort at half of it")
+	f.StringVar(&o.Data, "data", "", "directory of broker and server (default: one that is removed at the end)")
+	c.RunE = a.do(func(ctx context.Context, _ []string) error {
+		o.JSON = a.json
+		if err := between("targets", float64(o.Targets), 1, 1e6); err != nil {
+			return err
+		}
+		if err := between("concurrency", float64(o.Concurrency), 0, 1e6); err != nil {
+			return err
+		}
+		if err := between("failing", o.Failing, 0, 1); err != nil {
+			return err
+		}
+		if a.run.BenchRollout == nil {
+			return missing("benchmark of roll-outs")
+		}
+		return a.run.BenchRollout(ctx, o, a.IO)
 	})
 	return c
 }

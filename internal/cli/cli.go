@@ -48,6 +48,7 @@ type Runner struct {
 	Demo           func(context.Context, DemoOptions, IO) error
 	BenchCommands  func(context.Context, BenchCommandsOptions, IO) error
 	BenchState     func(context.Context, BenchStateOptions, IO) error
+	BenchRollout   func(context.Context, BenchRolloutOptions, IO) error
 	BenchMQTT      func(context.Context, BenchMQTTOptions, IO) error
 	BenchSparkplug func(context.Context, BenchSparkplugOptions, IO) error
 	Simulate       func(context.Context, SimulateOptions, IO) error

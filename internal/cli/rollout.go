@@ -254,7 +254,7 @@ func printRolloutPlan(out io.Writer, p *client.RolloutPlan) {
 	if r.Approval != nil {
 		fmt.Fprintf(out, "held until %d agree: %s\n", r.Approval.Quorum, clean(r.Approval.Rule))
 	}
-	texts := map[string]string{"offline": "offline: they get it when they come back", "unsupported": "do not know the command: they are skipped",
+	texts := map[string]string{"offline": "are not known to be online: they get it when they come", "unsupported": "do not know the command: they are skipped",
 		"open_command": "have a command of the name under way", "other_rollout": "are in another roll-out that has not ended"}
 	for _, kind := range slices.Sorted(maps.Keys(p.Kinds)) {
 		var some []string

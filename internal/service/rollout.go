@@ -49,7 +49,7 @@ type ConflictKind string
 
 // The kinds.
 const (
-	ConflictOffline     ConflictKind = "offline"       // it gets the command when it comes back
+	ConflictOffline     ConflictKind = "offline"       // not known to be online: it gets the command when it comes
 	ConflictUnsupported ConflictKind = "unsupported"   // it has told which commands it knows: it will be skipped
 	ConflictOpen        ConflictKind = "open_command"  // a command of the name is under way there
 	ConflictRollout     ConflictKind = "other_rollout" // it is to be started, or under way, in another one
@@ -202,7 +202,7 @@ func (a *Audited) conflicts(ctx context.Context, d *rollout.Draft) (list []Confl
 	}
 	for _, t := range d.Targets {
 		add := func(k ConflictKind, with string) { list = append(list, Conflict{t, k, with}) }
-		if p := a.opt.Engine.Presence(t); p.Known && !p.Online {
+		if !a.opt.Engine.Presence(t).Online {
 			add(ConflictOffline, "")
 		}
 		if ok, _ := a.Supports(t, d.Spec.Command); !ok {
