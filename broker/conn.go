@@ -314,6 +314,7 @@ func (t *turn) published(now time.Time) {
 		}
 		p.Retain = false
 	}
+	t.conn.sign(p)
 	o.message = session.NewMessage(p, topic, t.from.id, t.conn.info.Identity, now)
 	t.ops = append(t.ops, o)
 }

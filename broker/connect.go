@@ -118,6 +118,7 @@ func (c *conn) accept(in *inbox, p *mqtt.Connect) error {
 		assigned = "auto-" + base32.HexEncoding.EncodeToString(raw[:])
 		p.ClientID, c.info.ClientID = assigned, assigned
 	}
+	c.signWill(p.Will)
 	return c.b.join(c, p, assigned)
 }
 

@@ -65,6 +65,7 @@ func (s *Server) startBroker(profiles []wire.Profile) error {
 	for _, p := range profiles {
 		never = append(never, p.Topic(wire.Address{Group: "+", Device: "+"}))
 	}
+	never = append(never, wire.RequestTopic(s.opt.Root, wire.Address{Group: "+", Device: "+"}))
 	queues, err := openQueues(filepath.Join(s.opt.Data, config.BrokerDir), s.opt.Durability, s.log)
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/link"
+	"github.com/wilco-iot/wilco/internal/requests"
 	"github.com/wilco-iot/wilco/internal/rollout"
 	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store/sqlite"
@@ -62,6 +63,9 @@ type Options struct {
 	Broker        string
 	BrokerVersion mqtt.Version // default mqtt.V5
 	BrokerTLS     *tls.Config
+	// RequestsToken is the token whose rights requests by way of the external broker
+	// have; "" means that there are none.
+	RequestsToken string
 
 	Profile string         // of devices that name none; "" means wilco
 	Root    string         // first level of the topics; "" means wilco
@@ -94,6 +98,8 @@ type Server struct {
 	Link        *link.Link     // to Broker or the external one, under the engine
 	queues      store.Store    // of Broker
 	edges       *edgeHost      // nil when it is no Sparkplug host
+	hooks       *hook.Runner
+	asked       *requests.Runner // nil when there are no requests over MQTT
 
 	http       net.Listener
 	firstToken string
@@ -179,7 +185,8 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)
 	}
-	s.Fleet = fleet.New(fleet.Options{Store: s.Store, Profiles: spoken, Sparkplug: s.opt.Sparkplug.On, OnChange: s.deviceChanged, OnPut: s.devicePut})
+	s.Fleet = fleet.New(fleet.Options{Store: s.Store, Profiles: spoken, Root: s.opt.Root, Sparkplug: s.opt.Sparkplug.On,
+		OnChange: s.deviceChanged, OnPut: s.devicePut})
 	if err := s.Fleet.Start(ctx); err != nil {
 		return err
 	}
@@ -214,13 +221,21 @@ func (s *Server) start(ctx context.Context) error {
 	if err := l.Start(s.Engine); err != nil {
 		return err
 	}
+	if err := s.newSparkplug(ctx); err != nil {
+		return fmt.Errorf("sparkplug: %w", err)
+	}
+	svc, err := s.startService(ctx, l)
+	if err != nil {
+		return err
+	}
+	if err := s.startRequests(ctx, svc); err != nil {
+		return err
+	}
 	if err := s.letIn(ctx, l); err != nil {
 		return err
 	}
-	if err := s.startSparkplug(ctx, r); err != nil {
-		return fmt.Errorf("sparkplug: %w", err)
-	}
-	if err := s.startHTTP(ctx, l); err != nil {
+	s.startSparkplug(r)
+	if err := s.startHTTP(svc); err != nil {
 		return err
 	}
 	s.startPurge()
@@ -260,7 +275,8 @@ func (s *Server) keepFirstToken(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
+// startService makes what all faces of the server ask, with its log and its hooks.
+func (s *Server) startService(ctx context.Context, l *link.Link) (*service.Audited, error) {
 	so := service.Options{Engine: s.Engine, Store: s.Store, Fleet: s.Fleet, Types: s.types, KnownTypesOnly: s.opt.KnownTypesOnly, Policy: s.opt.Policy,
 		Version: s.opt.Version, Logger: s.log, Parts: []service.Part{
 			{Name: "engine", Check: s.Engine.Err}, {Name: "broker", Check: l.Err},
@@ -271,7 +287,7 @@ func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
 	plain := service.New(so)
 	log, err := audit.Open(ctx, s.Store, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// Whoever keeps the program's log elsewhere has the heads with it.
 	s.log.Info("audit log opened", "head", log.Head())
@@ -281,15 +297,23 @@ func (s *Server) startHTTP(ctx context.Context, l *link.Link) error {
 	s.rollouts = s.newRollouts(plain)
 	svc = service.NewAudited(plain, log, hooks, s.rollouts)
 	if err := hooks.Start(ctx); err != nil {
-		return fmt.Errorf("hooks: %w", err)
+		return nil, fmt.Errorf("hooks: %w", err)
 	}
 	s.push("hooks", hooks.Stop)
+	s.hooks = hooks
 	if err := s.rollouts.Start(ctx); err != nil {
-		return fmt.Errorf("roll-outs: %w", err)
+		return nil, fmt.Errorf("roll-outs: %w", err)
 	}
 	s.push("roll-outs", s.rollouts.Stop)
+	return svc, nil
+}
+
+func (s *Server) startHTTP(svc *service.Audited) error {
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(newCollector(s), newHookCollector(hooks), newRolloutCollector(s.rollouts), s.typeMetrics.ends, s.typeMetrics.took)
+	metrics.MustRegister(newCollector(s), newHookCollector(s.hooks), newRolloutCollector(s.rollouts), s.typeMetrics.ends, s.typeMetrics.took)
+	if s.asked != nil {
+		metrics.MustRegister(newRequestCollector(s.asked))
+	}
 	if s.Broker != nil {
 		metrics.MustRegister(newBrokerCollector(s.Broker, s.queues))
 	}

@@ -41,10 +41,9 @@ type edgeHost struct {
 
 var alarmKinds = []host.AlarmKind{host.ForeignState, host.DuplicateNode, host.RetainedMessage, host.TooMuch, host.SubscriptionRefused}
 
-// startSparkplug starts the host, if there is to be one, on the broker that is
-// open by now, and has it stopped before the listeners close: edge nodes hear
-// the last STATE of a primary.
-func (s *Server) startSparkplug(ctx context.Context, r *router) error {
+// newSparkplug makes the host, if there is to be one, of the broker that is open by
+// now.
+func (s *Server) newSparkplug(ctx context.Context) error {
 	if !s.opt.Sparkplug.On {
 		return nil
 	}
@@ -73,12 +72,7 @@ func (s *Server) startSparkplug(ctx context.Context, r *router) error {
 	for d := range s.Fleet.All() {
 		e.link.Learn(d.Address)
 	}
-	e.link.Start()
-	s.push("sparkplug link", e.link.Stop)
-	r.edges.Store(e.link)
-	e.Start()
 	s.edges = e
-	s.push("sparkplug host", e.Stop)
 	return nil
 }
 
@@ -145,6 +139,20 @@ func (r *router) Publish(p engine.Publication, done func(error)) {
 		return
 	}
 	done(errNoHost)
+}
+
+// startSparkplug starts the host after the listeners, and so has it stopped before
+// they close: edge nodes hear the last STATE of a primary.
+func (s *Server) startSparkplug(r *router) {
+	e := s.edges
+	if e == nil {
+		return
+	}
+	e.link.Start()
+	s.push("sparkplug link", e.link.Stop)
+	r.edges.Store(e.link)
+	e.Start()
+	s.push("sparkplug host", e.Stop)
 }
 
 // edgeCollector gives a host's counters to Prometheus. Its labels are of closed

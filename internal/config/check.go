@@ -77,6 +77,9 @@ func checkBroker(c *Config, wrong func(path, format string, args ...any)) {
 	if tls.Address == "" && tls.ClientCA != "" {
 		wrong("mqtt.tls.address", "is missing beside mqtt.tls.clientCA, which would ask nobody for a certificate")
 	}
+	if c.Broker.RequestsToken != "" && c.Broker.URL == "" {
+		wrong("broker.requestsToken", "is for the broker of broker.url; the built-in one knows who asks")
+	}
 	if c.Broker.URL == "" {
 		if c.MQTT.TCP == "" && c.MQTT.WS == "" && tls.Address == "" {
 			wrong("mqtt.tcp", "no listener at all: set one of mqtt.tcp, mqtt.ws, mqtt.tls.address, or broker.url")

@@ -40,8 +40,9 @@ type Config struct {
 		Overflow   string `key:"overflow" default:"refuse" oneof:"refuse,newest,oldest" doc:"what happens to a QoS 1 or 2 message for a client of the built-in broker whose queue is full. refuse: its publisher is told, and nobody gets it; newest: it is dropped for that client; oldest: what has waited longest for that client is dropped"`
 	} `key:"mqtt"`
 	Broker struct {
-		URL     string `key:"url" secret:"url" doc:"use this broker in place of the built-in one: mqtt://, mqtts://, ws:// or wss://, with user:password@ when it wants them"`
-		Version string `key:"version" default:"5" oneof:"3.1.1,5" doc:"MQTT version to speak to it"`
+		URL           string `key:"url" secret:"url" doc:"use this broker in place of the built-in one: mqtt://, mqtts://, ws:// or wss://, with user:password@ when it wants them"`
+		Version       string `key:"version" default:"5" oneof:"3.1.1,5" doc:"MQTT version to speak to it"`
+		RequestsToken string `key:"requestsToken" secret:"text" doc:"token whose rights requests over MQTT by way of this broker have; its own rights must say who may publish them. Empty: none are taken"`
 	} `key:"broker"`
 	Profile string `key:"profile" default:"wilco" oneof:"wilco,atlas" doc:"language of devices that name none"`
 	Root    string `key:"root" default:"wilco" doc:"first level, or levels, of the topics of the profile wilco"`

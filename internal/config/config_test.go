@@ -119,6 +119,7 @@ func TestWhatIsWrong(t *testing.T) {
 		{"mqtt: {tls: {address: ':8883'}}", "mqtt.tls.cert", "PEM"},
 		{"mqtt: {tls: {address: ':8883', cert: /none, key: /none}}", "mqtt.tls.cert", "cannot be read"},
 		{"broker: {url: 'http://x'}", "broker.url", "mqtt://"},
+		{"broker: {requestsToken: t}", "broker.requestsToken", "built-in"},
 		{"broker: {version: 4}", "broker.version", "3.1.1, 5"},
 		{"profile: coap", "profile", "wilco, atlas"},
 		{"sparkplug: {role: secondary}", "sparkplug.role", "passive, active, primary"},

@@ -73,6 +73,8 @@ type Options struct {
 	// Profiles are the languages that devices speak; the first is that of devices
 	// that name none.
 	Profiles []wire.Profile
+	// Root of the topics of the wilco profile; "" means wire.DefaultRoot.
+	Root string
 	// Sparkplug lets each device also be the edge node of its group and name.
 	Sparkplug bool
 	// Key is that of the keyed hashes of all secrets, 32 bytes or more. Nil: one

@@ -277,6 +277,11 @@ func (f *Fleet) VerifyToken(_ context.Context, text string) (Principal, error) {
 	if f.expired(&t) {
 		return Principal{}, fault.New(fault.Unauthenticated, "the token has expired")
 	}
+	return f.principal(&t)
+}
+
+// principal is who holds a token that is in force.
+func (f *Fleet) principal(t *Token) (Principal, error) {
 	p := Principal{Name: t.Name, Grants: t.Grants, Token: t.ID}
 	if t.User != "" {
 		u, ok := f.User(t.User)
