@@ -27,6 +27,15 @@ func simulateEdges(ctx context.Context, o cli.SimulateOptions, streams cli.IO) (
 	if !o.JSON {
 		fmt.Fprintf(streams.Out, "%d edge nodes, seed %d, broker %s; end with Ctrl-C\n", len(s.members), s.seed, s.url)
 	}
-	return sim.RunEdges(ctx, sim.EdgeOptions{Members: s.members, Seed: s.seed, Dir: dir, Lose: o.Lose, Duplicate: o.Duplicate, Reorder: o.Reorder,
-		Every: time.Second, Dial: s.dial})
+	password, _ := s.user.Password()
+	r, err := sim.RunEdges(ctx, sim.EdgeOptions{Members: s.members, Username: s.user.Username(), Password: password, Seed: s.seed, Dir: dir,
+		Lose: o.Lose, Duplicate: o.Duplicate, Reorder: o.Reorder, Every: time.Second, Dial: s.dial})
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		return printJSON(streams.Out, r)
+	}
+	fmt.Fprintf(streams.Out, "%d DATA messages: lost %d, repeated %d, overtaken %d; %d writes\n", r.Data, r.Lost, r.Duplicated, r.Reordered, r.Writes)
+	return nil
 }

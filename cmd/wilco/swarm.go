@@ -25,6 +25,7 @@ type swarm struct {
 type broker struct {
 	url     string // as it may be shown
 	address string
+	user    *url.Userinfo // nil: each device has a secret of its own
 }
 
 // brokerOf reads a URL; field is what it is called where somebody wrote it.
@@ -33,7 +34,7 @@ func brokerOf(text, field string) (broker, error) {
 	if err != nil || u.Scheme != "mqtt" && u.Scheme != "tcp" || u.Hostname() == "" {
 		return broker{}, fault.Field(field, "must be a URL like mqtt://127.0.0.1:1883")
 	}
-	b := broker{url: u.Redacted(), address: u.Host}
+	b := broker{url: u.Redacted(), address: u.Host, user: u.User}
 	if u.Port() == "" {
 		b.address = net.JoinHostPort(u.Hostname(), "1883")
 	}

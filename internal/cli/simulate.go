@@ -90,7 +90,7 @@ func (a *app) simulateCommand() *cobra.Command {
 			return err
 		}
 		for i := range count {
-			d, err := simulated(ctx, api, fmt.Sprintf("%s/sim-%04d", group, i+1))
+			d, err := simulated(ctx, api, fmt.Sprintf("%s/sim-%04d", group, i+1), "")
 			if err != nil {
 				return a.unreachable(err)
 			}
@@ -102,9 +102,9 @@ func (a *app) simulateCommand() *cobra.Command {
 }
 
 // simulated registers a device for the simulation, or takes one from an earlier
-// simulation over with a new secret.
-func simulated(ctx context.Context, api *client.Client, device string) (*client.Device, error) {
-	d, err := api.AddDevice(ctx, client.NewDevice{Device: device, Tags: []string{simulatedTag}})
+// simulation over with a new secret. The profile may be "", for the server's default.
+func simulated(ctx context.Context, api *client.Client, device, profile string) (*client.Device, error) {
+	d, err := api.AddDevice(ctx, client.NewDevice{Device: device, Profile: profile, Tags: []string{simulatedTag}})
 	var e *client.Error
 	if !errors.As(err, &e) || e.Code != string(fault.Exists) {
 		return d, err

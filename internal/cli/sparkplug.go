@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -172,9 +173,12 @@ func (a *app) sparkplugSimulate() *cobra.Command {
 	var count int
 	var group string
 	c := &cobra.Command{Use: "simulate", Short: "Be edge nodes, with seeded faults", Args: a.args(),
-		Long: "Simulate registers --nodes devices in --group, tagged \"simulated\", and is the edge nodes of their names, each with one\n" +
-			"device, until it is interrupted. Faults are made of DATA; births and deaths come through.",
-		Example: "  wilco sparkplug simulate --nodes 20 --seed 7 --loss 0.01 --reorder 0.05"}
+		Long: "Simulate registers --nodes devices of the profile sparkplug in --group, tagged \"simulated\", and is the edge nodes of their\n" +
+			"names, each with a device pump behind it, until it is interrupted; then it says what it has done. Faults are made of DATA;\n" +
+			"births and deaths come through. Where --url has a user, all nodes log in as that, and nothing is registered: that is for\n" +
+			"other brokers.",
+		Example: "  wilco sparkplug simulate --nodes 20 --seed 7 --loss 0.01 --reorder 0.05\n" +
+			"  wilco sparkplug simulate --url mqtt://user:password@other:1883"}
 	f := c.Flags()
 	f.IntVar(&count, "nodes", 10, "how many edge nodes")
 	f.StringVar(&group, "group", "sim", "their group")
@@ -194,19 +198,35 @@ func (a *app) sparkplugSimulate() *cobra.Command {
 		if a.run.SimulateEdges == nil {
 			return missing("edge node simulator")
 		}
-		api, err := a.connect()
+		u, err := url.Parse(o.Broker)
 		if err != nil {
-			return err
+			return fault.Field("url", "must be a URL like mqtt://127.0.0.1:1883")
 		}
-		for i := range count {
-			d, err := simulated(ctx, api, fmt.Sprintf("%s/edge-%04d", group, i+1))
-			if err != nil {
-				return a.unreachable(err)
-			}
-			o.Devices = append(o.Devices, SimulatedDevice{d.Device, d.Secret})
+		if o.Devices, err = a.edgeNodes(ctx, group, count, u.User == nil); err != nil {
+			return err
 		}
 		o.JSON = a.json
 		return a.run.SimulateEdges(ctx, o, a.IO)
 	})
 	return c
+}
+
+// edgeNodes names the nodes of a simulation, and registers them where they need that.
+func (a *app) edgeNodes(ctx context.Context, group string, count int, register bool) ([]SimulatedDevice, error) {
+	list := make([]SimulatedDevice, count)
+	for i := range list {
+		list[i].Address = fmt.Sprintf("%s/edge-%04d", group, i+1)
+	}
+	if !register {
+		return list, nil
+	}
+	api, err := a.connect()
+	for i := 0; i < count && err == nil; i++ {
+		var d *client.Device
+		if d, err = simulated(ctx, api, list[i].Address, "sparkplug"); err != nil {
+			return nil, a.unreachable(err)
+		}
+		list[i].Secret = d.Secret
+	}
+	return list, err
 }

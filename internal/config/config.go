@@ -54,9 +54,9 @@ type Config struct {
 		UnknownTypes string `key:"unknownTypes" default:"allow" oneof:"allow,refuse" doc:"what becomes of a command whose name is no command type. allow: it is sent, with any parameters and the default policy; refuse: it is not made"`
 	} `key:"commands"`
 	Sparkplug struct {
-		Role    string `key:"role" default:"off" oneof:"off,passive,active,primary" doc:"whether the server is a Sparkplug B host on its broker, and what it does besides listening. passive: nothing; active: it asks edge nodes for rebirths; primary: it also publishes STATE. Unless it is off, a device GROUP/NAME may be the edge node GROUP/NAME of the built-in broker"`
-		HostID  string `key:"hostID" doc:"id of a primary, unique among all hosts"`
-		Filters string `key:"filters" default:"spBv1.0/#" doc:"what it listens to; several with commas between"`
+		Role     string `key:"role" default:"off" oneof:"off,passive,active,primary" doc:"whether the server is a Sparkplug B host on its broker, and what it does besides listening. passive: nothing; active: it asks edge nodes for rebirths; primary: it also publishes STATE. Unless it is off, a device GROUP/NAME may be the edge node GROUP/NAME of the built-in broker"`
+		HostID   string `key:"hostID" doc:"id of a primary, unique among all hosts"`
+		Filters  string `key:"filters" default:"spBv1.0/#" doc:"what it listens to; several with commas between"`
 		Reported string `key:"reported" doc:"the metrics whose values are reported as the state of registered edge nodes and devices: filters, as of MQTT, over their names, several with commas between; # for all. Empty: none"`
 		Servers  string `key:"servers" secret:"all" doc:"other brokers to follow edge nodes at, beside the server's own: NAME=URL, several with commas between, each URL like that of broker.url"`
 	} `key:"sparkplug"`

@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
@@ -20,46 +21,74 @@ import (
 // required.
 type EdgeOptions struct {
 	Members []Member // each is the edge node of its group and name, with one device
-	Seed    uint64
-	Dir     string // files that keep bdSeq; it must exist
+	// Username and Password log all of them in; "" means each by its name and secret.
+	Username, Password string
+	Seed               uint64
+	Dir                string // files that keep bdSeq; it must exist
 	// Lose, Duplicate and Reorder are chances, 0 to 1, for each DATA.
 	Lose, Duplicate, Reorder float64
 	Every                    time.Duration // between two samples of a node
 	Dial                     func(context.Context) (net.Conn, error)
 }
 
+// EdgeReport is what simulated edge nodes have done, and what was done to their DATA.
+type EdgeReport struct {
+	Data       int64 `json:"dataMessages"` // NDATA and DDATA that were sent
+	Lost       int64 `json:"messagesLost"`
+	Duplicated int64 `json:"messagesDuplicated"`
+	Reordered  int64 `json:"messagesReordered"` // overtaken by the next
+	Writes     int64 `json:"writes"`            // taken by a metric
+}
+
+// edgeCounts is an EdgeReport in the making.
+type edgeCounts struct{ data, lost, duplicated, reordered, writes atomic.Int64 }
+
+func (c *edgeCounts) report() EdgeReport {
+	return EdgeReport{c.data.Load(), c.lost.Load(), c.duplicated.Load(), c.reordered.Load(), c.writes.Load()}
+}
+
 // RunEdges is the edge nodes until ctx ends, and returns when they have left, with
-// why any of them could not be.
-func RunEdges(ctx context.Context, o EdgeOptions) error {
+// why any of them could not be. Each has a temperature, and behind it a pump with a
+// speed and a setpoint, which can be written.
+func RunEdges(ctx context.Context, o EdgeOptions) (EdgeReport, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var counts edgeCounts
 	errs := make([]error, len(o.Members))
 	var wg sync.WaitGroup
 	for i := range o.Members {
 		wg.Go(func() {
-			if errs[i] = runEdge(ctx, &o, i); errs[i] != nil {
+			if errs[i] = runEdge(ctx, &o, i, &counts); errs[i] != nil {
 				cancel()
 			}
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return counts.report(), errors.Join(errs...)
 }
 
-func runEdge(ctx context.Context, o *EdgeOptions, i int) error {
+func runEdge(ctx context.Context, o *EdgeOptions, i int, counts *edgeCounts) error {
 	m := o.Members[i]
+	user, password := m.Address.String(), m.Secret
+	if o.Username != "" {
+		user, password = o.Username, o.Password
+	}
+	setpoint := func(_ context.Context, want float64) (float64, error) {
+		counts.writes.Add(1)
+		return want, nil
+	}
 	rnd := rand.New(rand.NewPCG(o.Seed, uint64(i)))
-	n, err := edge.New(edge.Config{Group: m.Address.Group, Node: m.Address.Device, Username: m.Address.String(), Password: []byte(m.Secret),
+	n, err := edge.New(edge.Config{Group: m.Address.Group, Node: m.Address.Device, Username: user, Password: []byte(password),
 		File: filepath.Join(o.Dir, fmt.Sprintf("bdseq-%d", i)), Aliases: true,
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			c, err := o.Dial(ctx)
 			if err != nil {
 				return nil, err
 			}
-			return lossy(c, o, rand.New(rand.NewPCG(rnd.Uint64(), uint64(i)))), nil
+			return lossy(c, o, counts, rand.New(rand.NewPCG(rnd.Uint64(), uint64(i)))), nil
 		},
 		Metrics: []edge.Metric{edge.Readable("temperature", 20.0)},
-		Devices: []edge.Device{{Name: "pump", Metrics: []edge.Metric{edge.Readable("speed", int32(0))}}}})
+		Devices: []edge.Device{{Name: "pump", Metrics: []edge.Metric{edge.Readable("speed", int32(0)), edge.Writable("setpoint", 0.0, setpoint)}}}})
 	if err != nil {
 		return fmt.Errorf("edge node %s: %w", m.Address, err)
 	}
@@ -87,9 +116,10 @@ func runEdge(ctx context.Context, o *EdgeOptions, i int) error {
 // lossy stands between an edge node and its server and passes packets on, DATA
 // with faults. Two goroutines, which end when either side closes. It returns the
 // node's end.
-func lossy(server net.Conn, o *EdgeOptions, rnd *rand.Rand) net.Conn {
+func lossy(server net.Conn, o *EdgeOptions, counts *edgeCounts, rnd *rand.Rand) net.Conn {
 	a, node := pipe.Pipe()
-	pass := func(from, to net.Conn, out func([]byte, bool) [][]byte) {
+	pass := func(from, to net.Conn, out func([]byte, bool) [][]byte, end func()) {
+		defer end()
 		defer from.Close()
 		defer to.Close()
 		r := mqtt.NewReader(from, 16<<20)
@@ -105,27 +135,56 @@ func lossy(server net.Conn, o *EdgeOptions, rnd *rand.Rand) net.Conn {
 			}
 		}
 	}
-	var held []byte
-	up := func(b []byte, isData bool) [][]byte {
-		roll := func(p float64) bool { return isData && p > 0 && rnd.Float64() < p }
-		out := [][]byte{b}
-		switch {
-		case roll(o.Lose):
-			return nil
-		case roll(o.Duplicate):
-			out = append(out, b)
-		case held == nil && roll(o.Reorder):
-			held = b
-			return nil
-		}
-		if held != nil {
-			out, held = append(out, held), nil
-		}
-		return out
-	}
-	go pass(node, server, up)
-	go pass(server, node, func(b []byte, _ bool) [][]byte { return [][]byte{b} })
+	f := edgeFaults{o: o, counts: counts, rnd: rnd}
+	go pass(node, server, f.up, f.end)
+	go pass(server, node, func(b []byte, _ bool) [][]byte { return [][]byte{b} }, func() {})
 	return a
+}
+
+// edgeFaults is what happens to the packets of one connection of an edge node.
+type edgeFaults struct {
+	o      *EdgeOptions
+	counts *edgeCounts
+	rnd    *rand.Rand
+	held   []byte // DATA that the next one is to overtake
+}
+
+// up gives what arrives in the place of b.
+func (f *edgeFaults) up(b []byte, isData bool) [][]byte {
+	held := f.held
+	if !isData {
+		// What is no DATA overtakes nothing: there would be no sign of it.
+		if f.held = nil; held != nil {
+			return [][]byte{held, b}
+		}
+		return [][]byte{b}
+	}
+	f.counts.data.Add(1)
+	roll := func(p float64) bool { return p > 0 && f.rnd.Float64() < p }
+	out := [][]byte{b}
+	switch {
+	case roll(f.o.Lose):
+		f.counts.lost.Add(1)
+		return nil
+	case roll(f.o.Duplicate):
+		f.counts.duplicated.Add(1)
+		out = append(out, b)
+	case held == nil && roll(f.o.Reorder):
+		f.held = b
+		return nil
+	}
+	if held != nil {
+		f.counts.reordered.Add(1)
+		out, f.held = append(out, held), nil
+	}
+	return out
+}
+
+// end loses what was held when the connection ends.
+func (f *edgeFaults) end() {
+	if f.held != nil {
+		f.counts.lost.Add(1)
+	}
 }
 
 // data tells whether a packet is NDATA or DDATA.
