@@ -130,7 +130,7 @@ func shellOf(blocks []string) string {
 		line = strings.ReplaceAll(strings.TrimSuffix(line, "\n"), " TID", " "+newest)
 		command, _, _ := strings.Cut(line, " #")
 		switch device, added := strings.CutPrefix(command, "wilco device add "); {
-		case added:
+		case added && !strings.Contains(command, "--profile sparkplug"): // those are edge nodes
 			fmt.Fprintf(&b, "%s >added.txt\ncat added.txt\n", command)
 			fmt.Fprintf(&b, "device --server \"$BROKER\" --device %s --secret \"$(sed -n 's/^password *//p' added.txt)\" --dir ./journal &\n", device)
 			b.WriteString("pids=\"$pids $!\"\n")
