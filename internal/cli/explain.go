@@ -136,6 +136,7 @@ var reasonTexts = map[command.Reason]string{
 	command.ReportAwaited:     "the device says that it is done; its report must show it",
 	command.StateReported:     "done: the device's report has what was asked for",
 	command.NotConverged:      "the device said that it is done, and its report never showed it",
+	command.ChangedSince:      "somebody else has changed what it was to take back while it waited",
 	command.Undone:            "a command was made that takes it back",
 	command.Contradiction:     "the device said the opposite of its first final word; not obeyed",
 	command.Unexpected:        "the device spoke of a command that it was never sent; not obeyed",

@@ -148,6 +148,7 @@ type Command struct {
 
 	Undoes   *TID `json:"undoes,omitempty"`   // the command that this one takes back
 	UndoneBy *TID `json:"undoneBy,omitempty"` // the last one that was made to take this one back
+	Forced   bool `json:"forced,omitempty"`   // it takes back also what others have changed since
 }
 
 // Final says whether the command has ended for good.

@@ -77,7 +77,7 @@ type Event struct {
 
 	SupersededBy *TID   // with Supersede
 	UndoneBy     *TID   // with Undo
-	Because      Reason // with UnmetNow: PreconditionUnmet or NoPlace
+	Because      Reason // with UnmetNow: PreconditionUnmet, NoPlace or ChangedSince
 	Digest       string // with Approve: of what the person has seen
 }
 
@@ -169,6 +169,7 @@ const (
 	Contradiction     Reason = "contradicts_end"       // anomaly: another final word after the first
 	Unexpected        Reason = "unexpected_message"    // anomaly: about a command that was never sent
 	AfterClose        Reason = "after_settle_closed"   // anomaly: an answer after the settle window
+	ChangedSince      Reason = "changed_since"         // it was to take another back, whose values somebody else has changed by now
 	Undone            Reason = "undone"                // a command was made that takes it back
 	BadResult         Reason = "bad_result"            // anomaly: executed, and the result does not fit its schema
 	GatewayActed      Reason = "gateway_acted"         // anomaly: its gateway did another first, without knowing of it
@@ -179,4 +180,4 @@ var Reasons = []Reason{Requested, VoteCounted, Approved, GlassBroken, NotApprove
 	TurnCame, PreconditionUnmet, NoPlace, NoAckYet, CameOnline, DeviceRebooted, RebootExpected, AskedAgain, CancelAsked, CancelledUnsent, Superseded, DeviceReceived,
 	DeviceRunning, DeviceSucceeded, ReportAwaited, StateReported, NotConverged, DeviceFailed, DeviceInterrupted, DeviceRejected, DeviceTooLate,
 	DeviceNeverGotIt, DeviceCancelled, DeviceWontCancel, NoAck, HeartbeatMissed, FinishByPassed,
-	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose, BadResult, Undone, GatewayActed}
+	CancelUnconfirmed, OutcomeAsked, NeverSettled, Contradiction, Unexpected, AfterClose, BadResult, Undone, ChangedSince, GatewayActed}

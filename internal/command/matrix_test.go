@@ -202,6 +202,7 @@ func variants() []variant {
 		Succeeded: {{"", Event{Result: []byte(`{"ok":true}`)}}, {" other result", Event{Result: []byte(`{"ok":false}`)}},
 			{" before its report", Event{Result: []byte(`{"ok":true}`), Unconverged: true}}, {" by its report", Event{Reported: true}}},
 		UnmetNow: {{"", Event{Because: PreconditionUnmet, Text: "door is open"}},
+			{" changed since", Event{Because: ChangedSince, Text: "door is open now"}},
 			{" interlocked", Event{Because: NoPlace, Text: "others are in flight"}}},
 		Misfit:       {{"", Event{Text: "result.open is missing"}}},
 		Overtaken:    {{"", Event{By: "rule:close at plant-1/gw-1", Text: "state.desired was done before it"}}},

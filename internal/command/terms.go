@@ -73,10 +73,11 @@ func (c *Command) Outstanding() bool {
 	return c.State.InFlight() || c.State == TimedOut && !c.Closed
 }
 
-// unmet: its turn had come, and it must not be sent. One that is held already
+// unmet: its turn had come, and it must not be sent. One that others have overruled
+// is not held: it would only wait to take back what they did. One that is held already
 // for the same reason stays as it is, however often it is looked at.
 func unmet(m *move) error {
-	if m.c.terms().Unmet != Hold {
+	if m.c.terms().Unmet != Hold || m.ev.Because == ChangedSince {
 		m.to(Denied, m.ev.Because)
 		return nil
 	}

@@ -243,8 +243,7 @@ type Request struct {
 	IfDesired *int64
 	Terms     *command.Terms // of its type, shared with other commands; nil: none
 
-	undoes *command.TID // what it takes back, because of why; see Undo
-	why    string
+	undoes *UndoRequest // what it takes back
 }
 
 // Created is what became of a Request: the command, or why there is none.

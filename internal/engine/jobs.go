@@ -67,7 +67,8 @@ func (t *turn) newCommand(r *Request) Created {
 	}
 	c.Key, c.Digest, c.RetryOf, c.Rollout, c.Terms = r.Key, r.Digest, r.RetryOf, r.Rollout, r.Terms
 	if r.undoes != nil {
-		c.Undoing(*r.undoes, r.why)
+		c.Undoing(r.undoes.TID, r.undoes.Why)
+		c.Forced = r.undoes.Force
 	}
 	if c.Approval != nil && r.Hold.Digest == "" {
 		c.Approval.Digest = c.ContentDigest() // with its terms

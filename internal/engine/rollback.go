@@ -130,7 +130,7 @@ func (t *turn) undoCommand(d *device, r *UndoRequest) Created {
 	if err != nil {
 		return fail(err)
 	}
-	req := Request{Device: d.address, By: r.By, Rollout: r.Rollout, undoes: &r.TID, why: r.Why}
+	req := Request{Device: d.address, By: r.By, Rollout: r.Rollout, undoes: r}
 	if r.Key != "" {
 		// Looked up at once: what it has made before is in the way of a second one.
 		req.Key, req.Digest = r.Key, "undo "+r.TID.String()
@@ -228,4 +228,30 @@ func (t *turn) rival(d *device, c *command.Command) (*undo.Refusal, error) {
 		}
 	}
 	return nil, nil
+}
+
+// overruled says that c, which takes another command back, must not be sent any more:
+// while it waited somebody else has changed the same values.
+func (t *turn) overruled(d *device, c *command.Command) (ev command.Event, yes bool, err error) {
+	if c.Undoes == nil || c.Forced || c.State != command.Created || !t.now.Before(c.NotAfter) {
+		return ev, false, nil
+	}
+	old, err := t.command(*c.Undoes)
+	if fault.CodeOf(err) == fault.NotFound {
+		return ev, false, nil // purged
+	}
+	if err != nil {
+		return ev, false, err
+	}
+	ch, err := t.replica(d)
+	if err != nil {
+		return ev, false, err
+	}
+	p := undo.Of(&old, &ch.Replica, t.requester)
+	for i := range p.Changes {
+		if now := &p.Changes[i]; now.Foreign && now.TID != c.TID.String() { // its own wish is desired already
+			return command.Event{Kind: command.UnmetNow, Because: command.ChangedSince, Text: now.String()}, true, nil
+		}
+	}
+	return ev, false, nil
 }

@@ -203,6 +203,57 @@ func TestAChangeByOthersIsNotTakenBackUnasked(t *testing.T) {
 	})
 }
 
+// What is changed while the new command waits, for its device or for people, is
+// found out when it is to be sent.
+func TestAChangeWhileItWaitsOverrulesIt(t *testing.T) {
+	for _, force := range []bool{false, true} {
+		bubble(t, func(t *testing.T, r *rig) {
+			c := r.moved()
+			back := r.mustUndo(UndoRequest{TID: c.TID, Force: force, Why: "w", How: byType(&command.Approval{Quorum: 1})})
+			r.stop()
+			r.restart()
+			r.online(valve, "b1")
+			r.reports(`{"pos":60}`)
+			if _, err := r.e.Approve(t.Context(), back.TID, "cy", "", back.Approval.Digest); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if force {
+				r.expect(back.TID, command.Sent, command.TurnCame)
+				return
+			}
+			if got := r.expect(back.TID, command.Denied, command.ChangedSince); got.Detail != "pos was 10 before it, 40 after it, and is 60 now" {
+				t.Errorf("%q", got.Detail)
+			}
+			r.refused(UndoRequest{TID: c.TID}, "is 60 now")
+			r.reports(`{"pos":40}`)
+			r.mustUndo(UndoRequest{TID: c.TID, How: byType(nil)})
+			r.linked()
+		})
+	}
+}
+
+// A wish of its own does not overrule what takes back, however it is nested.
+func TestItsOwnWishDoesNotOverruleIt(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online(valve, "b1")
+		r.reports(`{"m":{"a":1}}`)
+		r.does(r.mustDesire(`{"m":{"x":7}}`).TID, `{"m":{"x":7}}`)
+		terms := &command.Terms{TypeVersion: 1, Effects: []command.PathEffect{{Path: "m"}}}
+		c := r.ask("push", terms)
+		r.pass(0)
+		r.does(c.TID, `{"m":{"a":2,"b":3}}`)
+		r.link.take()
+		back := r.mustUndo(UndoRequest{TID: c.TID})
+		docs := r.link.take()
+		if len(docs) != 1 || string(docs[0].Params) != `{"m":{"a":1,"b":null,"x":7}}` {
+			t.Fatalf("sent %+v", docs)
+		}
+		r.does(back.TID, `{"m":{"a":1,"b":null}}`)
+		r.expect(back.TID, command.Executed, command.DeviceSucceeded)
+	})
+}
+
 func TestWhatWaitsForTheDeviceIsARival(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		c := r.moved()

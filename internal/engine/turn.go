@@ -237,7 +237,11 @@ func (t *turn) pump(d *device) {
 		c, err := t.command(tid)
 		ev := command.Event{Kind: command.Dispatch}
 		if err == nil {
-			if ev, ok, err = t.hindered(d, &c); err == nil && !ok {
+			var over bool
+			if ev, over, err = t.overruled(d, &c); err == nil && !over {
+				ev, ok, err = t.hindered(d, &c)
+			}
+			if err == nil && !ok {
 				return // the head of the queue waits, and what is behind it with it
 			}
 		}

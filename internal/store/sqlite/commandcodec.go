@@ -107,16 +107,17 @@ type rare struct {
 	Rollout    string            `json:"rollout,omitempty"`
 	Undoes     *command.TID      `json:"undoes,omitempty"`
 	UndoneBy   *command.TID      `json:"undoneBy,omitempty"`
+	Forced     bool              `json:"forced,omitempty"`
 }
 
 func (r *rare) none() bool {
 	return r.Approval == nil && !r.Converging && len(r.Former)+len(r.After) == 0 && r.Terms == nil && !r.Held && r.Rollout == "" &&
-		r.Undoes == nil && r.UndoneBy == nil
+		r.Undoes == nil && r.UndoneBy == nil && !r.Forced
 }
 
 func (w *docWriter) rare(c *command.Command) {
 	r := rare{Approval: c.Approval, Converging: c.Converging, Former: c.Former, After: c.After, Terms: c.Terms, Held: c.Held, Rollout: c.Rollout,
-		Undoes: c.Undoes, UndoneBy: c.UndoneBy}
+		Undoes: c.Undoes, UndoneBy: c.UndoneBy, Forced: c.Forced}
 	if r.none() {
 		return
 	}
@@ -299,7 +300,7 @@ func (r *docReader) rare(c *command.Command) {
 		r.bad = true
 	}
 	c.Approval, c.Converging, c.Former, c.After, c.Terms, c.Held = v.Approval, v.Converging, v.Former, v.After, v.Terms, v.Held
-	c.Rollout, c.Undoes, c.UndoneBy = v.Rollout, v.Undoes, v.UndoneBy
+	c.Rollout, c.Undoes, c.UndoneBy, c.Forced = v.Rollout, v.Undoes, v.UndoneBy, v.Forced
 }
 
 func (r *docReader) policy(p *command.Policy) {
