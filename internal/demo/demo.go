@@ -1,7 +1,8 @@
 // Package demo shows wilco at work: a broker, a server and a fleet of simulated
 // devices, over real MQTT, in one process. Some devices are offline, some slow,
 // some lose power in the middle of a command, and the network loses, repeats and
-// reorders. In the end an auditor reads the devices' own logs and says whether
+// reorders. Meanwhile people do what people do: agree to a command that is held,
+// take one back, roll a firmware out that fails. In the end an auditor reads the devices' own logs and says whether
 // every command ended in a state that is true.
 package demo
 
@@ -14,7 +15,10 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/internal/app"
@@ -48,6 +52,7 @@ type Progress struct {
 	Faults       FaultCounts
 	Reboots      int64
 	Recent       []Line // the last commands that ended
+	Acts         []Act
 }
 
 // Line is one command that ended.
@@ -81,7 +86,13 @@ type Report struct {
 	Faults     FaultCounts    `json:"faults"`
 	P50Ms      float64        `json:"p50Ms"` // creation to executed
 	P99Ms      float64        `json:"p99Ms"`
+	Acts       []Act          `json:"acts"`
 	sim.Verdict
+}
+
+// Good says whether nothing is wrong, and every act went as it should.
+func (r *Report) Good() bool {
+	return r.Verdict.Good() && !slices.ContainsFunc(r.Acts, func(a Act) bool { return !a.Good })
 }
 
 // faults is the weather of the demo.
@@ -144,7 +155,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 	d := &director{o: o, server: server, began: time.Now()}
-	d.fleet = sim.New(sim.Options{Members: members, Dial: d.dial, Seed: o.Seed, Faults: faults,
+	actors, err := d.actors(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	d.fleet = sim.New(sim.Options{Members: slices.Concat(members, actors), Dial: d.dial, Seed: o.Seed, Faults: faults,
 		Crash: 0.2, Away: 0.15, Slow: 0.2, Heartbeat: 500 * time.Millisecond, Logger: o.Logger})
 	return d.run(ctx, members)
 }
@@ -172,6 +187,9 @@ type director struct {
 	tids   []command.TID
 	recent []Line
 	shown  int // of tids, already looked at for recent
+
+	mu   sync.Mutex // guards acts
+	acts []Act
 }
 
 func (d *director) dial(ctx context.Context, _ wire.Address) (net.Conn, error) {
@@ -181,19 +199,35 @@ func (d *director) dial(ctx context.Context, _ wire.Address) (net.Conn, error) {
 
 func (d *director) run(ctx context.Context, members []sim.Member) (Report, error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	stopped := make(chan struct{})
-	go func() { d.fleet.Run(life); close(stopped) }()
+	var running sync.WaitGroup
+	running.Go(func() { d.fleet.Run(life) })
+	stop := func() { end(); running.Wait() }
+	defer stop()
 
+	s, err := d.stage(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	acting, cancel := context.WithTimeout(life, d.o.For+d.o.Settle)
+	defer cancel()
+	played := make(chan struct{})
+	running.Go(func() { d.play(acting, s); close(played) })
 	if err := d.send(ctx, members); err != nil {
 		return Report{}, err
 	}
 	d.fleet.Calm()
+	<-played
+	tids, err := s.commands(life)
+	if err != nil {
+		return Report{}, err
+	}
+	for _, tid := range tids {
+		d.tids = append(d.tids, uuid.MustParse(tid))
+	}
 	if err := d.settle(life); err != nil {
 		return Report{}, err
 	}
-	end()
-	<-stopped
+	stop() // the devices' logs are whole
 	return d.report(context.WithoutCancel(ctx))
 }
 
@@ -267,9 +301,9 @@ func (d *director) show(ctx context.Context, settling bool) {
 	if n := len(d.recent); n > 10 {
 		d.recent = d.recent[n-10:]
 	}
-	d.o.Progress(Progress{Elapsed: time.Since(d.began), For: d.o.For, Settling: settling, Devices: d.o.Devices,
+	d.o.Progress(Progress{Elapsed: time.Since(d.began), For: d.o.For, Settling: settling, Devices: d.o.Devices + lineSize + 2,
 		Online: d.fleet.Online(), Sent: len(d.tids), Engine: d.server.Engine.Stats(), Faults: counts(d.fleet),
-		Reboots: d.fleet.Reboots(), Recent: d.recent})
+		Reboots: d.fleet.Reboots(), Recent: d.recent, Acts: d.played()})
 }
 
 func counts(f *sim.Fleet) FaultCounts {
@@ -306,9 +340,9 @@ func (d *director) report(ctx context.Context) (Report, error) {
 		}
 	}
 	st, f := d.server.Engine.Stats(), counts(d.fleet)
-	r := Report{Seed: d.o.Seed, Devices: d.o.Devices, Seconds: time.Since(d.began).Seconds(), Total: len(d.tids),
+	r := Report{Seed: d.o.Seed, Devices: d.o.Devices + lineSize + 2, Seconds: time.Since(d.began).Seconds(), Total: len(d.tids),
 		Retries: st.Retries, Duplicates: st.Duplicates, Reboots: d.fleet.Reboots(), Reordered: f.AnswersReordered, Faults: f,
-		Verdict: sim.Audit(claims, d.fleet.Logs())}
+		Acts: d.played(), Verdict: sim.Audit(claims, d.fleet.Logs())}
 	r.Commands = r.Verdict.ByState
 	r.P50Ms, r.P99Ms = percentile(took, 0.50), percentile(took, 0.99)
 	if len(d.tids) == 0 {

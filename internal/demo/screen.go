@@ -66,6 +66,10 @@ func (s *Screen) table(p Progress) string {
 		fmt.Fprintf(&b, " %s %d ", st, e.Ended[st])
 	}
 	b.WriteString("\n\n")
+	for _, a := range p.Acts {
+		fmt.Fprintf(&b, "  %-9s %s\n", a.Name, a.Said)
+	}
+	b.WriteString("\n")
 	for _, l := range p.Recent {
 		fmt.Fprintf(&b, "  %s  %-16s %-6s %-10s %-22s %d sent %9s\n", l.TID[len(l.TID)-12:], l.Device, l.Name, l.State, l.Reason, l.Attempts, l.Took.Round(time.Millisecond))
 	}
@@ -92,7 +96,15 @@ func (s *Screen) Report(r Report) {
 	}
 	fmt.Fprintf(w, "\n  retries %d, duplicates absorbed %d, reboots survived %d, reorderings seen %d\n", r.Retries, r.Duplicates, r.Reboots, r.Reordered)
 	fmt.Fprintf(w, "  from creation to executed: half within %.0f ms, 99 %% within %.0f ms\n\n", r.P50Ms, r.P99Ms)
-	fmt.Fprintf(w, "The auditor read the devices' own logs:\n")
+	fmt.Fprintf(w, "People did this meanwhile:\n")
+	for _, a := range r.Acts {
+		word := ""
+		if !a.Good {
+			word = "WRONG: "
+		}
+		fmt.Fprintf(w, "  %-9s %s%s\n", a.Name, word, a.Said)
+	}
+	fmt.Fprintf(w, "\nThe auditor read the devices' own logs:\n")
 	for _, l := range []struct {
 		what string
 		n    int

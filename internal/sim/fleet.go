@@ -76,6 +76,8 @@ type member struct {
 	away    bool
 	slow    bool
 	skew    clock
+	state   *device.Replica[valve] // of this boot; nil: it has none
+	valve   valve                  // where it stands, also without power
 
 	mu    sync.Mutex // guards what follows
 	rnd   *rand.Rand // of its life
@@ -327,9 +329,7 @@ const (
 
 func (m *member) register(d *device.Device) {
 	if m.kind != nil {
-		for _, name := range m.kind.Commands {
-			d.Handle(name, m.execute)
-		}
+		m.understand(d)
 		return
 	}
 	d.Handle(Set, func(_ context.Context, r *device.Request) (any, error) {

@@ -24,6 +24,14 @@ type Kind struct {
 	Clock                Clock
 	// Unordered devices may begin a command behind a younger one.
 	Unordered bool
+	// Valve devices have a state: their position, which any command may change by
+	// its param of that name.
+	Valve bool
+}
+
+// valve is the reported state of devices that are one.
+type valve struct {
+	Position float64 `json:"position"`
 }
 
 // Reboots say when devices lose power. Zero: never.
@@ -143,7 +151,24 @@ func (m *member) execute(ctx context.Context, r *device.Request) (any, error) {
 	if fate < k.Reject+k.Fail {
 		return nil, device.Fail("motor_stuck", "the motor did not move")
 	}
-	return nil, nil
+	if m.state == nil {
+		return nil, nil
+	}
+	if err := r.Unmarshal(&m.valve); err != nil {
+		return nil, err
+	}
+	return nil, m.state.Report(m.valve)
+}
+
+// understand lets a boot know the commands of its kind.
+func (m *member) understand(d *device.Device) {
+	for _, name := range m.kind.Commands {
+		d.Handle(name, m.execute)
+	}
+	if m.kind.Valve {
+		m.state = device.NewReplica[valve](d, device.KeepReports())
+		_ = m.state.Report(m.valve) // it is an object, and small
+	}
 }
 
 // muted says whether the server is never to hear of a command.

@@ -172,10 +172,16 @@ func (n *network) passUp(h mqtt.Header, body []byte) bool {
 	return n.write(n.broker, frame(h, body))
 }
 
+// answers says whether a topic is for acks or results. Presence and state have
+// faults of the connection only: nothing repeats them before the next one.
+func answers(topic string) bool {
+	return strings.HasSuffix(topic, "/ack") || strings.HasSuffix(topic, "/result")
+}
+
 // answer handles what a device says.
 func (n *network) answer(h mqtt.Header, body []byte, f Faults) bool {
 	var p mqtt.Publish
-	if p.Decode(h, body, mqtt.V5) != nil || p.QoS != mqtt.AtLeastOnce || strings.HasSuffix(string(p.Topic), "/status") {
+	if p.Decode(h, body, mqtt.V5) != nil || p.QoS != mqtt.AtLeastOnce || !answers(string(p.Topic)) {
 		return n.write(n.broker, frame(h, body))
 	}
 	if n.silenced(&p) || n.up.roll(f.Up.Lose) {
