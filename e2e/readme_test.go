@@ -132,7 +132,7 @@ func shellOf(blocks []string) string {
 		switch device, added := strings.CutPrefix(command, "wilco device add "); {
 		case added && !strings.Contains(command, "--profile sparkplug"): // those are edge nodes
 			fmt.Fprintf(&b, "%s >added.txt\ncat added.txt\n", command)
-			fmt.Fprintf(&b, "device --server \"$BROKER\" --device %s --secret \"$(sed -n 's/^password *//p' added.txt)\" --dir ./journal &\n", device)
+			fmt.Fprintf(&b, "device --server \"$BROKER\" --device %s --secret \"$(sed -n 's/^password *//p' added.txt)\" --dir ./%s &\n", device, strings.ReplaceAll(device, "/", "-"))
 			b.WriteString("pids=\"$pids $!\"\n")
 		case strings.HasSuffix(command, " &"):
 			fmt.Fprintf(&b, "%s\npids=\"$pids $!\"\n", line)

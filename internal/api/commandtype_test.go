@@ -201,3 +201,19 @@ func TestBadResultIsAnAnomaly(t *testing.T) {
 		t.Errorf("%+v", list.Items)
 	}
 }
+
+// TestATypeThatChangesLeavesWhatIsInFlight: a command keeps policy, terms and result
+// schema of the version that it was made by, to its end.
+func TestATypeThatChangesLeavesWhatIsInFlight(t *testing.T) {
+	w := newWorld(t, options{})
+	a := w.online("plant/valve")
+	w.behave(nil)
+	put(t, w, "n", "name: n\nresult: {required: [position]}\npolicy: {finishBy: 5m}\npriority: 2", 201)
+	c := read[client.Command](t, w.do(t, request{method: "POST", path: "/v1/devices/plant/valve/commands", body: `{"name":"n"}`}), 202)
+	put(t, w, "n", "name: n\nresult: {required: [torque]}\npolicy: {finishBy: 7m}\npriority: 3", 201)
+	w.say(a, wire.Result{TID: c.TID, Status: wire.Success, Result: json.RawMessage(`{"position":4}`)})
+	got := read[client.Command](t, w.do(t, request{path: "/v1/commands/" + c.TID + "?wait=30s"}), 200)
+	if got.State != client.Executed || got.Anomalies != 0 || got.TypeVersion != 1 || got.Priority != 2 || got.Policy.FinishBy.String() != "5m0s" {
+		t.Errorf("%+v", got)
+	}
+}

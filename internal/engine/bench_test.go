@@ -11,8 +11,10 @@ import (
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/replica"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
+	"github.com/wilco-iot/wilco/wire/state"
 )
 
 // nowhere is a store that takes everything and keeps nothing, so that the
@@ -125,6 +127,50 @@ func BenchmarkSupersede(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				make("set", 1, command.Policy{Supersede: true})
+			}
+		})
+	}
+}
+
+// BenchmarkTerms runs whole lives, without a store and a broker, for a command without a type, with
+// one that says nothing of when it may go, and for those that do. b.N counts commands.
+func BenchmarkTerms(b *testing.B) {
+	for name, terms := range map[string]*command.Terms{
+		"untyped":   nil,
+		"typed":     {TypeVersion: 1},
+		"condition": {TypeVersion: 1, If: &state.Condition{Path: "door", Op: state.Eq, Value: "closed"}},
+		"exclusive": {TypeVersion: 1, Exclusive: "water"},
+		"atMost":    {TypeVersion: 1, AtMost: &command.AtMost{Count: 1000}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			const fleet = 100
+			dir := &directory{devices: map[wire.Address]store.Device{}}
+			e := New(Options{Store: nowhere{}, Directory: dir, Link: unlinked{}, Profiles: []wire.Profile{wire.NewWilco("")}, Epoch: 1, Shards: 1,
+				Logger: slog.New(slog.DiscardHandler)})
+			s := e.shards[0]
+			s.linked = true
+			reqs, index := make([]Request, fleet), make([]int, fleet)
+			for i := range reqs {
+				a := wire.Address{Group: fmt.Sprint("plant-", i), Device: "valve"} // each has its own exclusive place
+				dir.devices[a] = store.Device{Address: a}
+				s.device(a).presence = store.Presence{Device: a, Known: true, Online: true, Boot: "b"}
+				s.keepReplica(a, kept{Replica: replica.Replica{Reported: state.Object{"door": "closed"}}})
+				reqs[i], index[i] = Request{Device: a, Name: "open", Params: json.RawMessage(`{"percent":40}`), By: "bench", Terms: terms}, i
+			}
+			b.ReportAllocs()
+			for n := 0; n < b.N; n += fleet {
+				j := &createJob{reqs: reqs, index: index, out: make([]Created, fleet), done: func() {}}
+				s.turn([]job{j})
+				ends := make([]job, fleet)
+				for i := range j.out {
+					c := &j.out[i].Command
+					ends[i] = &upJob{up: wire.Up{Address: c.Device, Kind: wire.UpResult, Result: wire.Result{TID: c.TID.String(), Status: wire.Success}},
+						m: Message{Ack: func() {}}}
+				}
+				s.turn(ends)
+			}
+			if n := e.Stats().Open; n != 0 {
+				b.Errorf("%d commands have not ended", n)
 			}
 		})
 	}

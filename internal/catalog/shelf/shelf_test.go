@@ -97,7 +97,8 @@ func (m *meanwhile) Commit(ctx context.Context, b *store.Batch) (int64, error) {
 	return m.Store.Commit(ctx, b)
 }
 
-func TestTwoAtOnce(t *testing.T) {
+// TestConflictingVersions: of two who apply at the same time one is told, and neither is lost.
+func TestConflictingVersions(t *testing.T) {
 	db := open(t)
 	other, m := New(db), &meanwhile{Store: db}
 	s := New(m)
