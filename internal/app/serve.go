@@ -17,6 +17,7 @@ import (
 	pebblestore "github.com/wilco-iot/wilco/broker/store/pebble"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/oidc"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/sparkplug/host"
 )
@@ -90,6 +91,12 @@ func options(c config.Config) (o Options, files []*watched, err error) {
 	if role := slices.Index(roles, c.Sparkplug.Role); role >= 0 {
 		o.Sparkplug = Sparkplug{On: true, Role: host.Role(role), HostID: c.Sparkplug.HostID, Filters: strings.Split(c.Sparkplug.Filters, ","),
 			Reported: config.List(c.Sparkplug.Reported), Servers: config.List(c.Sparkplug.Servers)}
+	}
+	if c.OIDC.Issuer != "" {
+		o.People = oidc.Options{Issuer: c.OIDC.Issuer, Audience: c.OIDC.Audience, NameClaim: c.OIDC.NameClaim, RolesClaim: c.OIDC.RolesClaim}
+		if o.People.Rules, err = oidc.ParseRules(c.OIDC.Grants); err != nil {
+			return o, nil, fault.Field("oidc.grants", "%v", err)
+		}
 	}
 	if c.Broker.Version == "3.1.1" {
 		o.BrokerVersion = mqtt.V311

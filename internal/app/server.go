@@ -36,6 +36,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/link"
+	"github.com/wilco-iot/wilco/internal/oidc"
 	"github.com/wilco-iot/wilco/internal/requests"
 	"github.com/wilco-iot/wilco/internal/rollout"
 	"github.com/wilco-iot/wilco/internal/service"
@@ -63,6 +64,9 @@ type Options struct {
 	Broker        string
 	BrokerVersion mqtt.Version // default mqtt.V5
 	BrokerTLS     *tls.Config
+	// People are known by the tokens of an OpenID Connect issuer; without an Issuer
+	// there are none but the fleet's.
+	People oidc.Options
 	// RequestsToken is the token whose rights requests by way of the external broker
 	// have; "" means that there are none.
 	RequestsToken string
@@ -281,6 +285,9 @@ func (s *Server) startService(ctx context.Context, l *link.Link) (*service.Audit
 		Version: s.opt.Version, Logger: s.log, Parts: []service.Part{
 			{Name: "engine", Check: s.Engine.Err}, {Name: "broker", Check: l.Err},
 		}}
+	if s.opt.People.Issuer != "" {
+		so.People = oidc.New(s.opt.People)
+	}
 	if s.edges != nil { // not a nil *edgeHost in the interface, which would not be nil
 		so.Sparkplug = s.edges
 	}

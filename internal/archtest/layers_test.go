@@ -79,6 +79,7 @@ var layers = []layer{
 	}},
 	{"faces: what people and programs see", []unit{
 		{"internal/api", 0, "HTTP"},
+		{"internal/oidc", 0, "people of an issuer elsewhere"},
 		{"internal/requests", 0, "MQTT 5 request/response"},
 		{"internal/web", 0, "the built web UI"},
 	}},

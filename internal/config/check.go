@@ -41,6 +41,7 @@ func check(c *Config) (faults []*fault.Error) {
 	}
 	checkBroker(c, wrong)
 	checkSparkplug(c, wrong)
+	checkOIDC(c, wrong)
 	root := c.Root
 	if c.Profile == "atlas" {
 		root = "" // its topics are fixed; the root is for other devices
@@ -108,6 +109,19 @@ func List(text string) []string {
 		return nil
 	}
 	return strings.Split(text, ",")
+}
+
+func checkOIDC(c *Config, wrong func(path, format string, args ...any)) {
+	if c.OIDC.Issuer == "" {
+		return
+	}
+	// A token that anybody on the way could replace says nothing, but on this machine.
+	if u, err := url.Parse(c.OIDC.Issuer); err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !net.ParseIP(u.Hostname()).IsLoopback()) {
+		wrong("oidc.issuer", "is not a URL like https://login.example.com/realm")
+	}
+	if c.OIDC.Audience == "" {
+		wrong("oidc.audience", "must be given beside oidc.issuer: a token for another service would be good for this one")
+	}
 }
 
 func checkSparkplug(c *Config, wrong func(path, format string, args ...any)) {

@@ -44,6 +44,13 @@ type Config struct {
 		Version       string `key:"version" default:"5" oneof:"3.1.1,5" doc:"MQTT version to speak to it"`
 		RequestsToken string `key:"requestsToken" secret:"text" doc:"token whose rights requests over MQTT by way of this broker have; its own rights must say who may publish them. Empty: none are taken"`
 	} `key:"broker"`
+	OIDC struct {
+		Issuer     string `key:"issuer" doc:"URL of an OpenID Connect issuer whose tokens (JWT) the API takes; empty: none"`
+		Audience   string `key:"audience" doc:"that the tokens must be for"`
+		NameClaim  string `key:"nameClaim" default:"sub" doc:"claim with the name; who has it is one with the user of that name"`
+		RolesClaim string `key:"rolesClaim" default:"roles" doc:"claim with the roles, a text or a list; dots go into objects, as in realm_access.roles"`
+		Grants     string `key:"grants" doc:"what roles may do: VALUE=ROLE[@GROUP,...][/COMMAND,...] with spaces between them, as in admins=admin valves=operator@plant/valve.*"`
+	} `key:"oidc"`
 	Profile string `key:"profile" default:"wilco" oneof:"wilco,atlas" doc:"language of devices that name none"`
 	Root    string `key:"root" default:"wilco" doc:"first level, or levels, of the topics of the profile wilco"`
 	Log     struct {

@@ -192,3 +192,17 @@ func orAny(list []string, all string) []string {
 	}
 	return list
 }
+
+// ParseGrant reads a grant as String writes it. Errors: Invalid.
+func ParseGrant(text string) (g Grant, err error) {
+	rest, commands, some := strings.Cut(text, "/")
+	if some {
+		g.Commands = strings.Split(commands, ",")
+	}
+	role, groups, some := strings.Cut(rest, "@")
+	if some {
+		g.Groups = strings.Split(groups, ",")
+	}
+	g.Role = Role(role)
+	return g, g.check()
+}

@@ -29,7 +29,7 @@ func (f *Fleet) LoginRequester(ctx context.Context, username, password, clientID
 	if strings.Contains(clientID, "/") {
 		return nil, ErrRequesterID
 	}
-	if !strings.HasPrefix(password, tokenPrefix) {
+	if !IsToken(password) {
 		u, err := f.CheckPassword(ctx, username, password, remote)
 		if err != nil {
 			return nil, err

@@ -257,6 +257,9 @@ func (f *Fleet) RemoveToken(ctx context.Context, id string) error {
 // holder is the name of whom it stands for.
 func (t *Token) holder() string { return cmp.Or(t.User, t.Name) }
 
+// IsToken says whether the text has the form of a token of a fleet.
+func IsToken(text string) bool { return strings.HasPrefix(text, tokenPrefix) }
+
 // VerifyToken says who holds the token. It does not block. Errors:
 // Unauthenticated, the same for an unknown and a wrong one; only the holder of a
 // right one is told that it has expired.

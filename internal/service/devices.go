@@ -57,6 +57,10 @@ const (
 
 // Authenticate says who holds the token.
 func (s *Service) Authenticate(ctx context.Context, token string) (Principal, error) {
+	if s.opt.People != nil && !fleet.IsToken(token) {
+		p, err := s.opt.People.Verify(ctx, token)
+		return p, done(err)
+	}
 	p, err := s.opt.Fleet.VerifyToken(ctx, token)
 	return p, done(err)
 }

@@ -61,12 +61,20 @@ type Part struct {
 	Check func() error
 }
 
+// People knows people by the tokens of an issuer elsewhere.
+type People interface {
+	// Verify may block. Errors: Unauthenticated, Unavailable.
+	Verify(ctx context.Context, token string) (Principal, error)
+}
+
 // Options configure a Service. Engine, Store and Fleet are required.
 type Options struct {
 	Engine Engine
 	Store  Store
 	Fleet  Fleet
 	Types  Types // nil: there are none
+	// People knows people by tokens that are not of the fleet; nil: there are none.
+	People People
 	// Sparkplug is nil when the server is no host of edge nodes.
 	Sparkplug Sparkplug
 	// KnownTypesOnly refuses commands whose name is no type.
