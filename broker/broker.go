@@ -212,7 +212,13 @@ func (b *Broker) Addr(name string) net.Addr {
 // Dial opens a connection inside the process. It speaks MQTT like any other;
 // whatever its CONNECT says, it is the system identity, named "$system", which
 // may do everything, topics that begin with "$" included.
-func (b *Broker) Dial(ctx context.Context) (net.Conn, error) { return b.dial(ctx, false) }
+func (b *Broker) Dial(ctx context.Context) (net.Conn, error) { return b.dial(ctx, false, Refuse) }
+
+// DialOverflow is Dial for a client whose session has that policy. That of Dial is
+// Refuse.
+func (b *Broker) DialOverflow(ctx context.Context, o Overflow) (net.Conn, error) {
+	return b.dial(ctx, false, o)
+}
 
 // DialHandover is Dial for a client that is its own durability: it acknowledges a
 // message when it has made durable what that means. Where its session outlives the
@@ -225,15 +231,15 @@ func (b *Broker) Dial(ctx context.Context) (net.Conn, error) { return b.dial(ctx
 // message with 0x97, and for each connection by Limits.ReceiveMaximum, beyond
 // which it is not read from. When the client's connection ends, those of the
 // publishers that wait are closed without an answer, so that they send again.
-func (b *Broker) DialHandover(ctx context.Context) (net.Conn, error) { return b.dial(ctx, true) }
+func (b *Broker) DialHandover(ctx context.Context) (net.Conn, error) { return b.dial(ctx, true, Refuse) }
 
-func (b *Broker) dial(ctx context.Context, handover bool) (net.Conn, error) {
+func (b *Broker) dial(ctx context.Context, handover bool, o Overflow) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	near, far := pipe.Pipe()
 	c := b.newConn(far, "", true)
-	c.handover = handover
+	c.handover, c.policy = handover, o
 	if !b.admit(c) {
 		_ = far.Close()
 		return nil, ErrStopped

@@ -65,7 +65,7 @@ func (c *conn) overflow() Overflow {
 			return l.Overflow
 		}
 	}
-	return Refuse
+	return c.policy
 }
 
 // full tells whether the store has no room for messages.

@@ -335,3 +335,160 @@ func TestGatewayDiskFull(t *testing.T) {
 		}
 	}
 }
+
+// TestGatewayKeepsTheNewest: with a bounded queue and the policy oldest, what waited
+// longest goes for what comes, but for the 512 that are on their way; what is left
+// comes to the server above in its order.
+func TestGatewayKeepsTheNewest(t *testing.T) {
+	t.Parallel()
+	const most, all = 1500, 3000
+	e := newEdge(t, fmt.Sprintf("queue: {maxMessages: %d, maxBytes: 10000000, overflow: oldest}\n", most))
+	c := e.counter()
+	e.line.Cut()
+	for n := 1; n <= all; n += 50 { // less at once than the queues of the gateway's own server take
+		e.report(c, n, n+49)
+	}
+	e.line.Mend()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	group, name, _ := strings.Cut(valve, "/")
+	last, came := 0, 0
+	for item, err := range e.above.Events(ctx, client.EventOptions{Group: group, Device: name}) {
+		if err != nil {
+			t.Fatalf("after %d: %v", last, err)
+		}
+		if item.Event == nil || item.Event.Type != "state" {
+			continue
+		}
+		var got struct{ N int }
+		if err := json.Unmarshal([]byte(item.Event.Detail), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.N <= last || last > 512 && last > all-most+512 && got.N != last+1 {
+			t.Errorf("%d came after %d", got.N, last)
+		}
+		came++
+		if last = got.N; last == all {
+			break
+		}
+	}
+	if came != most {
+		t.Errorf("%d reports came of the %d that there was room for", came, most)
+	}
+}
+
+// TestGatewayMirrors: named topics pass between two brokers, each way, and of the
+// latest only the last word of each topic outlasts a cut.
+func TestGatewayMirrors(t *testing.T) {
+	t.Parallel()
+	address, err := freeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := spawn("wilco broker", nil, nil, program("wilco"), "broker", "--tcp", address, "--anonymous")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	line := newCable(t, address)
+	local, err := freeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(program("wilco"), "broker", "secret", "--json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var secret struct{ Secret, Hash string }
+	if err := json.Unmarshal(out, &secret); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("users.yaml", "users:\n  - {name: panel, secret: "+secret.Hash+", publish: [\"#\"], subscribe: [\"#\"]}\n")
+	write("gateway.yaml", fmt.Sprintf("name: s/gw\nupstream: {url: mqtt://%s, secret: x, keepAlive: 1s}\ndata: %s\nhttp: {address: 127.0.0.1:0}\nmqtt: {tcp: %s}\n"+
+		"users: users.yaml\nmirror: {up: [all/#], latest: [last/#], down: [down/#]}\nlog: {level: warn}\n", line.Addr(), filepath.Join(dir, "data"), local))
+	gw, err := serving("wilco gateway", nil, "gateway", "--config", filepath.Join(dir, "gateway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { gw.kill() })
+	above := listener(t, address, "above", "", "all/#", "last/#")
+	panel := listener(t, local, "panel", secret.Secret, "down/#", "all/#")
+	panel.say("all/a", "1", false)
+	above.hears("all/a 1")
+	panel.hears("all/a 1")
+	above.say("down/x", "hello", false)
+	panel.hears("down/x hello")
+	line.Cut()
+	for n := range 3 {
+		panel.say("all/a", strconv.Itoa(n+2), false)
+		panel.say("last/b", strconv.Itoa(n), true)
+		panel.hears("all/a " + strconv.Itoa(n+2))
+	}
+	line.Mend()
+	above.hears("all/a 2", "all/a 3", "all/a 4", "last/b 2")
+	panel.say("last/b", "3", true)
+	above.hears("last/b 3")
+}
+
+// ear is a client of some broker that hears.
+type ear struct {
+	t *testing.T
+	*mqttclient.Client
+	heard chan string
+}
+
+func listener(t *testing.T, address, name, secret string, filters ...string) *ear {
+	t.Helper()
+	e := &ear{t: t, heard: make(chan string, 100)}
+	o := mqttclient.Options{Servers: []string{"mqtt://" + address}, ClientID: name, Username: name, CleanStart: true,
+		Backoff:   mqttclient.Backoff{Min: 10 * time.Millisecond, Max: 100 * time.Millisecond},
+		OnMessage: func(d *mqttclient.Delivery) { d.Ack(); e.heard <- d.Topic + " " + string(d.Payload) }}
+	if secret != "" {
+		o.Password = []byte(secret)
+	}
+	for _, f := range filters {
+		o.Subscriptions = append(o.Subscriptions, mqtt.Subscription{Filter: f, QoS: mqtt.AtLeastOnce})
+	}
+	var err error
+	if e.Client, err = mqttclient.New(o); err != nil {
+		t.Fatal(err)
+	}
+	e.Start()
+	ctx, cancel := context.WithTimeout(t.Context(), readyWithin)
+	defer cancel()
+	if err := e.AwaitUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Stop(context.Background()) })
+	return e
+}
+
+func (e *ear) say(topic, text string, retain bool) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(e.t.Context(), readyWithin)
+	defer cancel()
+	if err := e.Publish(ctx, mqttclient.Message{Topic: topic, Payload: []byte(text), QoS: mqtt.AtLeastOnce, Retain: retain}); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// hears waits for these and nothing else.
+func (e *ear) hears(want ...string) {
+	e.t.Helper()
+	for _, w := range want {
+		select {
+		case got := <-e.heard:
+			if got != w {
+				e.t.Fatalf("heard %q, want %q", got, w)
+			}
+		case <-time.After(readyWithin):
+			e.t.Fatalf("did not hear %q", w)
+		}
+	}
+}

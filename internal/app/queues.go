@@ -13,8 +13,8 @@ import (
 	pebblestore "github.com/wilco-iot/wilco/broker/store/pebble"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fault"
-	"github.com/wilco-iot/wilco/internal/fleet/authority"
 	"github.com/wilco-iot/wilco/internal/link"
+	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -71,13 +71,16 @@ func (s *Server) startBroker(profiles []wire.Profile) error {
 		return err
 	}
 	s.push("queues", func(context.Context) error { return queues.Close() })
-	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: authority.New(s.Fleet), Store: queues, Limits: s.opt.Limits,
+	b, err := broker.New(broker.Options{Listeners: s.opt.Listeners, Authority: s.authority(), Store: queues, Limits: s.opt.Limits,
 		RefuseRetained: never, Shares: s.opt.Shares, Status: status(s.opt.Version), Logger: s.log,
 		Events: storeEvents(func(err error) { s.die(fmt.Errorf("broker: %w", err)) })})
 	if err != nil {
 		return err
 	}
 	s.push("broker", b.Stop)
+	if s.opt.users != nil {
+		s.opt.users.cut = func(name string) { b.Disconnect(name, mqtt.NotAuthorized) }
+	}
 	if err := b.Open(); err != nil {
 		return err
 	}

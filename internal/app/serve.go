@@ -36,19 +36,35 @@ const stopWithin = 15 * time.Second
 // The certificate files are read anew when they change, and when reload says so;
 // it may be nil.
 func Serve(ctx context.Context, c config.Config, version string, reload <-chan os.Signal, out io.Writer, log *slog.Logger) error {
-	return ServeWith(ctx, c, broker.Limits{}, version, reload, out, log, nil)
+	return ServeWith(ctx, c, With{}, version, reload, out, log)
 }
 
-// ServeWith is Serve with the limits of the built-in broker, and with a part that
-// joins the server: it is called when the server has started, and what it returns
-// is called before the server stops. Either may be left out.
-func ServeWith(ctx context.Context, c config.Config, limits broker.Limits, version string, reload <-chan os.Signal, out io.Writer, log *slog.Logger,
-	part func(context.Context, *Server) (stop func(context.Context) error, err error)) error {
+// With is what a server may have that is not in the settings.
+type With struct {
+	Limits broker.Limits // of the built-in broker
+	// UsersFile has users of the built-in broker who are no devices, as that of wilco
+	// broker; "" for none.
+	UsersFile string
+	// Part joins the server: it is called when that has started, and what it returns
+	// is called before it stops. Nil: there is none.
+	Part func(context.Context, *Server) (stop func(context.Context) error, err error)
+}
+
+// ServeWith is Serve with more.
+func ServeWith(ctx context.Context, c config.Config, w With, version string, reload <-chan os.Signal, out io.Writer, log *slog.Logger) error {
 	o, files, err := options(c)
 	if err != nil {
 		return err
 	}
-	o.Version, o.Logger, o.Limits = version, log, limits
+	if w.UsersFile != "" {
+		var file *watched
+		if o.users, file, err = newUsers(nil, w.UsersFile, c.MQTT.TLS.ClientCA != ""); err != nil {
+			return err
+		}
+		files = append(files, file)
+	}
+	part := w.Part
+	o.Version, o.Logger, o.Limits = version, log, w.Limits
 	if os.Getenv("GOGC") == "" {
 		// What is alive is small beside what a busy second allocates: collecting
 		// a third as often saves a tenth of the CPU for some tens of MiB.

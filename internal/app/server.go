@@ -59,6 +59,7 @@ type Options struct {
 	Durability string
 	Shares     map[string]broker.ShareRule // of the embedded broker; see broker.Options
 	Limits     broker.Limits               // of the embedded broker
+	users      *users                      // of the embedded broker beside devices; nil: none
 	// Broker is the URL of an external broker, user and password in it; "" means
 	// the embedded one.
 	Broker        string

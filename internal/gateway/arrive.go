@@ -72,19 +72,25 @@ func (g *Gateway) arrive(ctx context.Context) {
 			g.wait(pause / 20)
 			continue
 		}
-		if _, err := local.Subscribe(ctx, g.statuses()); err == nil {
+		g.current.Store(true)
+		if _, err := local.Subscribe(ctx, g.retained()...); err == nil {
 			return
 		}
 		g.wait(pause)
 	}
 }
 
-// depart lets go of the statuses: what they say while the server above is away is
-// not true any more when it is back.
+// depart lets go of what is retained: what statuses say while the server above is
+// away is not true any more when it is back.
 func (g *Gateway) depart(ctx context.Context) {
+	g.current.Store(false)
+	var filters []string
+	for _, s := range g.retained() {
+		filters = append(filters, s.Filter)
+	}
 	for ctx.Err() == nil {
 		if local := g.local.Load(); local != nil {
-			if err := local.Unsubscribe(ctx, g.statuses().Filter); err == nil {
+			if err := local.Unsubscribe(ctx, filters...); err == nil {
 				return
 			}
 		}

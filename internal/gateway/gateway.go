@@ -60,6 +60,7 @@ type Gateway struct {
 	// actsTold is closed when all acts up to the moment it was asked for are told.
 	actsWanted chan chan struct{}
 	inReach    atomic.Bool
+	current    atomic.Bool // what is retained may go up
 	outage     outage
 
 	ctx    context.Context
@@ -70,14 +71,14 @@ type Gateway struct {
 // Run runs a gateway as c says until ctx ends; see app.Serve for the rest.
 func Run(ctx context.Context, c *config.Config, version string, reload <-chan os.Signal, out io.Writer, log *slog.Logger) error {
 	limits := broker.Limits{QueueMessages: c.Queue.MaxMessages, QueueBytes: c.Queue.MaxBytes}
-	return app.ServeWith(ctx, c.Server, limits, version, reload, out, log,
-		func(ctx context.Context, s *app.Server) (func(context.Context) error, error) {
-			g, err := Start(ctx, c, s, log)
-			if err != nil {
-				return nil, err
-			}
-			return g.Stop, nil
-		})
+	part := func(ctx context.Context, s *app.Server) (func(context.Context) error, error) {
+		g, err := Start(ctx, c, s, log)
+		if err != nil {
+			return nil, err
+		}
+		return g.Stop, nil
+	}
+	return app.ServeWith(ctx, c.Server, app.With{Limits: limits, UsersFile: c.Users, Part: part}, version, reload, out, log)
 }
 
 // Start joins a started server to the one above, in the background: that need not
@@ -106,6 +107,7 @@ func Start(ctx context.Context, c *config.Config, s *app.Server, log *slog.Logge
 		return nil, errors.Join(err, g.ledger.Close())
 	}
 	g.setReach(false)
+	g.tellReach(false) // nothing retained is to wait from before
 	g.up.Start()
 	for _, f := range []func(){g.runUp, g.runArrivals, g.runActs, g.runLedger, g.runRules, g.runDevices} {
 		g.wg.Go(f)

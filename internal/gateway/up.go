@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +23,7 @@ import (
 func (g *Gateway) runUp() {
 	for g.ctx.Err() == nil {
 		u := &uplink{g: g, again: make(chan struct{}, 1)}
-		c, err := client.New(client.Options{Dial: g.server.Broker.Dial, ClientID: localClient, SessionExpiry: forEver,
+		c, err := client.New(client.Options{Dial: g.dialLocal, ClientID: localClient, SessionExpiry: forEver,
 			ReceiveMaximum: upWindow, Subscriptions: g.upSubscriptions(), OnMessage: u.take, Logger: g.log})
 		if err != nil {
 			g.log.Error("the gateway cannot join its own broker", "error", err)
@@ -44,6 +46,11 @@ func (g *Gateway) runUp() {
 	}
 }
 
+// dialLocal joins the gateway's own broker, under the policy of what waits.
+func (g *Gateway) dialLocal(ctx context.Context) (net.Conn, error) {
+	return g.server.Broker.DialOverflow(ctx, g.cfg.Queue.Overflow)
+}
+
 // wait returns after d, or when the gateway stops.
 func (g *Gateway) wait(d time.Duration) {
 	select {
@@ -52,8 +59,8 @@ func (g *Gateway) wait(d time.Duration) {
 	}
 }
 
-// upSubscriptions are what is kept for the server above. Statuses are not: see
-// runArrivals.
+// upSubscriptions are what is kept for the server above. What is
+// retained is not: see arrive.
 func (g *Gateway) upSubscriptions() (list []mqtt.Subscription) {
 	all := wire.Address{Group: "+", Device: "+"}
 	for _, f := range []string{g.profile.AckTopic(all), g.profile.ResultTopic(all), g.profile.StateTopic(all, wire.StateReport)} {
@@ -65,10 +72,19 @@ func (g *Gateway) upSubscriptions() (list []mqtt.Subscription) {
 	return list
 }
 
-// statuses is what devices say of their presence.
-func (g *Gateway) statuses() mqtt.Subscription {
-	return mqtt.Subscription{Filter: g.profile.StatusTopic(wire.Address{Group: "+", Device: "+"}), QoS: mqtt.AtLeastOnce,
-		NoLocal: true, RetainAsPublished: true}
+// retained are the topics of which only the last word counts once the server above
+// is back: what devices say of their presence, and what the file names as latest.
+func (g *Gateway) retained() (list []mqtt.Subscription) {
+	statuses := g.profile.StatusTopic(wire.Address{Group: "+", Device: "+"})
+	for _, f := range append([]string{statuses}, g.cfg.Latest...) {
+		list = append(list, mqtt.Subscription{Filter: f, QoS: mqtt.AtLeastOnce, NoLocal: true, RetainAsPublished: true})
+	}
+	return list
+}
+
+// isRetained says whether the topic is one of retained.
+func (g *Gateway) isRetained(topic string) bool {
+	return slices.ContainsFunc(g.retained(), func(s mqtt.Subscription) bool { return mqtt.Match(s.Filter, topic) })
 }
 
 // uplink is one connection of the lasting session.
@@ -94,7 +110,7 @@ func (u *uplink) take(d *client.Delivery) {
 	switch {
 	case stopped:
 		return
-	case u.g.isOwn(d):
+	case u.g.isOwn(d), !u.g.current.Load() && u.g.isRetained(d.Topic):
 		d.Ack()
 		return
 	}

@@ -5,10 +5,12 @@
 //	upstream:
 //	  url: mqtts://wilco.example:8883
 //	  secretFile: /etc/wilco/gw-1.secret
+//	users: users.yaml                  # who else may use its broker, as for wilco broker
 //	mirror:                            # beside what devices and server say to each other
 //	  up: ["plant-1/telemetry/#"]
+//	  latest: ["plant-1/levels/#"]     # up, retained: while the line is cut only the last of each topic is kept
 //	  down: ["plant-1/recipes/#"]
-//	queue: {maxMessages: 1000000, maxBytes: 1073741824}
+//	queue: {maxMessages: 1000000, maxBytes: 1073741824, overflow: refuse}
 //	ledger: {maxBytes: 67108864}
 //	rules:
 //	  - name: close
@@ -27,11 +29,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/gateway/rules"
@@ -44,12 +48,14 @@ import (
 type Config struct {
 	Name     wire.Address // of the gateway, as the server has registered it
 	Upstream Upstream
-	// Up and Down are topic filters that are mirrored beside those of devices.
-	Up, Down []string
-	Queue    Queue
-	Ledger   Ledger
-	Rules    []rules.Rule
-	Server   config.Config // of its own server
+	// Up and Down are topic filters that are mirrored beside those of devices. What
+	// Latest matches goes up too; of it only the retained messages outlast a cut.
+	Up, Latest, Down []string
+	Users            string // users file of its broker, as wilco broker has one; "": none
+	Queue            Queue
+	Ledger           Ledger
+	Rules            []rules.Rule
+	Server           config.Config // of its own server
 }
 
 // Upstream is how the gateway reaches the server's broker.
@@ -62,8 +68,12 @@ type Upstream struct {
 }
 
 // Queue bounds what waits for the server, and for each other client of the
-// gateway's broker.
-type Queue struct{ MaxMessages, MaxBytes int }
+// gateway's broker. Overflow is what becomes of more for the server; the up to 512
+// messages that are on their way stay in any case.
+type Queue struct {
+	MaxMessages, MaxBytes int
+	Overflow              broker.Overflow
+}
 
 // Ledger bounds the former states.
 type Ledger struct{ MaxBytes int64 }
@@ -74,11 +84,12 @@ const (
 	defaultBytes     = 1 << 30
 	defaultLedger    = 64 << 20
 	leastLedger      = 64 << 10
+	leastMessages    = 1024 // twice what is on its way up at a time, which nothing drops any more
 	defaultKeepAlive = 30 * time.Second
 )
 
 // own are the keys that the settings of a server have not.
-var own = []string{"name", "upstream", "mirror", "queue", "ledger", "rules"}
+var own = []string{"name", "upstream", "users", "mirror", "queue", "ledger", "rules"}
 
 // Load reads a file. The error is an *config.Error with all that is wrong, or that
 // of reading it.
@@ -92,7 +103,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the configuration file cannot be read: %v", err)
 	}
-	c := &Config{Queue: Queue{defaultMessages, defaultBytes}, Ledger: Ledger{defaultLedger}}
+	c := &Config{Queue: Queue{MaxMessages: defaultMessages, MaxBytes: defaultBytes}, Ledger: Ledger{defaultLedger}}
 	c.Upstream.KeepAlive = defaultKeepAlive
 	r := &reader{file: path}
 	r.document(text, c)
@@ -171,11 +182,21 @@ func (r *reader) document(text []byte, c *Config) {
 	known := keys{
 		"name":     r.address(&c.Name),
 		"upstream": func(n *yaml.Node, at string) { r.upstream(n, at, &c.Upstream) },
+		"users":    r.text(&c.Users),
 		"mirror": func(n *yaml.Node, at string) {
-			r.mapping(n, at, keys{"up": r.filters(&c.Up), "down": r.filters(&c.Down)})
+			r.mapping(n, at, keys{"up": r.filters(&c.Up), "latest": r.filters(&c.Latest), "down": r.filters(&c.Down)})
 		},
 		"queue": func(n *yaml.Node, at string) {
-			r.mapping(n, at, keys{"maxMessages": positive(r, &c.Queue.MaxMessages), "maxBytes": positive(r, &c.Queue.MaxBytes)})
+			r.mapping(n, at, keys{"maxMessages": positive(r, &c.Queue.MaxMessages), "maxBytes": positive(r, &c.Queue.MaxBytes),
+				"overflow": func(n *yaml.Node, at string) {
+					var err error
+					if c.Queue.Overflow, err = broker.ParseOverflow(n.Value); err != nil {
+						r.wrong(n, at, "%v", err)
+					}
+				}})
+			if c.Queue.MaxMessages < leastMessages {
+				r.wrong(n, at+".maxMessages", "must be %d or more", leastMessages)
+			}
 		},
 		"ledger": func(n *yaml.Node, at string) {
 			r.mapping(n, at, keys{"maxBytes": positive(r, &c.Ledger.MaxBytes)})
@@ -191,6 +212,7 @@ func (r *reader) document(text []byte, c *Config) {
 		}
 	}
 	has := r.mapping(mine, "", known)
+	c.Users = r.beside(c.Users)
 	if !has["name"] {
 		r.missing("name", "is missing: the gateway as the server has registered it, GROUP/NAME")
 	}
@@ -201,18 +223,31 @@ func (r *reader) document(text []byte, c *Config) {
 
 // circles says which mirrored topics would go round, or twice.
 func (r *reader) circles(c *Config) {
-	for _, f := range append(append([]string(nil), c.Up...), c.Down...) {
+	up := slices.Concat(c.Up, c.Latest)
+	for _, f := range slices.Concat(up, c.Down) {
 		if overlap(f, c.Server.Root+"/+/+/#") {
 			r.missing("mirror", fmt.Sprintf("%q matches topics of devices; these are mirrored anyway, in their own way", f))
 		}
 	}
-	for _, up := range c.Up {
-		for _, down := range c.Down {
-			if overlap(up, down) {
-				r.missing("mirror", fmt.Sprintf("%q and %q may match one topic, which would go round in a circle", up, down))
+	pairs := func(a, b []string, what string) {
+		for _, x := range a {
+			for _, y := range b {
+				if overlap(x, y) {
+					r.missing("mirror", fmt.Sprintf("%q and %q may match one topic, %s", x, y, what))
+				}
 			}
 		}
 	}
+	pairs(up, c.Down, "which would go round in a circle")
+	pairs(c.Up, c.Latest, "which is kept in one way only")
+}
+
+// beside gives a path that is said relative to the file's directory.
+func (r *reader) beside(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(r.file), path)
 }
 
 func (r *reader) upstream(n *yaml.Node, path string, u *Upstream) {
@@ -223,9 +258,7 @@ func (r *reader) upstream(n *yaml.Node, path string, u *Upstream) {
 		r.wrong(n, path+".url", "must be like mqtts://wilco.example:8883, without user and password")
 	}
 	if file != "" {
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(filepath.Dir(r.file), file)
-		}
+		file = r.beside(file)
 		b, err := os.ReadFile(file)
 		if err != nil {
 			r.wrong(n, path+".secretFile", "%v", err)

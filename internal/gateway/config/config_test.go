@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/wire"
@@ -24,7 +25,8 @@ http: {address: 127.0.0.1:0}
 mirror:
   up: ["plant-1/telemetry/#"]
   down: ["plant-1/recipes/+"]
-queue: {maxMessages: 10, maxBytes: 20}
+  latest: ["plant-1/levels/+"]
+queue: {maxMessages: 2000, maxBytes: 20, overflow: oldest}
 ledger: {maxBytes: 100000}
 rules:
   - name: close
@@ -54,7 +56,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Name != (wire.Address{Group: "plant-1", Device: "gw-1"}) || c.Upstream.Secret != "s3cret" || c.Upstream.KeepAlive != 5*time.Second ||
-		c.Queue != (Queue{10, 20}) || c.Ledger.MaxBytes != 100000 || c.Server.Data != "/var/lib/gateway" || len(c.Rules) != 3 || len(c.Up) != 1 || len(c.Down) != 1 {
+		c.Queue != (Queue{2000, 20, broker.DropOldest}) || len(c.Latest) != 1 || c.Ledger.MaxBytes != 100000 || c.Server.Data != "/var/lib/gateway" || len(c.Rules) != 3 || len(c.Up) != 1 || len(c.Down) != 1 {
 		t.Errorf("%+v", c)
 	}
 	r := c.Rules
@@ -91,10 +93,14 @@ func TestWhatIsWrong(t *testing.T) {
 		{`["plant-1/telemetry/#"]`, `["plant-1/+/x"]`, "mirror", "", "circle"},
 		{`["plant-1/telemetry/#"]`, `["#"]`, "mirror", "", "devices"},
 		{`["plant-1/telemetry/#"]`, `["wilco/plant-1/valve-2/+"]`, "mirror", "", "devices"},
-		{"maxMessages: 10", "maxMessages: 0", "queue.maxMessages", ":11:22:", "above 0"},
+		{"maxMessages: 2000", "maxMessages: 0", "queue.maxMessages", ":12:22:", "above 0"},
+		{"maxMessages: 2000", "maxMessages: 100", "queue.maxMessages", ":12:8:", "1024 or more"},
 		{"maxBytes: 100000", "maxBytes: 1", "ledger.maxBytes", "", "or more"},
-		{"  - name: lamp", "  - name: close", "rules.2.name", ":17:5:", "twice"},
-		{"rollback: true", "rollback: false", "rules.1.do.rollback", ":16:45:", "must be true"},
+		{"  - name: lamp", "  - name: close", "rules.2.name", ":18:5:", "twice"},
+		{"overflow: oldest", "overflow: none", "queue.overflow", ":12:52:", "oldest"},
+		{`["plant-1/levels/+"]`, `["plant-1/telemetry/x"]`, "mirror", "", "one way only"},
+		{`["plant-1/levels/+"]`, `["plant-1/recipes/x"]`, "mirror", "", "circle"},
+		{"rollback: true", "rollback: false", "rules.1.do.rollback", ":17:45:", "must be true"},
 		{"rollback: true", "rollback: true, command: x", "rules.1.do", "", "exactly one"},
 		{"gt: 0", "gt: [1]", "rules.1.when.if", "", ""},
 		{"when: {upstreamDown: 1m}\n    do: {device: plant-1/lamp", "when: {}\n    do: {device: plant-1/lamp", "rules.2.when.upstreamDown", "", "above 0"},
