@@ -231,7 +231,9 @@ func (b *Broker) DialOverflow(ctx context.Context, o Overflow) (net.Conn, error)
 // message with 0x97, and for each connection by Limits.ReceiveMaximum, beyond
 // which it is not read from. When the client's connection ends, those of the
 // publishers that wait are closed without an answer, so that they send again.
-func (b *Broker) DialHandover(ctx context.Context) (net.Conn, error) { return b.dial(ctx, true, Refuse) }
+func (b *Broker) DialHandover(ctx context.Context) (net.Conn, error) {
+	return b.dial(ctx, true, Refuse)
+}
 
 func (b *Broker) dial(ctx context.Context, handover bool, o Overflow) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
