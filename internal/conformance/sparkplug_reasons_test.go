@@ -2,7 +2,6 @@ package conformance
 
 // Reasons that several requirements share.
 const (
-	noWrites  = "The host asks for rebirths only: it writes no values."
 	notAware  = "The broker does not claim to be Sparkplug aware, and no host of ours needs one."
 	others    = "The operator's to see to: a node cannot know of others. The host raises `DuplicateNode` (`sparkplug/host/host_test.go` TestDuplicateNode)."
 	theirName = "Names are the user's; those that differ by case only are different names everywhere."
@@ -16,10 +15,6 @@ var sparkplugReasons = map[string]string{
 	"tck-id-payloads-nbirth-edge-node-descriptor":                                         others,
 	"tck-id-case-sensitivity-sparkplug-ids":                                               theirName,
 	"tck-id-case-sensitivity-metric-names":                                                theirName,
-	"tck-id-topics-ncmd-payload":                                                          noWrites,
-	"tck-id-topics-dcmd-payload":                                                          noWrites,
-	"tck-id-operational-behavior-data-commands-ncmd-verb":                                 noWrites,
-	"tck-id-operational-behavior-data-commands-dcmd-verb":                                 noWrites,
 	"tck-id-host-topic-phid-death-payload-timestamp-disconnect-with-no-disconnect-packet": "The host never ends a connection without DISCONNECT; when the network does, the Will speaks.",
 	"tck-id-conformance-mqtt-qos0":                                                        ofMQTT,
 	"tck-id-conformance-mqtt-qos1":                                                        ofMQTT,

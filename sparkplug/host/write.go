@@ -79,6 +79,9 @@ func (s *shard) writable(id NodeID, u *unit) bool {
 //
 // [tck-id-topics-ncmd-topic] [tck-id-topics-dcmd-topic] [tck-id-payloads-ncmd-timestamp]
 // [tck-id-payloads-dcmd-timestamp] [tck-id-payloads-ncmd-seq] [tck-id-payloads-dcmd-seq]
+// [tck-id-topics-ncmd-payload] [tck-id-topics-dcmd-payload]
+// [tck-id-operational-behavior-data-commands-ncmd-verb]
+// [tck-id-operational-behavior-data-commands-dcmd-verb]
 func (h *Host) Write(id NodeID, device string, list []sparkplug.Metric, done func(error)) error {
 	if h.opts.Role == Passive {
 		return ErrPassive

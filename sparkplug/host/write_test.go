@@ -22,6 +22,8 @@ func want(name string, x float64) sparkplug.Metric {
 // TestWrite is what goes out for a write, and what is refused before. Shows
 // [tck-id-topics-ncmd-topic] [tck-id-topics-dcmd-topic] [tck-id-payloads-dcmd-timestamp]
 // [tck-id-payloads-dcmd-seq] [tck-id-payloads-alias-data-cmd-requirement]
+// [tck-id-topics-ncmd-payload] [tck-id-topics-dcmd-payload]
+// [tck-id-operational-behavior-data-commands-ncmd-verb]
 // [tck-id-operational-behavior-data-commands-dcmd-verb].
 func TestWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
