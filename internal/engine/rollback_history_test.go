@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,7 +76,7 @@ type wanderer struct {
 	done     map[string]bool
 	former   map[command.TID]int // where it was reported when the command was first published
 	after    map[command.TID]int // where it was reported when the command had ended, or its clock ran out
-	failNext bool
+	failNext atomic.Bool
 	keyed    map[string]command.TID // what a key has made
 	undone   int
 	problem  string
@@ -85,8 +86,7 @@ func newWanderer(t *testing.T, db *sqlite.Store) *wanderer {
 	w := &wanderer{rig: &rig{t: t, store: &faulty{Store: db}, acked: map[string]int{}, dir: &directory{devices: map[wire.Address]store.Device{}}},
 		done: map[string]bool{}, former: map[command.TID]int{}, after: map[command.TID]int{}, keyed: map[string]command.TID{}}
 	w.store.setHook(func(*store.Batch) error {
-		if w.failNext {
-			w.failNext = false
+		if w.failNext.Swap(false) {
 			return errors.New("disk")
 		}
 		return nil
@@ -167,11 +167,11 @@ func (w *wanderer) do(s step) {
 		w.collect()
 		w.drift(s.A)
 	case "a commit fails":
-		w.failNext = true
+		w.failNext.Store(true)
 	case "restart":
 		w.collect()
 		w.stop()
-		w.failNext = false
+		w.failNext.Store(false)
 		w.restart()
 		w.online(valve, fmt.Sprint("b", w.epoch))
 	case "finish-by":

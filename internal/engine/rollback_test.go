@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -356,9 +357,9 @@ func TestUndoOverFailingCommitsAndRestarts(t *testing.T) {
 	for fails := range 6 {
 		bubble(t, func(t *testing.T, r *rig) {
 			c := r.moved()
-			n := 0
+			var n atomic.Int64
 			r.store.setHook(func(*store.Batch) error {
-				if n++; n == fails {
+				if n.Add(1) == int64(fails) {
 					return errors.New("disk")
 				}
 				return nil
@@ -418,12 +419,11 @@ func TestAFailedCommitLeavesNoLink(t *testing.T) {
 func TestTwoAskAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		c := r.moved()
-		meddle := true
+		var meddled atomic.Bool
 		r.store.setHook(func(b *store.Batch) error {
-			if !meddle {
+			if meddled.Swap(true) {
 				return nil
 			}
-			meddle = false
 			now, err := r.store.Store.Command(t.Context(), c.TID)
 			if err != nil {
 				return err
