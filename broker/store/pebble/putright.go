@@ -1,8 +1,10 @@
 package pebblestore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -32,6 +34,7 @@ import (
 // A subscription, a retained message and a will are as they were before.
 type putright struct {
 	s        *Store
+	found    *salvage
 	fresh    map[string]bool // keys written after the last lost part
 	touched  map[uint64]bool // sessions changed after it
 	attached map[uint64]bool // sessions that have a connection, as far as the disk knows
@@ -47,7 +50,7 @@ type damageReport struct {
 // putRight makes all changes in the open group. unswept are the sessions that
 // are to be swept.
 func (s *Store) putRight(found *salvage, sids map[uint64]*queue, unswept []*ended) ([]*ended, error) {
-	p := &putright{s: s, fresh: make(map[string]bool), touched: make(map[uint64]bool),
+	p := &putright{s: s, found: found, fresh: make(map[string]bool), touched: make(map[uint64]bool),
 		attached: make(map[uint64]bool), released: make(map[uint64]map[uint16]bool)}
 	for _, key := range found.Fresh {
 		p.fresh[string(key)] = true
@@ -92,9 +95,30 @@ func (s *Store) putRight(found *salvage, sids map[uint64]*queue, unswept []*ende
 	return unswept, nil
 }
 
-// quiet tells whether nothing of a session can have been in what is lost: its
-// client was away, and nothing says that it came back.
-func (p *putright) quiet(sid uint64) bool { return !p.attached[sid] && !p.touched[sid] }
+// quiet tells whether nothing of a session can have been in what is lost: of the logs,
+// since its client was away and nothing says that it came back, and of the tables.
+func (p *putright) quiet(sid uint64) bool {
+	if len(p.found.Lost) > 0 && (p.attached[sid] || p.touched[sid]) {
+		return false
+	}
+	for _, kind := range []byte{keyReceived, keyReserved, keyReleased} {
+		if p.hit(numbered(nil, kind, sid), numbered(nil, kind, sid+1)) {
+			return false
+		}
+	}
+	return true
+}
+
+// hit tells whether a part of the keys from one to another was in a table that could
+// not be read.
+func (p *putright) hit(from, to []byte) bool {
+	return slices.ContainsFunc(p.found.Ranges, func(l lostRange) bool { return l.has(from, to) })
+}
+
+// isRight tells whether a packet id is as it was written last.
+func (p *putright) isRight(key []byte) bool {
+	return p.fresh[string(key)] || len(p.found.Lost) == 0 && !p.hit(key, append(bytes.Clone(key), 0))
+}
 
 // isShare tells the queue of a share, in which ids only mark what is lent.
 func (q *queue) isShare() bool { return q.client != "" && q.client[0] == 0 }
@@ -132,7 +156,7 @@ func (p *putright) queue(q *queue) error {
 			p.report.unsure++
 			p.drop(q, e)
 			s.step(q, session.Change{Kind: session.Released, ID: id, Seq: e.seq})
-		case e.seq < lastSent:
+		case e.seq < lastSent || p.hit(entryKey(nil, keyReserved, q.sid, e.seq), entryKey(nil, keyReserved, q.sid, e.seq+1)):
 			lost++
 			p.drop(q, e)
 		default:
@@ -154,7 +178,7 @@ func (p *putright) queue(q *queue) error {
 
 // isFresh tells whether the id of an entry was given after the damage.
 func (p *putright) isFresh(q *queue, seq uint64) bool {
-	return p.fresh[string(entryKey(nil, keyReserved, q.sid, seq))]
+	return p.isRight(entryKey(nil, keyReserved, q.sid, seq))
 }
 
 // owners says who has a packet id, as far as was written after the damage: the
@@ -167,7 +191,7 @@ func (p *putright) owners(q *queue) map[uint16]uint64 {
 		}
 	}
 	for id := range p.released[q.sid] {
-		if p.fresh[string(packetKey(nil, keyReleased, q.sid, id))] {
+		if p.isRight(packetKey(nil, keyReleased, q.sid, id)) {
 			owner[id] = 0
 		}
 	}
@@ -278,7 +302,7 @@ func (p *putright) received() error {
 	return each(s.db, keyReceived, func(rest, _ []byte) error {
 		sid := binary.BigEndian.Uint64(rest)
 		s.key = packetKey(s.key, keyReceived, sid, binary.BigEndian.Uint16(rest[8:]))
-		if !p.fresh[string(s.key)] && !p.quiet(sid) {
+		if !p.isRight(s.key) && !p.quiet(sid) {
 			s.keep(s.open.batch.Set(s.key, []byte{version1, doubtful}, nil))
 		}
 		return nil

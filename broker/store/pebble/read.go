@@ -123,6 +123,9 @@ func (s *Store) load(found *salvage) (unswept []*ended, err error) {
 			return d.err()
 		}),
 	)
+	if err == nil {
+		err = s.readable()
+	}
 	if found != nil && err == nil {
 		return s.putRight(found, sids, unswept)
 	}
@@ -132,6 +135,15 @@ func (s *Store) load(found *salvage) (unswept []*ended, err error) {
 		}
 	}
 	return unswept, err
+}
+
+// readable tells whether all else can be read that a start needs: it is too late for
+// another way when it is asked for.
+func (s *Store) readable() error {
+	if err := s.readSessions(nil, nil); err != nil {
+		return err
+	}
+	return each(s.db, keyRetained, func(_, v []byte) error { return nil })
 }
 
 // Sessions yields all sessions.

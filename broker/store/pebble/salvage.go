@@ -33,6 +33,10 @@ type salvage struct {
 	// and so are right; Touched the sessions of which anything was.
 	Fresh   [][]byte `json:"fresh"`
 	Touched []uint64 `json:"touched"`
+	// Rebuilt says that the store was made anew: then Ranges is what else is lost, and
+	// a key that is in none of them is right where no log was damaged.
+	Rebuilt bool        `json:"rebuilt,omitempty"`
+	Ranges  []lostRange `json:"ranges,omitempty"`
 	// resumed says that an earlier start found it, and did not come to its end.
 	resumed bool
 }
@@ -75,11 +79,7 @@ func (s *Store) salvageLogs(fs vfs.FS) (*salvage, error) {
 	}
 	if found == nil { // else it says what there was before any log was replaced
 		if found = survey(logs); found != nil {
-			b, err := json.Marshal(found)
-			if err == nil {
-				err = writeFile(fs, s.dir, salvageFile, b)
-			}
-			if err != nil {
+			if err := writeJSON(fs, s.dir, salvageFile, found); err != nil {
 				return nil, err
 			}
 		}

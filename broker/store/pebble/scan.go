@@ -100,19 +100,22 @@ func (r *scan) read(limit int) (err error) {
 		if !isDamage(err) {
 			return err
 		}
-		bad := max(from, r.last+1)
-		if from = r.beyond(bad, r.q.lastSeq(r.s)); from == 0 {
-			return err
+		bad, end := max(from, r.last+1), r.q.lastSeq(r.s)
+		if from = r.beyond(bad, end); from == 0 {
+			from = end + 1
 		}
 		r.s.damaged.Add(1)
 		r.s.log.Error("broker store: a part of a queue is damaged and skipped", "client", r.q.client,
 			"from", bad, "to", from-1, "error", r.s.explain(err))
+		if from > end {
+			return nil
+		}
 	}
 }
 
 // beyond finds the first place after bad, where an entry cannot be read, from
 // which reading goes on: ever larger steps until one succeeds, then by halves
-// back. It returns 0 when there is no such place.
+// back. It returns 0 when there is no such place up to end.
 func (r *scan) beyond(bad, end uint64) uint64 {
 	low, high := bad, bad
 	for step := uint64(1); ; step *= 2 {

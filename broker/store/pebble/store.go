@@ -145,16 +145,9 @@ func Open(dir string, o Options) (*Store, error) {
 		endings: make(chan *ended, 1024),
 	}
 	s.turned.L = &s.mu
-	found, err := s.openDB()
+	found, unswept, err := s.openDB()
 	if err != nil {
 		return nil, err
-	}
-	s.open = s.newGroup(1)
-	unswept, err := s.load(found)
-	if err != nil {
-		err = s.explain(err)
-		_ = s.open.batch.Close()
-		return nil, errors.Join(fmt.Errorf("open broker store %s: %w", dir, err), s.db.Close(), s.lock.Close())
 	}
 	s.unswept = len(unswept)
 	if s.options.Reserve == 0 {
@@ -193,63 +186,100 @@ func (s *Store) files() *files {
 	return &files{FS: vfs.Default, lazy: s.options.Durability == OS, real: true}
 }
 
-// openDB opens Pebble in the directory, and says what is lost of its logs, or nil.
-func (s *Store) openDB() (*salvage, error) {
+// openDB opens Pebble in the directory and loads what is kept in memory. It says what
+// is lost, or nil, and which sessions are to be swept.
+func (s *Store) openDB() (*salvage, []*ended, error) {
 	fs := s.files()
 	if fs.real {
 		if err := os.MkdirAll(s.dir, 0o700); err != nil {
-			return nil, fmt.Errorf("open broker store: %w", err)
+			return nil, nil, fmt.Errorf("open broker store: %w", err)
 		}
 		if err := os.Chmod(s.dir, 0o700); err != nil {
-			return nil, fmt.Errorf("open broker store: %w", err)
+			return nil, nil, fmt.Errorf("open broker store: %w", err)
 		}
 	}
 	if err := fs.MkdirAll(s.dir, 0); err != nil {
-		return nil, fmt.Errorf("open broker store: %w", err)
+		return nil, nil, fmt.Errorf("open broker store: %w", err)
 	}
-	lock, err := pebble.LockDirectory(s.dir, fs) // before the first look: logs may be replaced
+	lock, err := pebble.LockDirectory(s.dir, fs) // before the first look: files may be replaced
 	if err != nil {
-		return nil, fmt.Errorf("open broker store %s (is another process using it?): %w", s.dir, err)
+		return nil, nil, fmt.Errorf("open broker store %s (is another process using it?): %w", s.dir, err)
 	}
-	found, err := s.openLocked(fs, lock)
+	found, unswept, err := s.openLocked(fs, lock)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open broker store %s: %w", s.dir, s.explain(err)), lock.Close())
+		return nil, nil, errors.Join(fmt.Errorf("open broker store %s: %w", s.dir, s.explain(err)), lock.Close())
 	}
 	s.lock = lock
-	return found, nil
+	return found, unswept, nil
 }
 
-func (s *Store) openLocked(fs *files, lock *pebble.Lock) (found *salvage, err error) {
-	if fs.lazy {
-		if err = s.mendLogs(fs); err == nil {
-			found, err = readSalvage(fs, s.dir)
-		}
-	} else {
-		found, err = s.salvageLogs(fs)
+// openLocked opens what is there and, when that cannot be used, what can be made of it.
+func (s *Store) openLocked(fs *files, lock *pebble.Lock) (found *salvage, unswept []*ended, err error) {
+	if err := s.finishSwap(fs); err != nil {
+		return nil, nil, err
 	}
-	if err != nil {
+	if found, err = s.mend(fs); err != nil {
+		return nil, nil, err
+	}
+	before := found
+	if found, unswept, err = s.openFiles(fs, lock, before); !isDamage(err) {
+		return found, unswept, err
+	}
+	if before, err = s.rebuild(fs, before, s.explain(err)); err != nil {
+		return nil, nil, err
+	}
+	return s.openFiles(fs, lock, before)
+}
+
+// mend repairs the logs.
+func (s *Store) mend(fs *files) (*salvage, error) {
+	if !fs.lazy {
+		return s.salvageLogs(fs)
+	}
+	if err := s.mendLogs(fs); err != nil {
 		return nil, err
+	}
+	return readSalvage(fs, s.dir)
+}
+
+// openFiles opens Pebble and loads.
+func (s *Store) openFiles(fs *files, lock *pebble.Lock, found *salvage) (_ *salvage, unswept []*ended, err error) {
+	if err := s.unlisted(fs); err != nil {
+		return nil, nil, err
 	}
 	o := s.pebbleOptions(fs)
 	o.Lock = lock
 	fs.watch()
 	if s.db, err = pebble.Open(s.dir, o); err != nil {
-		if !isDamage(err) && !isSystem(err) {
+		if errors.Is(err, os.ErrNotExist) || !isDamage(err) && !isSystem(err) {
 			err = fmt.Errorf("%w: %w", errMalformed, err) // a list of files, or a file of another length
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	read := fs.watched()
-	if fs.lazy {
-		if err := s.dropLogs(fs); err != nil {
-			return nil, errors.Join(err, s.db.Close())
+	if found, err = s.settleLogs(fs, found, read); err == nil {
+		s.open = s.newGroup(1)
+		if unswept, err = s.load(found); err != nil {
+			_ = s.open.batch.Close()
 		}
 	}
-	if found != nil && !s.tell(found, func(log string) bool { return found.resumed || read[filepath.Base(log)] }) {
-		if err := fs.Remove(filepath.Join(s.dir, salvageFile)); err != nil {
-			return nil, errors.Join(err, s.db.Close())
+	if err != nil {
+		clear(s.sessions)
+		return nil, nil, errors.Join(err, s.db.Close())
+	}
+	return found, unswept, nil
+}
+
+// settleLogs does what is to be done with the logs when Pebble has read them, and tells
+// of what was lost where that was still needed.
+func (s *Store) settleLogs(fs *files, found *salvage, read map[string]bool) (*salvage, error) {
+	if fs.lazy {
+		if err := s.dropLogs(fs); err != nil {
+			return nil, err
 		}
-		return nil, nil
+	}
+	if found != nil && !s.tell(found, func(log string) bool { return found.resumed || read[filepath.Base(log)] }) && !found.Rebuilt {
+		return nil, fs.Remove(filepath.Join(s.dir, salvageFile))
 	}
 	return found, nil
 }
