@@ -144,20 +144,23 @@ const keyReach = 40
 // returns nil when there is none.
 func (t *table) beyond(from []byte) []byte {
 	low := keyNumber(from)
-	end := new(big.Int).Lsh(big.NewInt(1), 8*keyReach)
-	step := big.NewInt(1)
-	high := new(big.Int)
+	one := big.NewInt(1)
+	end := new(big.Int).Lsh(one, 8*keyReach)
+	end.Sub(end, one)
+	step, high := big.NewInt(1), new(big.Int)
 	for {
-		if high.Add(low, step); high.Cmp(end) >= 0 {
-			return nil
+		if high.Add(low, step); high.Cmp(end) > 0 {
+			high.Set(end)
 		}
 		if t.seek(keyOf(high)) == nil {
 			break
 		}
+		if high.Cmp(end) == 0 {
+			return nil
+		}
 		low.Set(high)
 		step.Lsh(step, 4)
 	}
-	one := big.NewInt(1)
 	for gap := new(big.Int).Sub(high, low); gap.Cmp(one) > 0; gap.Sub(high, low) {
 		if mid := gap.Add(low, gap.Rsh(gap, 1)); t.seek(keyOf(mid)) == nil {
 			high.Set(mid)
