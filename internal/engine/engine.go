@@ -14,8 +14,8 @@
 // then, and only then, publishes, acknowledges and answers. While it commits the
 // next turn's work collects: under load the commits grow, and their cost is shared.
 //
-// What is in memory can be lost at any moment: lanes and timers are made again
-// from the store at Start. A publication that was committed and not made is made
+// What is in memory can be lost at any moment: lanes, timers and the places of
+// interlocks are made again from the store at Start. A publication that was committed and not made is made
 // again when the device is next seen to come online, with the same tid.
 //
 // When a commit fails nothing of its turn has happened: callers get the error,
