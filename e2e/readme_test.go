@@ -131,8 +131,9 @@ func shellOf(blocks []string) string {
 		command, _, _ := strings.Cut(line, " #")
 		switch device, added := strings.CutPrefix(command, "wilco device add "); {
 		case added && !strings.Contains(command, "--profile sparkplug"): // those are edge nodes
-			fmt.Fprintf(&b, "%s >added.txt\ncat added.txt\n", command)
-			fmt.Fprintf(&b, "device --server \"$BROKER\" --device %s --secret \"$(sed -n 's/^password *//p' added.txt)\" --dir ./%s &\n", device, strings.ReplaceAll(device, "/", "-"))
+			// Read at once: what runs in the background would read that of the next one.
+			fmt.Fprintf(&b, "%s >added.txt\ncat added.txt\nsecret=$(sed -n 's/^password *//p' added.txt)\n", command)
+			fmt.Fprintf(&b, "device --server \"$BROKER\" --device %s --secret \"$secret\" --dir ./%s &\n", device, strings.ReplaceAll(device, "/", "-"))
 			b.WriteString("pids=\"$pids $!\"\n")
 		case strings.HasSuffix(command, " &"):
 			fmt.Fprintf(&b, "%s\npids=\"$pids $!\"\n", line)

@@ -186,7 +186,7 @@ func (b *rolloutBench) command(m *mqttclient.Delivery) {
 	}
 	a := wire.Address{Group: levels[1], Device: levels[2]}
 	result := wire.Result{TID: c.TID, Status: wire.Success}
-	if every := b.o.Failing; every > 0 && n%int(1/every) == 0 {
+	if every := b.o.Failing; every > 0 && (n/connections)%int(1/every) == 0 {
 		result = wire.Result{TID: c.TID, Status: wire.Failure, Reason: &wire.Reason{Code: "no_space"}}
 	}
 	ack, err1 := rolloutProfile.AppendAck(nil, wire.Ack{TID: c.TID, Status: wire.Received})
