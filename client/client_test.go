@@ -93,6 +93,22 @@ func TestSendIsRepeatedWithTheSameKey(t *testing.T) {
 	}
 }
 
+func TestRollbackIsRepeatedWithTheSameKey(t *testing.T) {
+	s, c := play(t, doc(200, `{"tid":"t1","name":"set","params":{"to":10},"changes":[{"path":"pos","former":10,"now":40,"differs":true}],"refused":"x","forcible":true}`),
+		breaks, doc(202, `{"tid":"t2","undoes":"t1"}`))
+	p, err := c.PlanRollback(t.Context(), "t1")
+	if err != nil || p.Name != "set" || string(p.Changes[0].Former) != "10" || p.Changes[0].After != nil || !p.Forcible {
+		t.Errorf("got %+v %v", p, err)
+	}
+	cmd, err := c.Rollback(t.Context(), "t1", RollbackOptions{Force: true, Reason: "why"})
+	if err != nil || cmd.TID != "t2" || cmd.Undoes != "t1" {
+		t.Errorf("got %+v %v", cmd, err)
+	}
+	if a := s.got(); a[0].url != "/v1/commands/t1/rollback" || a[1].key == "" || a[1] != a[2] || a[1].body != `{"force":true,"reason":"why"}` {
+		t.Errorf("asked %+v", a)
+	}
+}
+
 func TestTheCallersKeyIsUsed(t *testing.T) {
 	s, c := play(t, doc(202, `{}`), doc(202, `{}`), doc(202, `{}`))
 	for _, key := range []string{"mine", "", ""} {

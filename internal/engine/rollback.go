@@ -38,7 +38,8 @@ type How struct {
 // same commit on, and the guard looks at the device's state as it is in that commit,
 // so that nothing comes between. A key that has made one already gives it back,
 // whatever has become of it: who asks again after a restart takes nothing back twice.
-// It blocks until the command is durable. Errors: NotFound, KeyReused, those of How,
+// Unless it is forced the guard is asked once more when it is to be sent. It blocks
+// until the command is durable. Errors: NotFound, KeyReused, those of How,
 // and Conflict with an *undo.Refusal in its chain.
 func (e *Engine) Undo(ctx context.Context, r UndoRequest) (Created, error) {
 	j := &undoJob{req: r, reply: make(chan Created, 1)}
