@@ -191,6 +191,11 @@ func (r *run) watch(ctx context.Context, over <-chan struct{}, failed <-chan err
 		case err := <-failed:
 			return err
 		case <-over:
+			select {
+			case err := <-failed: // was there first
+				return err
+			default:
+			}
 			if doing != "" {
 				return nil
 			}

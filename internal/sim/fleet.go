@@ -76,8 +76,6 @@ type member struct {
 	away    bool
 	slow    bool
 	skew    clock
-	state   *device.Replica[valve] // of this boot; nil: it has none
-	valve   valve                  // where it stands, also without power
 
 	mu    sync.Mutex // guards what follows
 	rnd   *rand.Rand // of its life
@@ -85,6 +83,7 @@ type member struct {
 	conns *rand.Rand // of its connections
 	mute  map[string]bool
 	power func() // takes it away; nil while it is off
+	valve valve  // where it stands, also without power
 	log   Log
 }
 
@@ -307,16 +306,17 @@ func (m *member) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.f.opt.Faults == (Faults{}) && m.f.opt.Weather == nil {
+	silent := m.kind != nil && m.kind.Silent > 0
+	if m.f.opt.Faults == (Faults{}) && m.f.opt.Weather == nil && !silent {
 		return c, nil
 	}
 	n := &network{broker: c, faults: m.f.faults, counts: &m.f.counts}
+	if silent {
+		n.muted = m.muted
+	}
 	m.mu.Lock()
 	n.up.rnd, n.down.rnd = rand.New(rand.NewPCG(m.conns.Uint64(), 1)), rand.New(rand.NewPCG(m.conns.Uint64(), 2))
 	m.mu.Unlock()
-	if m.kind != nil && m.kind.Silent > 0 {
-		n.muted = m.muted
-	}
 	return n.open(), nil
 }
 

@@ -151,23 +151,38 @@ func (m *member) execute(ctx context.Context, r *device.Request) (any, error) {
 	if fate < k.Reject+k.Fail {
 		return nil, device.Fail("motor_stuck", "the motor did not move")
 	}
-	if m.state == nil {
-		return nil, nil
-	}
-	if err := r.Unmarshal(&m.valve); err != nil {
+	return nil, nil
+}
+
+// turn is execute for a valve.
+func (m *member) turn(ctx context.Context, r *device.Request, state *device.Replica[valve]) (any, error) {
+	m.mu.Lock()
+	to := m.valve
+	m.mu.Unlock()
+	if err := r.Unmarshal(&to); err != nil {
 		return nil, err
 	}
-	return nil, m.state.Report(m.valve)
+	if _, err := m.execute(ctx, r); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.valve = to
+	return nil, state.Report(to)
 }
 
 // understand lets a boot know the commands of its kind.
 func (m *member) understand(d *device.Device) {
-	for _, name := range m.kind.Commands {
-		d.Handle(name, m.execute)
-	}
+	handler := m.execute
 	if m.kind.Valve {
-		m.state = device.NewReplica[valve](d, device.KeepReports())
-		_ = m.state.Report(m.valve) // it is an object, and small
+		state := device.NewReplica[valve](d, device.KeepReports())
+		m.mu.Lock()
+		_ = state.Report(m.valve) // it is an object, and small
+		m.mu.Unlock()
+		handler = func(ctx context.Context, r *device.Request) (any, error) { return m.turn(ctx, r, state) }
+	}
+	for _, name := range m.kind.Commands {
+		d.Handle(name, handler)
 	}
 }
 
