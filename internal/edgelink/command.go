@@ -69,7 +69,7 @@ func (n *node) request(c *command.Command, device string, done func(error)) {
 		done(nil)
 		return
 	case !online:
-		n.refused(tid, host.ErrNotOnline, done)
+		n.refused(c, host.ErrNotOnline, done)
 		return
 	case c.Name == Rebirth:
 		n.book.Send(ask, n.present(device))
@@ -93,14 +93,14 @@ func (n *node) request(c *command.Command, device string, done func(error)) {
 		done(nil)
 	default:
 		n.book.Drop(tid)
-		n.refused(tid, err, done)
+		n.refused(c, err, done)
 	}
 }
 
 // refused says that a request did not go out: the engine asks again when the device
 // is back, and then it may.
-func (n *node) refused(tid string, why error, done func(error)) {
-	n.unsent[tid] = struct{}{}
+func (n *node) refused(c *command.Command, why error, done func(error)) {
+	n.unsent[c.TID.String()] = c.NotAfter
 	done(fmt.Errorf("%w: %w", engine.ErrRefused, why))
 }
 
@@ -110,7 +110,7 @@ func (n *node) written(c *command.Command, err error, done func(error)) {
 	defer n.mu.Unlock()
 	if err != nil {
 		n.book.Drop(c.TID.String())
-		n.refused(c.TID.String(), err, done)
+		n.refused(c, err, done)
 		return
 	}
 	n.ack(c, wire.Ack{TID: c.TID.String(), Status: wire.Received, Reason: &wire.Reason{Code: reasonWritten,

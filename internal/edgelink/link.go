@@ -3,6 +3,7 @@ package edgelink
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -69,11 +70,11 @@ type node struct {
 	mu     sync.Mutex
 	units  map[string]*unit // those registered, by device; "" is the node itself
 	book   spcommand.Book
-	unsent map[string]struct{} // tids of requests that certainly did not go out
-	server string              // of the last NBIRTH; "" before there was one
-	boot   string              // names the session, see bootOf
-	died   bool                // since the last NBIRTH
-	reborn time.Time           // last NBIRTH that not all devices have followed yet
+	unsent map[string]time.Time // requests that certainly did not go out, by tid: until when they may
+	server string               // of the last NBIRTH; "" before there was one
+	boot   string               // names the session, see bootOf
+	died   bool                 // since the last NBIRTH
+	reborn time.Time            // last NBIRTH that not all devices have followed yet
 }
 
 // unit is a registered device of the profile sparkplug.
@@ -139,7 +140,7 @@ func (l *Link) Learn(a wire.Address) {
 	l.mu.Lock()
 	n := l.nodes[id]
 	if n == nil {
-		n = &node{l: l, id: id, units: map[string]*unit{}, unsent: map[string]struct{}{}}
+		n = &node{l: l, id: id, units: map[string]*unit{}, unsent: map[string]time.Time{}}
 		l.nodes[id] = n
 	}
 	// Before l.mu is given back, so that the node is not forgotten in between.
@@ -204,6 +205,7 @@ func (n *node) tick(now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.book.Tick(now)
+	maps.DeleteFunc(n.unsent, func(_ string, until time.Time) bool { return now.After(until) })
 	if !n.reborn.IsZero() && now.Sub(n.reborn) >= rebornGrace {
 		n.reborn = time.Time{}
 		for device, u := range n.units {

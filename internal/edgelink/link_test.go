@@ -179,7 +179,7 @@ func (r *rig) command(x int) *command.Command {
 		r.t.Fatal(err)
 	}
 	return &command.Command{TID: tid, Device: press, Name: Write, Params: json.RawMessage(fmt.Sprintf(`{"metrics":{"force":%d}}`, x)),
-		State: command.Sent, Reason: command.TurnCame, FirstSent: r.now, Policy: command.Defaults, FinishDue: r.now.Add(time.Hour)}
+		State: command.Sent, Reason: command.TurnCame, FirstSent: r.now, Policy: command.Defaults, NotAfter: r.now.Add(time.Minute), FinishDue: r.now.Add(time.Hour)}
 }
 
 // expect compares what was said since the last time.
@@ -261,6 +261,19 @@ func TestWhatDidNotGoOutMayGoOutLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.expect("result CANCELLED")
+
+	// What may not be sent any more is not remembered.
+	c = r.command(7)
+	if err := r.publish(c, command.SendRequest); !errors.Is(err, engine.ErrRefused) {
+		t.Fatal(err)
+	}
+	n := r.l.node(id)
+	if n.tick(c.NotAfter); len(n.unsent) != 1 {
+		t.Error("forgotten too early")
+	}
+	if n.tick(c.NotAfter.Add(1)); len(n.unsent) != 0 {
+		t.Error("remembered for ever")
+	}
 }
 
 // TestKilledBetweenSendAndAnswer: the next process does not write again, and finds out

@@ -51,3 +51,28 @@ func TestWhoIsDisabledIsNoEdgeNode(t *testing.T) {
 		t.Error("it has rights though it is disabled")
 	}
 }
+
+// TestWhoASparkplugDeviceIs: its address names the node and what is behind it, and only
+// the node itself may speak.
+func TestWhoASparkplugDeviceIs(t *testing.T) {
+	for name, want := range map[string]struct {
+		node, device string
+		ok, speaks   bool
+	}{
+		"n": {"n", "", true, true}, "n:d": {"n", "d", true, false}, "n:d:e": {"n", "d:e", true, false},
+		"n:": {"n", "", false, false}, ":d": {"", "d", false, false},
+	} {
+		a := wire.Address{Group: "g", Device: name}
+		node, device, ok := EdgeOf(a)
+		if node != want.node || device != want.device || ok != want.ok {
+			t.Errorf("%s is %q %q %v", name, node, device, ok)
+		}
+		topic := "spBv1.0/g/NDATA/" + name
+		if got := edgeOf(SparkplugProfile, a).mayPublish(topic); got != want.speaks {
+			t.Errorf("%s may publish to %s: %v", name, topic, got)
+		}
+		if !edgeOf("wilco", a).mayPublish(topic) {
+			t.Errorf("%s of another profile may not publish to %s", name, topic)
+		}
+	}
+}
