@@ -142,8 +142,7 @@ const deadMan = `rules:
 `
 
 // TestGatewayActsAlone: with the server above gone, the rule puts the valve back to
-// its former state; people at the gateway undo, and ask for more. When the server is
-// back it has all of that in its history, and what it was asked for meanwhile, which
+// its former state, and people at the gateway ask for more. When the server is back it has all of that in its history, and what it was asked for meanwhile, which
 // contradicts, is marked, and comes after.
 func TestGatewayActsAlone(t *testing.T) {
 	t.Parallel()
@@ -189,6 +188,9 @@ func TestGatewayActsAlone(t *testing.T) {
 		if err != nil || c.State != client.Executed || !strings.HasSuffix(c.RequestedBy, " at plant-1/gw-1") {
 			t.Errorf("%s at the server above: %+v %v", x.TID, c, err)
 		}
+	}
+	if c, err := e.above.Get(t.Context(), opened.TID); err != nil || c.UndoneBy != rule.TID {
+		t.Errorf("the command that the rule took back: %+v %v", c, err)
 	}
 	line, err := e.above.Timeline(t.Context(), waiting)
 	if err != nil {

@@ -55,7 +55,7 @@ func gatewayLedger(_ context.Context, o cli.LedgerOptions, streams cli.IO) error
 		printLedger(o, r, entries, streams)
 	}
 	if len(r.Damage) > 0 {
-		return fault.New(fault.Internal, "%d places of the ledger cannot be trusted; the first is %s", len(r.Damage), r.Damage[0])
+		return fault.New(fault.Conflict, "%d places of the ledger cannot be trusted; the first is %s", len(r.Damage), r.Damage[0])
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (a *app) gatewayCommand() *cobra.Command {
 		return a.run.Gateway(ctx, file, a.IO)
 	})
 	ledger := &cobra.Command{Use: "ledger", Short: "Read a gateway's ledger of former states"}
-	ledger.AddCommand(a.gatewayLedger("verify", "Say whether every entry is as it was written; exit code 1 when one is not", false),
+	ledger.AddCommand(a.gatewayLedger("verify", "Say whether every entry is as it was written; exit code 5 when one is not", false),
 		a.gatewayLedger("show", "Print the entries: what changed, what it was before, who did it", true))
 	c.AddCommand(a.parent(ledger))
 	return c

@@ -84,7 +84,7 @@ func (t *turn) gatewayAct(j *upJob) bool {
 	case fault.CodeOf(err) != fault.NotFound:
 		return j.waits(t, d, err)
 	}
-	clashes, err := t.mergeDesired(d, &c, act.Seen)
+	clashes, err := t.mergeDesired(d, &c, act.Seen, gateway)
 	if err != nil {
 		return j.waits(t, d, err)
 	}
@@ -112,6 +112,9 @@ func (t *turn) undoneThere(d *device, c *command.Command) {
 	}
 }
 
+// maxAct bounds a command that is taken in, in bytes: more than any of this server's has.
+const maxAct = 512 << 10
+
 // readAct gives the command of an act as this server keeps it: under the names of
 // who asked for it and of the gateway, and without what only meant something there.
 func readAct(act *wire.Act, gateway wire.Address) (command.Command, error) {
@@ -128,6 +131,8 @@ func readAct(act *wire.Act, gateway wire.Address) (command.Command, error) {
 		return c, fmt.Errorf("command.state: %q is no end", c.State)
 	case c.Name == "" || len(c.Name) > wire.MaxCmd:
 		return c, fmt.Errorf("command.name: must have 1 to %d bytes", wire.MaxCmd)
+	case len(act.Command) > maxAct:
+		return c, fmt.Errorf("command: has more than %d bytes", maxAct)
 	case len(c.Timeline) == 0 || c.Ended.IsZero() || c.Version < 1:
 		return c, fmt.Errorf("command: has no history")
 	}
@@ -151,8 +156,9 @@ func at(who string, gateway wire.Address) string {
 
 // mergeDesired takes what the gateway desired of d into what is desired here, but
 // for the paths that somebody has changed here since the gateway last heard of it:
-// these stay, and are returned, in words.
-func (t *turn) mergeDesired(d *device, c *command.Command, seen string) (clashes []string, err error) {
+// these stay, and are returned, in words. What the gateway itself set before it may
+// set anew.
+func (t *turn) mergeDesired(d *device, c *command.Command, seen string, gateway wire.Address) (clashes []string, err error) {
 	if c.Name != StateDesired || c.State == command.Denied {
 		return nil, nil
 	}
@@ -166,7 +172,9 @@ func (t *turn) mergeDesired(d *device, c *command.Command, seen string) (clashes
 	}
 	merged := state.Object{}
 	for path, v := range patch.Leaves() {
-		if now, there := ch.Desired.Get(path); since(ch.DesiredMeta[path].TID, seen) && !(there && state.Equal(now, v)) {
+		now, there := ch.Desired.Get(path)
+		last := ch.DesiredMeta[path]
+		if since(last.TID, seen) && !strings.HasSuffix(last.By, at("", gateway)) && !(there && state.Equal(now, v)) {
 			clashes = append(clashes, fmt.Sprintf("%s: the gateway set %s, but %s is desired here since; that stays",
 				path, valueText(v), valueText(now)))
 			continue

@@ -91,7 +91,8 @@ func act(tid, name, params, seen, by string) string {
 	return fmt.Sprintf(`{"device":"plant/valve-1","seen":%q,"command":%s}`, seen, c)
 }
 
-const actTID = "00dc6acf-ac00-7000-8000-000000000001"
+// actTID is younger than all that the server makes.
+const actTID = "fedc6acf-ac00-7000-8000-000000000001"
 
 func TestWhatAGatewayDidIsTakenIn(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
@@ -111,6 +112,12 @@ func TestWhatAGatewayDidIsTakenIn(t *testing.T) {
 			t.Errorf("%+v %v", c, err)
 		}
 		if got := r.replica(valve).Desired.String(); got != `{"mode":"auto","position":10}` {
+			t.Errorf("desired is %s", got)
+		}
+		// It goes on alone, and may change its own mind.
+		second := strings.Replace(actTID, "000000000001", "000000000002", 1)
+		r.says(gateway, "gateway/act", act(second, StateDesired, `{"position":30}`, had.TID.String(), "bo"), "more")
+		if got := r.replica(valve).Desired.String(); got != `{"mode":"auto","position":30}` {
 			t.Errorf("desired is %s", got)
 		}
 		if list := r.anomalies(valve); len(list) > 0 {

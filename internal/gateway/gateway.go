@@ -57,7 +57,7 @@ type Gateway struct {
 	own   ownTIDs
 
 	reach chan bool // the server above has come into reach, or has gone; one slot, the last word
-	// actsTold is closed when all acts up to the moment it was asked for are told.
+	// actsWanted takes what is to be closed when all acts up to now are told above.
 	actsWanted chan chan struct{}
 	inReach    atomic.Bool
 	current    atomic.Bool // what is retained may go up

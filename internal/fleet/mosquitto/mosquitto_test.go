@@ -333,3 +333,29 @@ func TestRealBroker(t *testing.T) {
 		t.Errorf("the server received %q", got)
 	}
 }
+
+// A gateway has the topics of the devices behind it, which cannot log in.
+func TestGateways(t *testing.T) {
+	f := newFleet(t)
+	add(t, f, "site/gw", "")
+	for _, name := range []string{"behind", "off"} {
+		if _, _, err := f.Add(t.Context(), fleet.NewDevice{Address: wire.Address{Group: "site", Device: name}, Via: wire.Address{Group: "site", Device: "gw"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	yes := true
+	if _, err := f.Change(t.Context(), wire.Address{Group: "site", Device: "off"}, fleet.DeviceChange{Disabled: &yes}); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "made")
+	w := write(t, f, mosquitto.Options{Dir: dir})
+	_, acl, _ := strings.Cut(read(t, filepath.Join(dir, "acl")), "user site/gw\n")
+	for _, line := range []string{"topic write plant/site/gw/status", "topic write plant/site/behind/result", "topic read plant/site/behind/command"} {
+		if !strings.Contains(acl, line+"\n") {
+			t.Errorf("no %q in\n%s", line, acl)
+		}
+	}
+	if strings.Contains(acl, "site/off/") || strings.Contains(acl, "user ") || w.Devices != 1 || len(w.Skipped) != 2 {
+		t.Errorf("%+v\n%s", w, acl)
+	}
+}
