@@ -119,7 +119,7 @@ func (r *Runner) undo(ctx context.Context, run *run, list []target) error {
 	return r.each(len(list), func(i int) error {
 		t := &list[i]
 		c, err := r.opt.Undo(ctx, t.of, t.key, run.By, "roll-out "+run.ID, run.ID)
-		return r.made(run, t.n, c, err, skipNoEffect)
+		return r.made(run, t.n, c, err, skipNoUndo)
 	})
 }
 

@@ -34,12 +34,12 @@ const (
 	skipGone
 	skipDisabled
 	skipRefused
-	skipNoEffect
+	skipNoUndo
 	skipAborted
 )
 
 var skipTexts = []string{"", "the device is not registered any more", "the device is disabled", "the command was refused",
-	"there is nothing to take back", "the roll-out was aborted first"}
+	"it cannot be taken back: others have changed it since, or nothing is recorded", "the roll-out was aborted first"}
 
 func (s skipped) String() string {
 	if int(s) < len(skipTexts) {

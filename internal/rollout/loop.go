@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -83,36 +84,32 @@ func (r *Runner) turn(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	if r.at < 0 {
-		if r.at, err = r.opt.Store.LastEvent(ctx); err != nil {
+		// The place first: what ends while the commands are looked at comes as an event.
+		at, err := r.opt.Store.LastEvent(ctx)
+		if err == nil {
+			err = r.reconcile(ctx)
+		}
+		if err != nil {
 			return false, err
 		}
-		if err := r.reconcile(ctx); err != nil {
-			r.at = -1
-			return false, err
-		}
+		r.at = at
 	}
-	page, err := r.opt.Store.Events(ctx, r.at, eventPage)
-	if err != nil {
-		return false, err
-	}
-	if len(page) > 0 && page[0].ID != r.at+1 {
-		r.log.Warn("events were purged before the roll-outs had seen them; the commands are looked at", "after", r.at)
-		r.at = -1
-		return true, nil
+	ends, last, full, err := r.read(ctx)
+	if err != nil || last < 0 {
+		r.at = min(r.at, last)
+		return err == nil, err
 	}
 	found, err := r.look()
 	if err != nil {
 		return false, err
 	}
-	moved, err := r.decide(ctx, r.endsOf(page), found)
+	moved, err := r.decide(ctx, ends, found)
 	if err != nil {
 		return false, err
 	}
-	if len(page) > 0 {
-		r.at = page[len(page)-1].ID
-	}
+	r.at = last
 	err = r.act(ctx)
-	return moved || len(page) == eventPage || r.busy(), err
+	return moved || full || r.busy(), err
 }
 
 // busy says whether what was done is still to be given to the plan.
@@ -127,9 +124,31 @@ func (r *Runner) busy() bool {
 	return false
 }
 
+// read passes events behind the place, and gives the ends of targets' commands among
+// them and the new place: -1 when events are gone, and the commands must be looked
+// at. Full says that there are more.
+func (r *Runner) read(ctx context.Context) (ends map[*run][]plan.Change, last int64, full bool, err error) {
+	ends, last, full = map[*run][]plan.Change{}, r.at, true
+	for n := 0; full && n < pagesAtOnce; n++ {
+		page, err := r.opt.Store.Events(ctx, last, eventPage)
+		if err != nil {
+			return nil, last, false, err
+		}
+		if len(page) > 0 && page[0].ID != last+1 {
+			r.log.Warn("events were purged before the roll-outs had seen them; the commands are looked at", "after", last)
+			return nil, -1, false, nil
+		}
+		if len(page) > 0 {
+			last = page[len(page)-1].ID
+		}
+		r.endsOf(page, ends)
+		full = len(page) == eventPage
+	}
+	return ends, last, full, nil
+}
+
 // endsOf finds the ends of targets' commands among the events.
-func (r *Runner) endsOf(page []store.Event) map[*run][]plan.Change {
-	ends := map[*run][]plan.Change{}
+func (r *Runner) endsOf(page []store.Event, ends map[*run][]plan.Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range page {
@@ -143,7 +162,6 @@ func (r *Runner) endsOf(page []store.Event) map[*run][]plan.Change {
 			}
 		}
 	}
-	return ends
 }
 
 // reconcile looks at all commands that are not known to have ended for good.
@@ -152,39 +170,50 @@ func (r *Runner) reconcile(ctx context.Context) error {
 	runs := r.runs()
 	r.mu.Unlock()
 	for _, run := range runs {
-		open := map[command.TID]int{}
-		run.news = nil
+		news, err := r.lookAt(ctx, r.unended(run))
+		if err != nil {
+			return err
+		}
 		r.mu.Lock()
-		for i := range run.Next {
-			p, k := run.pieces[i/plan.ChunkSize], i%plan.ChunkSize
-			if c := run.Cells.At(i); c == plan.Open || c == plan.TimedOut {
-				open[p.tids[k]] = i
-				r.byTID[p.tids[k]] = place{run, i}
-			}
-		}
+		run.news = append(run.news, news...)
 		r.mu.Unlock()
-		tids := make([]command.TID, 0, len(open))
-		for tid := range open {
-			tids = append(tids, tid)
+	}
+	return nil
+}
+
+// unended are the targets whose commands have not ended for good, by command.
+func (r *Runner) unended(run *run) map[command.TID]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	open := map[command.TID]int{}
+	for i := range run.Next {
+		if c := run.Cells.At(i); c == plan.Open || c == plan.TimedOut {
+			tid := run.pieces[i/plan.ChunkSize].tids[i%plan.ChunkSize]
+			open[tid] = i
+			r.byTID[tid] = place{run, i}
 		}
-		for some := range slices.Chunk(tids, 500) {
-			list, err := r.opt.Store.Commands(ctx, some)
-			if err != nil {
-				return err
-			}
-			for i := range list {
-				c := &list[i]
-				run.news = append(run.news, plan.Change{Target: open[c.TID], Cell: plan.CellOf(c.State)})
-				delete(open, c.TID)
-			}
-			for _, tid := range some {
-				if i, gone := open[tid]; gone { // purged, and nobody knows
-					run.news = append(run.news, plan.Change{Target: i, Cell: plan.TimedOut})
-				}
+	}
+	return open
+}
+
+// lookAt says how the commands of targets are.
+func (r *Runner) lookAt(ctx context.Context, open map[command.TID]int) (news []plan.Change, err error) {
+	for some := range slices.Chunk(slices.Collect(maps.Keys(open)), 500) {
+		list, err := r.opt.Store.Commands(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		for i := range list {
+			news = append(news, plan.Change{Target: open[list[i].TID], Cell: plan.CellOf(list[i].State)})
+			delete(open, list[i].TID)
+		}
+		for _, tid := range some {
+			if i, gone := open[tid]; gone { // purged, and nobody knows
+				news = append(news, plan.Change{Target: i, Cell: plan.TimedOut})
 			}
 		}
 	}
-	return nil
+	return news, nil
 }
 
 // runs are the active roll-outs in the order of their ids. Under mu.

@@ -107,7 +107,8 @@ type Options struct {
 }
 
 const (
-	eventPage = 1000
+	eventPage   = 1000
+	pagesAtOnce = 20 // of a turn
 	// turnEvery is how often there is a turn at most: the ends of several commits are
 	// counted in one.
 	turnEvery = 50 * time.Millisecond

@@ -163,6 +163,33 @@ func TestAbortsAtItsThresholdAndCancelsWhatWasNotSent(t *testing.T) {
 	}
 }
 
+// TestPurgedBeforeItWasSeen: the events of the ends are gone, and the commands are
+// looked at.
+func TestPurgedBeforeItWasSeen(t *testing.T) {
+	g := newRig(t, 4)
+	r := g.runner()
+	if _, err := g.begin(r, "fw", plan.Spec{Targets: plan.Targets{All: true}}); err != nil {
+		t.Fatal(err)
+	}
+	g.turns(r)
+	g.endAll(allExecuted)
+	g.now = g.now.Add(time.Hour)
+	g.make(Order{Device: device(9), Name: "other", Policy: command.Defaults}) // the newest event always stays
+	for n := 1; n > 0; {
+		var err error
+		if n, err = g.db.Purge(t.Context(), g.now.Add(-time.Minute), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first, err := g.db.FirstEvent(t.Context()); err != nil || first <= r.at+1 {
+		t.Fatalf("the first event is %d, and %d was seen: %v", first, r.at, err)
+	}
+	g.turns(r)
+	if p := g.get(r, "fw"); p.State != plan.Finished || p.Counts()[plan.Executed] != 4 {
+		t.Errorf("%s: %v", p.State, p.Counts())
+	}
+}
+
 func TestDynamicTakesInNewDevices(t *testing.T) {
 	g := newRig(t, 1)
 	r := g.runner()
