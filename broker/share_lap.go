@@ -22,8 +22,8 @@ type lap struct {
 	more  bool      // a goroutine goes on with it
 }
 
-// share's work in one turn: lanes looked at, and messages lent or taken back, beyond
-// what the packets of the turn call for.
+// mostWork is what one turn does of a lap: lanes looked at, and messages lent or taken
+// back. It ends what it has begun.
 const mostWork = 1024
 
 // over tells whether there is nothing to do.

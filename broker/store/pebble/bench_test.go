@@ -105,7 +105,7 @@ func rss(t *testing.T) int64 {
 // the test asks for half of it at a fifth.
 func TestMemory(t *testing.T) {
 	n, limit := uint64(200_000), int64(100<<20)
-	if os.Getenv("WILCO_SOAK") != "" {
+	if os.Getenv(soak) != "" {
 		n, limit = 1_000_000, 200<<20
 	}
 	if raceEnabled {

@@ -85,10 +85,7 @@ func TestKill(t *testing.T) {
 }
 
 func testKill(t *testing.T, d Durability) {
-	rounds := 30
-	if testing.Short() {
-		rounds = 5
-	}
+	rounds := often(30)
 	dir := t.TempDir()
 	state := map[uint64]byte{}
 	var groups int

@@ -70,7 +70,7 @@
 // A damaged block of a queue's table is skipped and reported, and the rest is
 // delivered. Any other damage, of a table, the MANIFEST, a marker or the OPTIONS,
 // has the start make the store anew of all tables and logs that can be read: see
-// rebuild.go. The old files are kept in damaged-N, of which the last stays.
+// the type rebuilding. The old files are kept in damaged-N, of which the last stays.
 //
 // With OS nothing was synced, and damage looks like what a machine that died has
 // not written: all from there on goes, so that what is left is how things were.

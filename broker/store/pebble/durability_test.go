@@ -54,7 +54,7 @@ func TestWhatACrashCosts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			lost := 0
-			for seed := range uint64(10) {
+			for seed := range uint64(often(10)) {
 				disk, acked := crashed(t, c.d, seed, c.percent)
 				s := mustOpen(t, "data", Options{Durability: c.d, fs: disk, Reserve: -1})
 				if c.keeps {

@@ -92,7 +92,7 @@ func begin(t *testing.T, fs vfs.FS) *Store {
 // TestPowerCut cuts the power at random: what was not synced is there in part,
 // or not.
 func TestPowerCut(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(often(20)) {
 		fs := vfs.NewCrashableMem()
 		s := begin(t, fs)
 		var n atomic.Int32

@@ -2,43 +2,18 @@ package pebblestore
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
-
-// A store that cannot be used as it is, since its list of tables, its options, or a
-// table that is not only queues' is damaged, is made anew of what can be read:
-//
-//	tables, merged ─┐
-//	logs behind them ┴─▶ rebuild/ ─▶ write REBUILT ─▶ old files to damaged-N/ ─▶ files of rebuild/ up
-//	  ─▶ Pebble opens ─▶ sessions are put right, durably ─▶ remove SALVAGE
-//
-// A crash before REBUILT has the next start begin anew, and one after it has it go on.
-// Of a key, that is right which was written last. The list of tables would have said
-// which of them are of no use any more; Pebble removes those at once, so that what a
-// crash may have left of them is all that can be back.
-const (
-	rebuildDir = "rebuild"
-	swapFile   = "REBUILT"
-	asideDir   = "damaged-"
-)
-
-// swap is what REBUILT says.
-type swap struct {
-	Aside string `json:"aside"` // where the old files go
-	Up    bool   `json:"up"`    // they are there
-}
 
 // lostRange is keys of a table that could not be read.
 type lostRange struct {
@@ -52,7 +27,19 @@ func (l lostRange) has(a, b []byte) bool {
 	return bytes.Compare(l.From, b) < 0 && (l.To == nil || bytes.Compare(a, l.To) < 0)
 }
 
-// rebuilding is one run of that.
+// rebuilding makes a store anew.
+//
+// A store that cannot be used as it is, since its list of tables, its options, or a
+// table that is not only queues' is damaged, is made anew of what can be read:
+//
+//	tables, merged ─┐
+//	logs behind them ┴─▶ rebuild/ ─▶ write REBUILT ─▶ old files to damaged-N/ ─▶ files of rebuild/ up
+//	  ─▶ Pebble opens ─▶ sessions are put right, durably ─▶ remove SALVAGE
+//
+// A crash before REBUILT has the next start begin anew, and one after it has it go on.
+// Of a key, that is right which was written last. The list of tables would have said
+// which of them are of no use any more; Pebble removes those at once, so that what a
+// crash may have left of them is all that can be back.
 type rebuilding struct {
 	s      *Store
 	fs     *files
@@ -383,95 +370,4 @@ func (s *Store) unlisted(fs vfs.FS) error {
 			return fmt.Errorf("%w: %s: %w", errMalformed, d.ManifestFilename, err)
 		}
 	}
-}
-
-// finishSwap puts a store that was made anew in the place of the old one, if there is
-// one that is whole.
-func (s *Store) finishSwap(fs *files) error {
-	made := filepath.Join(s.dir, rebuildDir)
-	b, err := readAll(fs, filepath.Join(s.dir, swapFile))
-	if errors.Is(err, os.ErrNotExist) {
-		return fs.RemoveAll(made)
-	}
-	var x swap
-	if err == nil {
-		err = json.Unmarshal(b, &x)
-	}
-	if err != nil {
-		return err
-	}
-	if aside := filepath.Join(s.dir, x.Aside); !x.Up {
-		if err := fs.MkdirAll(aside, 0); err != nil {
-			return err
-		}
-		if err := moveAll(fs, s.dir, aside, isPebbles); err != nil {
-			return err
-		}
-		x.Up = true
-		if err := writeJSON(fs, s.dir, swapFile, x); err != nil {
-			return err
-		}
-	}
-	if err := moveAll(fs, made, s.dir, func(string) bool { return true }); err != nil {
-		return err
-	}
-	if err := fs.Remove(filepath.Join(s.dir, swapFile)); err != nil {
-		return err
-	}
-	return errors.Join(fs.RemoveAll(made), pruneAside(fs, s.dir, x.Aside))
-}
-
-// isPebbles tells files of the store from what belongs to its directory.
-func isPebbles(name string) bool {
-	return name != "LOCK" && name != rebuildDir && !strings.HasPrefix(name, swapFile) &&
-		!strings.HasPrefix(name, asideDir) && !strings.HasSuffix(name, damagedSuffix)
-}
-
-// moveAll moves the files that are meant, durably.
-func moveAll(fs vfs.FS, from, to string, meant func(string) bool) error {
-	names, err := fs.List(from)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	for _, name := range names {
-		if err == nil && meant(name) {
-			err = fs.Rename(filepath.Join(from, name), filepath.Join(to, name))
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(syncDir(fs, to), syncDir(fs, from))
-}
-
-// nextAside is a name for the old files.
-func nextAside(fs vfs.FS, dir string) (string, error) {
-	names, err := fs.List(dir)
-	n := 1
-	for _, name := range names {
-		var have int
-		if _, err := fmt.Sscanf(name, asideDir+"%d", &have); err == nil {
-			n = max(n, have+1)
-		}
-	}
-	return fmt.Sprintf("%s%06d", asideDir, n), err
-}
-
-// pruneAside removes what was put aside before: a copy of everything is enough.
-func pruneAside(fs vfs.FS, dir, keep string) error {
-	names, err := fs.List(dir)
-	for _, name := range names {
-		if strings.HasPrefix(name, asideDir) && name != keep {
-			err = errors.Join(err, fs.RemoveAll(filepath.Join(dir, name)))
-		}
-	}
-	return err
-}
-
-func writeJSON(fs vfs.FS, dir, name string, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return writeFile(fs, dir, name, b)
 }

@@ -129,10 +129,7 @@ func (l lived) check(t *testing.T, dir string) (missing, back int, damaged uint6
 func TestDamageOfEveryFile(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 4))
 	l := live(t)
-	trials := 6
-	if testing.Short() {
-		trials = 2
-	}
+	trials := often(8)
 	for _, file := range glob(t, l.dir, "*") {
 		name := filepath.Base(file)
 		whole, err := os.ReadFile(file)
@@ -207,10 +204,7 @@ func contents(t *testing.T, path string) (list []string, lost []lostRange) {
 func TestDamagedTable(t *testing.T) {
 	l := live(t)
 	rng := rand.New(rand.NewPCG(9, 9))
-	dir, trials, inData := t.TempDir(), 16, 0
-	if testing.Short() {
-		trials = 8
-	}
+	dir, trials, inData := t.TempDir(), often(20), 0
 	for _, file := range glob(t, l.dir, "*.sst") {
 		whole, err := os.ReadFile(file)
 		if err != nil {

@@ -134,10 +134,7 @@ func numberOf(t *testing.T, file string) (number uint32) {
 // what was in the damaged blocks, or after a cut, that nothing comes back but
 // what was removed there, and that order and totals are right.
 func TestDamageAnywhere(t *testing.T) {
-	trials := 60
-	if testing.Short() {
-		trials = 15
-	}
+	trials := often(60)
 	rng := rand.New(rand.NewPCG(7, 7))
 	groups, fates := traffic(rng)
 	h := write(t, groups)

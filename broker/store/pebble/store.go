@@ -278,7 +278,11 @@ func (s *Store) settleLogs(fs *files, found *salvage, read map[string]bool) (*sa
 			return nil, err
 		}
 	}
-	if found != nil && !s.tell(found, func(log string) bool { return found.resumed || read[filepath.Base(log)] }) && !found.Rebuilt {
+	if found == nil {
+		return nil, nil
+	}
+	all := found.resumed || found.Rebuilt // Pebble has no use any more for the logs that were read
+	if !s.tell(found, func(log string) bool { return all || read[filepath.Base(log)] }) && !found.Rebuilt {
 		return nil, fs.Remove(filepath.Join(s.dir, salvageFile))
 	}
 	return found, nil

@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"bytes"
+	"os"
 	"testing"
 
 	"github.com/wilco-iot/wilco/broker/session"
@@ -45,6 +46,21 @@ func TestOldValues(t *testing.T) {
 	if b := appendRecord(nil, sid, &r); !bytes.Equal(b, old) {
 		t.Error(b)
 	}
+}
+
+// soak is the environment variable that makes tests large; scripts/soak.sh sets it.
+const soak = "WILCO_SOAK"
+
+// often is how many times a test does what it does at random: n, a few in a short run,
+// and ten times as many in a soak.
+func often(n int) int {
+	switch {
+	case os.Getenv(soak) != "":
+		return 10 * n
+	case testing.Short():
+		return n / 4
+	}
+	return n
 }
 
 func mustOpen(t testing.TB, dir string, o Options) *Store {
