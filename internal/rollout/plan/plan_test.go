@@ -140,7 +140,7 @@ func zones(t *testing.T, names ...string) map[string]*time.Location {
 	return m
 }
 
-// TestWindows compares WindowTurns with looking at every minute, over the days on
+// TestWindows compares windowTurns with looking at every minute, over the days on
 // which the clocks of Vienna are changed.
 func TestWindows(t *testing.T) {
 	z := zones(t, "Europe/Vienna", "Asia/Kolkata")
@@ -160,7 +160,7 @@ func TestWindows(t *testing.T) {
 				for r.inWindow(want) == was && want.Sub(now) < 9*24*time.Hour {
 					want = want.Add(time.Minute)
 				}
-				if got := r.WindowTurns(now); !got.Equal(want) {
+				if got := r.windowTurns(now); !got.Equal(want) {
 					t.Fatalf("%v at %s: turns at %s, want %s", windows, now, got, want)
 				}
 			}

@@ -8,8 +8,8 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 )
 
-// AtOnce bounds the targets that are being started: the commands of one turn.
-const AtOnce = 1000
+// atOnce bounds the targets that are being started: the commands of one turn.
+const atOnce = 1000
 
 // New makes a roll-out to total targets, held when approval is not nil.
 func New(r Rollout, total int, approval *command.Approval, now time.Time) Rollout {
@@ -373,7 +373,7 @@ func (m *step) start() {
 	if c := r.Spec.Concurrency; c > 0 && c-all.Open() < n {
 		n, r.Hold = c-all.Open(), ForPlaces
 	}
-	n = min(n, AtOnce-all[Starting])
+	n = min(n, atOnce-all[Starting])
 	rate := r.Spec.Rate.PerMinuteAfter(all[Executed])
 	if rate > 0 {
 		m.refill(rate)
@@ -421,7 +421,7 @@ func (m *step) setWake() {
 		case ForSoak:
 			wake(r.SoakUntil)
 		case ForWindow:
-			wake(r.WindowTurns(m.now))
+			wake(r.windowTurns(m.now))
 		case ForRate:
 			wake(m.nextCredit(r.Spec.Rate.PerMinuteAfter(r.executed())))
 		}

@@ -84,8 +84,8 @@ func (r *Rollout) inWindow(t time.Time) bool {
 	return false
 }
 
-// WindowTurns is when inWindow next says something else than at t; zero: never.
-func (r *Rollout) WindowTurns(t time.Time) (next time.Time) {
+// windowTurns is when inWindow next says something else than at t; zero: never.
+func (r *Rollout) windowTurns(t time.Time) (next time.Time) {
 	was := r.inWindow(t)
 	for i := range r.Spec.Windows {
 		w := &r.Spec.Windows[i]
@@ -102,7 +102,7 @@ func (r *Rollout) WindowTurns(t time.Time) (next time.Time) {
 // policy has it, and no longer than the window is open and the deadline away.
 func (r *Rollout) DeliverBy(t time.Time) time.Duration {
 	d := r.Policy.DeliverBy.D()
-	if turns := r.WindowTurns(t); !turns.IsZero() && r.inWindow(t) {
+	if turns := r.windowTurns(t); !turns.IsZero() && r.inWindow(t) {
 		d = min(d, turns.Sub(t))
 	}
 	if !r.Spec.Deadline.IsZero() {
