@@ -108,7 +108,7 @@ func (c *Client) Type(ctx context.Context, name string, version int) (*CommandTy
 func (c *Client) DeprecateType(ctx context.Context, name, why string) (*CommandType, error) {
 	out := &CommandType{}
 	body := struct {
-		Why string `json:"why"`
+		Why string `json:"reason"`
 	}{why}
 	if _, err := c.do(ctx, call{method: http.MethodPost, path: typePath(name, "/deprecate"), body: body, out: out}); err != nil {
 		return nil, err

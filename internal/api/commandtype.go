@@ -32,7 +32,7 @@ type typeInput struct {
 type deprecateInput struct {
 	TypeInPath
 	Body struct {
-		Why string `json:"why" minLength:"1" maxLength:"2048" doc:"why, and what to use instead"`
+		Why string `json:"reason" minLength:"1" maxLength:"2048" doc:"why, and what to use instead"`
 	}
 }
 

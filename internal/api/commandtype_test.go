@@ -92,7 +92,7 @@ func TestBadTypes(t *testing.T) {
 		{"PUT", "/v1/types/a", "name: a\nversion: 7", "version"},
 		{"PUT", "/v1/types/a", "name: a\n---\nname: b", ""},
 		{"PUT", "/v1/types/a", "[", ""},
-		{"POST", "/v1/types/a/deprecate", `{"why":""}`, "why"},
+		{"POST", "/v1/types/a/deprecate", `{"reason":""}`, "reason"},
 	} {
 		q := request{method: c.method, path: c.path, body: c.body}
 		if c.method == "PUT" {
@@ -128,7 +128,7 @@ func TestTypesRuleCommands(t *testing.T) {
 	if c := send(`{"name":"valve.set","priority":-1}`, 202); c.Priority != -1 || c.TypeVersion != 1 {
 		t.Errorf("the request's priority: %+v", c)
 	}
-	read[client.CommandType](t, w.do(t, request{method: "POST", path: "/v1/types/valve.set/deprecate", body: `{"why":"use valve.move"}`}), 200)
+	read[client.CommandType](t, w.do(t, request{method: "POST", path: "/v1/types/valve.set/deprecate", body: `{"reason":"use valve.move"}`}), 200)
 	if c := send(`{"name":"valve.set"}`, 202); c.TypeVersion != 2 || c.Warning != "valve.set is deprecated: use valve.move" {
 		t.Errorf("of a deprecated type: %+v", c)
 	}

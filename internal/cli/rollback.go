@@ -21,19 +21,19 @@ func (a *app) rollbackCommand() *cobra.Command {
 	c := &cobra.Command{Use: "rollback TID", Short: "Take a command back: bring back what was there before it", Args: a.args("TID"),
 		Long: "Rollback shows what the device reported before the command was sent, after it, and now, and makes a command that brings\n" +
 			"the former values back. That goes the way of every command: clocks, approval, timeline.\n" +
-			"It is refused (exit code 5) when somebody else has changed the values since; look, and then --force --why TEXT.",
+			"It is refused (exit code 5) when somebody else has changed the values since; look, and then --force --reason TEXT.",
 		Example: "  wilco rollback 01890a5d-ac96-774b-bcce-b302099a8057 --dry-run\n" +
-			"  wilco rollback 01890a5d-ac96-774b-bcce-b302099a8057 --why 'wrong valve' --wait"}
+			"  wilco rollback 01890a5d-ac96-774b-bcce-b302099a8057 --reason 'wrong valve' --wait"}
 	f := c.Flags()
 	f.BoolVar(&dryRun, "dry-run", false, "only show what would be done, and what is in the way")
-	f.BoolVar(&o.Force, "force", false, "also when others have changed the values since; needs --why")
-	f.StringVar(&o.Reason, "why", "", "why, for the timelines of both commands")
+	f.BoolVar(&o.Force, "force", false, "also when others have changed the values since; needs --reason")
+	f.StringVar(&o.Reason, "reason", "", "why, for the timelines of both commands")
 	f.StringVar(&o.Key, "key", "", "idempotency key: asking the same again gives the same command")
 	f.BoolVar(&wait, "wait", false, "wait until the new command has ended; the exit code tells the end, as with send")
 	f.DurationVar(&timeout, "timeout", 0, "with --wait: wait at most this long (exit code 7); the command goes on")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
 		if o.Force && o.Reason == "" {
-			return fault.Field("why", "missing; --force needs a reason, for the timelines")
+			return fault.Field("reason", "missing; --force needs a reason, for the timelines")
 		}
 		c, err := a.connect()
 		if err != nil {

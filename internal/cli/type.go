@@ -206,13 +206,13 @@ func typeDetails(out io.Writer, t *client.CommandType) {
 
 func (a *app) typeDeprecate() *cobra.Command {
 	var why string
-	c := &cobra.Command{Use: "deprecate NAME --why TEXT", Short: "Warn those who send commands of a type", Args: a.args("NAME"),
+	c := &cobra.Command{Use: "deprecate NAME --reason TEXT", Short: "Warn those who send commands of a type", Args: a.args("NAME"),
 		Long: "Deprecate makes a version of the type whose commands come with a warning. Applying the type's file again\n" +
 			"takes it back."}
-	c.Flags().StringVar(&why, "why", "", "why, and what to use instead")
+	c.Flags().StringVar(&why, "reason", "", "why, and what to use instead")
 	c.RunE = a.do(func(ctx context.Context, args []string) error {
 		if why == "" {
-			return fault.Field("why", "is missing; say why, and what to use instead")
+			return fault.Field("reason", "is missing; say why, and what to use instead")
 		}
 		c, err := a.connect()
 		if err != nil {

@@ -38,7 +38,7 @@ func (s *Service) DeprecateType(ctx context.Context, p Principal, name, why stri
 		return catalog.Type{}, err
 	}
 	if why == "" || len(why) > catalog.MaxText {
-		return catalog.Type{}, fault.Field("why", "must be 1 to %d bytes: why, and what to use instead", catalog.MaxText)
+		return catalog.Type{}, fault.Field("reason", "must be 1 to %d bytes: why, and what to use instead", catalog.MaxText)
 	}
 	t, err := s.Type(ctx, p, name, 0)
 	if err != nil {
