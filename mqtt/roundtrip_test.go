@@ -269,7 +269,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatalf("version %d\n got %+v\nwant %+v", v, got, p)
 		}
 	})
-	if len(seen[V311]) < 10 || len(seen[V5]) < 10 {
+	if !testing.Short() && (len(seen[V311]) < 10 || len(seen[V5]) < 10) { // rapid draws less then
 		t.Errorf("few types were drawn: %v", seen)
 	}
 }
