@@ -24,10 +24,10 @@ func (s *Store) resolve() {
 	if g.looked == nil {
 		g.looked = make(map[lateKey]bool)
 	}
-	more := make(map[*queue]scan)
+	more := make(map[*queue]sequel)
 	for _, l := range list {
 		if _, ok := more[l.q]; !ok {
-			more[l.q] = scan{start: max(l.q.known+1, l.q.low), room: ringAttached - len(l.q.ring)}
+			more[l.q] = l.q.sequel()
 		}
 	}
 	s.mu.Unlock()
@@ -35,10 +35,9 @@ func (s *Store) resolve() {
 	for i, l := range list {
 		found[i] = s.look(l)
 	}
-	for q, r := range more {
-		if r.items = s.items(q.sid, r.start, r.room); len(r.items) > 0 {
-			more[q] = r
-		}
+	for q, m := range more {
+		m.items = s.items(q.sid, m.start, m.room)
+		more[q] = m
 	}
 	s.mu.Lock()
 	for i, l := range list {
@@ -56,15 +55,34 @@ func (s *Store) resolve() {
 			s.deleteEntry(l.q, l.seq)
 		}
 	}
-	for q, r := range more {
-		if !q.ended && q.count > 0 && q.known < r.start {
-			q.extend(r.items, g.looked)
-			if q.freshIn == g.n && q.known == q.freshAfter {
-				q.extend(q.fresh, g.looked)
-			}
-		}
-		q.advance()
+	for q, m := range more {
+		q.follow(m, g)
 	}
+}
+
+// sequel is what follows ring, as the disk has it.
+type sequel struct {
+	start uint64
+	room  int
+	cuts  uint64 // of the queue, when start was right
+	items []item
+}
+
+// sequel says what is to be read.
+func (q *queue) sequel() sequel {
+	return sequel{start: max(q.known+1, q.low), room: ringAttached - len(q.ring), cuts: q.cuts}
+}
+
+// follow takes into ring what was read, and then what only the open group has. When
+// ring was cut meanwhile, there would be a hole before it.
+func (q *queue) follow(m sequel, g *group) {
+	if !q.ended && q.count > 0 && q.cuts == m.cuts {
+		q.extend(m.items, g.looked)
+		if q.freshIn == g.n && q.known == q.freshAfter {
+			q.extend(q.fresh, g.looked)
+		}
+	}
+	q.advance()
 }
 
 // look reads one entry; seq is 0 when there is none.

@@ -34,6 +34,7 @@ type queue struct {
 	dirty    bool // totals are to be written with the open group
 	totals
 	known    uint64 // ring has all entries up to this one
+	cuts     uint64 // times that known went back
 	ring     []item
 	reserved map[uint64]uint16 // packet ids, by entry
 	order    uint64            // of the newest handshake that awaits PUBCOMP
@@ -136,6 +137,7 @@ func (q *queue) shrink(group uint64) {
 	q.fresh, q.freshIn, q.freshAfter = fresh, group, after
 	q.ring = slices.Clone(q.ring[:ringDetached])
 	q.known = q.ring[ringDetached-1].seq
+	q.cuts++
 	q.barrier = group
 }
 

@@ -72,7 +72,9 @@ func (s *Store) begin(client string, after uint64) *scan {
 	if q == nil {
 		return nil
 	}
-	s.await(q.barrier)
+	for s.applied < q.barrier && s.failed == nil { // which may rise while waiting
+		s.await(q.barrier)
+	}
 	if q.count == 0 || q.last <= after {
 		return nil
 	}
