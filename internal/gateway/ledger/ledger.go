@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,7 +101,7 @@ func Open(dir string, max int64) (*Ledger, []Damage, error) {
 	}
 	l := &Ledger{dir: dir, max: max, number: 1, values: map[string]json.RawMessage{}}
 	var last, whole int64
-	r, err := Read(dir, func(e Entry) error { l.take(&e); return nil })
+	r, err := read(dir, 1, func(e Entry) error { l.take(&e); return nil }) // nobody else writes
 	if err != nil {
 		return nil, nil, err
 	}
@@ -307,10 +308,13 @@ type Report struct {
 }
 
 // Read reads the ledger in dir and gives each entry that can be trusted to f, in
-// their order. It changes nothing, and may be called while somebody writes: a torn
-// end may then be an entry that is being written. An error of f, or of the disk,
-// ends it.
-func Read(dir string, f func(Entry) error) (Report, error) {
+// their order. It changes nothing, and may be called while somebody writes: a
+// segment that goes meanwhile is left out, and a torn end is damage only if nobody
+// writes on. An error of f, or of the disk, ends it.
+func Read(dir string, f func(Entry) error) (Report, error) { return read(dir, tornLooks, f) }
+
+// read is Read; a last line that is not whole is looked at so often.
+func read(dir string, looks int, f func(Entry) error) (Report, error) {
 	files, numbers, err := list(dir)
 	if err != nil {
 		return Report{}, fmt.Errorf("ledger: %w", err)
@@ -318,7 +322,11 @@ func Read(dir string, f func(Entry) error) (Report, error) {
 	r := Report{Files: files, numbers: numbers}
 	sound := true // the entry before can be trusted
 	for i, file := range files {
-		b, err := os.ReadFile(file)
+		b, err := readSegment(file, looks)
+		if errors.Is(err, fs.ErrNotExist) { // the oldest goes when there is no room for it
+			r.sizes, sound = append(r.sizes, 0), false
+			continue
+		}
 		if err != nil {
 			return r, fmt.Errorf("ledger: %w", err)
 		}
@@ -353,6 +361,23 @@ func Read(dir string, f func(Entry) error) (Report, error) {
 		}
 	}
 	return r, nil
+}
+
+// How long an end that is torn may be that of an entry that is being written.
+const (
+	tornLooks = 5
+	tornPause = 20 * time.Millisecond
+)
+
+// readSegment reads a file, again for a while when its last line is not whole.
+func readSegment(file string, looks int) ([]byte, error) {
+	for look := 1; ; look++ {
+		b, err := os.ReadFile(file)
+		if err != nil || len(b) == 0 || b[len(b)-1] == '\n' || look == looks {
+			return b, err
+		}
+		time.Sleep(tornPause)
+	}
 }
 
 func (r *Report) damage(file string, line int, what string) {

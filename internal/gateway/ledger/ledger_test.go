@@ -167,6 +167,62 @@ func TestTheOldestGoesFirst(t *testing.T) {
 	}
 }
 
+// Whoever reads while segments are written and go finds no damage, whatever he has
+// read by then.
+func TestReadingWhileSegmentsGo(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, 16<<10)
+	defer l.Close()
+	fill(t, l, 100)
+	files, _, _ := list(dir)
+	if len(files) < 3 {
+		t.Fatalf("%d segments", len(files))
+	}
+	once, last := false, int64(0)
+	r, err := Read(dir, func(e Entry) error {
+		if !once {
+			once = true
+			fill(t, l, 400) // all that was there has gone
+		}
+		last = e.Seq
+		return nil
+	})
+	if _, gone := os.Stat(files[len(files)-1]); gone == nil {
+		t.Fatal("nothing has gone")
+	}
+	if err != nil || len(r.Damage) > 0 || r.Seq != last {
+		t.Errorf("%v, %+v", err, r)
+	}
+	if r, err := Verify(dir); err != nil || len(r.Damage) > 0 || r.Seq != 500 {
+		t.Errorf("%v, %+v", err, r)
+	}
+}
+
+// An entry that is being written while somebody reads is no damage.
+func TestAnEntryThatIsBeingWrittenIsNoDamage(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, 1<<20)
+	fill(t, l, 3)
+	l.Close()
+	file := filepath.Join(dir, "former-00000001.jsonl")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, int64(len(whole)-20)); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	time.AfterFunc(tornPause, func() { written <- os.WriteFile(file, whole, 0o600) })
+	r, err := Verify(dir)
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || len(r.Damage) > 0 || r.Seq != 3 {
+		t.Errorf("%v, %+v", err, r)
+	}
+}
+
 // A write that fails leaves the ledger as it was, and the next one goes through.
 func TestAFailedWriteRefusesAndRecovers(t *testing.T) {
 	dir := t.TempDir()

@@ -15,6 +15,10 @@
 // the [Firing], and stores what Done returns. Whenever that is broken off, the
 // next Step gives the same firing with the same key again, so that one holding
 // makes one command, also over kill -9.
+//
+// Times that have a monotonic reading keep it, so that setting the clock neither
+// makes a rule due nor keeps it from being due. Of a time that was read from a disk,
+// and that lies ahead of the clock, the clock is believed: it counts from now.
 package rules
 
 import (
@@ -78,9 +82,23 @@ func (s State) Reach(up bool, now time.Time) (State, bool) {
 	}
 	s.Down = time.Time{}
 	if !up {
-		s.Down = now.UTC()
+		s.Down = now
 	}
 	return s, true
+}
+
+// settle takes back to now what lies ahead of it.
+func (s *State) settle(now time.Time) (changed bool) {
+	if s.Down.After(now) {
+		s.Down, changed = now, true
+	}
+	for name, h := range s.Holds {
+		if h.Last.After(now) {
+			h.Last, changed = now, true
+			s.Holds[name] = h
+		}
+	}
+	return changed
 }
 
 // Step looks at the rules at now. It returns the state to be stored, whether that
@@ -89,10 +107,11 @@ func (s State) Reach(up bool, now time.Time) (State, bool) {
 func (s State) Step(list []Rule, reported func(wire.Address) state.Reported, now time.Time) (next State, changed bool, due []Firing) {
 	next = s
 	next.Holds = maps.Clone(s.Holds)
+	changed = next.settle(now)
 	for i := range list {
 		r := &list[i]
 		h, held := next.Holds[r.Name]
-		if !r.holds(&s, reported, now) {
+		if !r.holds(&next, reported, now) {
 			if held {
 				delete(next.Holds, r.Name)
 				changed = true
@@ -103,7 +122,7 @@ func (s State) Step(list []Rule, reported func(wire.Address) state.Reported, now
 			if next.Holds == nil {
 				next.Holds = map[string]Hold{}
 			}
-			h = Hold{Since: now.UTC()}
+			h = Hold{Since: now}
 			next.Holds[r.Name] = h
 			changed = true
 		}
@@ -128,7 +147,7 @@ func (s State) Done(f Firing, now time.Time) State {
 		return s
 	}
 	s.Holds = maps.Clone(s.Holds)
-	h.Times, h.Last = h.Times+1, now.UTC()
+	h.Times, h.Last = h.Times+1, now
 	s.Holds[f.Rule.Name] = h
 	return s
 }

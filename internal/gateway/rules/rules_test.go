@@ -135,6 +135,43 @@ func TestReachCountsFromTheFirstWord(t *testing.T) {
 	}
 }
 
+// A clock that is set back while the gateway is off does not put a rule off until it
+// has caught up.
+func TestAClockThatWasSetBackStopsNoRule(t *testing.T) {
+	list := []Rule{{Name: "r", Down: 10 * time.Minute, Again: time.Hour}}
+	due := func(s State, now time.Time) (State, bool) {
+		next, _, due := s.Step(list, nil, now)
+		return next, len(due) > 0
+	}
+	s, is := due(State{Down: noon.AddDate(1, 0, 0)}, noon)
+	if is {
+		t.Error("due at once")
+	}
+	if s, is = due(s, noon.Add(10*time.Minute)); !is {
+		t.Fatalf("not due after its time: %+v", s)
+	}
+	h := s.Holds["r"]
+	h.Times, h.Last = 1, noon.AddDate(1, 0, 0)
+	s.Holds["r"] = h
+	s, _ = due(s, noon.Add(10*time.Minute))
+	if s, is = due(s, noon.Add(70*time.Minute)); !is {
+		t.Errorf("not due again after its time: %+v", s)
+	}
+}
+
+// Setting the clock while the gateway runs counts for nothing.
+func TestTimesKeepTheirMonotonicReading(t *testing.T) {
+	now := time.Now()
+	s, _ := State{}.Reach(false, now)
+	if s, _, _ = s.Step([]Rule{{Name: "r", Down: 1}}, nil, now.Add(1)); s.Down != now {
+		t.Errorf("out of reach since %v, was %v", s.Down, now)
+	}
+	s = s.Done(Firing{Rule: &Rule{Name: "r"}}, now)
+	if s.Holds["r"].Last != now {
+		t.Errorf("done at %v, was %v", s.Holds["r"].Last, now)
+	}
+}
+
 // TestEachHoldingMakesOneCommand: whatever a kill breaks off, between any two steps
 // of the caller, commands with one key are one command, and each outage that lasts
 // makes exactly one.
