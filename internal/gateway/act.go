@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,9 +79,32 @@ func (g *Gateway) setReach(up bool) {
 	}
 }
 
+// ruleRetryMax bounds the wait between two tries of a rule that is refused.
+const ruleRetryMax = time.Minute
+
+// trying is a firing that did not get through.
+type trying struct {
+	next    time.Time     // not tried before
+	wait    time.Duration // after the last refusal
+	written bool          // what it intends is in the ledger
+}
+
+// after notes one more try in vain, at now. What is refused for what it is waits ever
+// longer; what a disk has refused is tried with each look, since it is due.
+func (t trying) after(now time.Time, err error) trying {
+	var unwritten *ledgerError
+	t.written = t.written || !errors.As(err, &unwritten)
+	switch fault.CodeOf(err) {
+	case fault.Conflict, fault.NotFound, fault.Invalid:
+		t.wait = min(max(2*t.wait, rulesEvery), ruleRetryMax)
+		t.next = now.Add(t.wait)
+	}
+	return t
+}
+
 // runRules looks at the rules, and does what is due.
 func (g *Gateway) runRules() {
-	failing := map[string]bool{}
+	failing := map[string]trying{}
 	var was error
 	for g.ctx.Err() == nil {
 		err := g.stepRules(failing)
@@ -91,8 +116,8 @@ func (g *Gateway) runRules() {
 	}
 }
 
-// stepRules is one look. failing has the keys of what was told not to get through.
-func (g *Gateway) stepRules(failing map[string]bool) error {
+// stepRules is one look. failing has what is due and did not get through, by its key.
+func (g *Gateway) stepRules(failing map[string]trying) error {
 	g.outage.mu.Lock()
 	defer g.outage.mu.Unlock()
 	now := time.Now()
@@ -102,13 +127,19 @@ func (g *Gateway) stepRules(failing map[string]bool) error {
 			return err
 		}
 	}
+	maps.DeleteFunc(failing, func(key string, _ trying) bool {
+		return !slices.ContainsFunc(due, func(f rules.Firing) bool { return f.Key == key })
+	})
 	for _, f := range due {
-		if err := g.fire(f, now, failing[f.Key]); err != nil {
-			if _, told := failing[f.Key]; !told && g.ctx.Err() == nil {
+		try, again := failing[f.Key]
+		if now.Before(try.next) {
+			continue
+		}
+		if err := g.fire(f, now, try.written); err != nil {
+			if !again && g.ctx.Err() == nil {
 				g.log.Error("a rule is due and cannot act; tried again", "rule", f.Rule.Name, "error", err)
 			}
-			var unwritten *ledgerError
-			failing[f.Key] = !errors.As(err, &unwritten)
+			failing[f.Key] = try.after(now, err)
 			continue
 		}
 		delete(failing, f.Key)
@@ -120,9 +151,16 @@ func (g *Gateway) stepRules(failing map[string]bool) error {
 }
 
 // fire makes the command of a rule that is due, once for each key. What it is
-// about to do is in the ledger before, and with again is there already.
-func (g *Gateway) fire(f rules.Firing, now time.Time, again bool) error {
+// about to do is in the ledger before, and with written is there already.
+func (g *Gateway) fire(f rules.Firing, now time.Time, written bool) error {
 	do := &f.Rule.Do
+	// Made before a kill: what is to be taken back would be another command by now.
+	switch _, _, err := g.server.Store.CommandByKey(g.ctx, do.Device, f.Key); {
+	case err == nil:
+		return nil
+	case fault.CodeOf(err) != fault.NotFound:
+		return err
+	}
 	who := byRule + f.Rule.Name
 	r := engine.Request{Device: do.Device, Name: do.Command, Params: do.Params, Policy: g.cfg.Server.Policy.Command(),
 		By: who, Key: f.Key, Digest: f.Key}
@@ -150,7 +188,7 @@ func (g *Gateway) fire(f rules.Firing, now time.Time, again bool) error {
 	if err != nil {
 		return err
 	}
-	if !again {
+	if !written {
 		intends := ledger.Entry{At: now, Device: do.Device.String(), Side: ledger.Rule, Path: f.Rule.Name, Value: value, By: who}
 		if err := g.ledger.Append([]ledger.Entry{intends}); err != nil {
 			return &ledgerError{err}

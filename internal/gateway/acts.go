@@ -190,12 +190,23 @@ func (g *Gateway) act(c *command.Command) ([]byte, error) {
 }
 
 // seen is the last command of the server above for c's device that was here when c
-// was made: what is younger, c knew nothing of.
+// was made: what is younger, c knew nothing of. The TIDs of such commands are of the
+// other clock, so only when they were made here tells.
 func (g *Gateway) seen(c *command.Command) (string, error) {
-	page, _, err := g.server.Store.List(g.ctx, store.Query{Group: c.Device.Group, Device: c.Device.Device, RequestedBy: Upstream,
-		Before: c.Created.Add(time.Millisecond), Limit: 1})
-	if err != nil || len(page) == 0 {
-		return "", err
+	q := store.Query{Group: c.Device.Group, Device: c.Device.Device, RequestedBy: Upstream}
+	for {
+		page, next, err := g.server.Store.List(g.ctx, q)
+		if err != nil {
+			return "", err
+		}
+		for i := range page {
+			if !page[i].Created.After(c.Created) {
+				return page[i].TID.String(), nil
+			}
+		}
+		if next == "" {
+			return "", nil
+		}
+		q.Cursor = next
 	}
-	return page[0].TID.String(), nil
 }

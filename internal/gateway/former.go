@@ -125,17 +125,23 @@ func (g *Gateway) replicaOf(a wire.Address) (replica.Replica, error) {
 // lastChange is the last command that took effect on the device and may be undone;
 // those of rules, and those that undo others, are none. Errors: errNothingToUndo.
 func (g *Gateway) lastChange(a wire.Address) (command.TID, error) {
-	page, _, err := g.server.Store.List(g.ctx, store.Query{Group: a.Group, Device: a.Device, Limit: 100})
+	page, _, err := g.server.Store.List(g.ctx, store.Query{Group: a.Group, Device: a.Device,
+		States: []command.State{command.Executed}, Limit: 1000})
 	if err != nil {
 		return command.TID{}, err
 	}
+	// Not in the order of the TIDs: two clocks made them, the end is of this one.
+	var last *command.Command
 	for i := range page {
 		c := &page[i]
-		if c.State == command.Executed && c.UndoneBy == nil && c.Undoes == nil && !isRule(c.RequestedBy) {
-			return c.TID, nil
+		if c.UndoneBy == nil && c.Undoes == nil && !isRule(c.RequestedBy) && (last == nil || c.Ended.After(last.Ended)) {
+			last = c
 		}
 	}
-	return command.TID{}, errNothingToUndo
+	if last == nil {
+		return command.TID{}, errNothingToUndo
+	}
+	return last.TID, nil
 }
 
 // errNothingToUndo says that no change is known that a rollback could take back.
