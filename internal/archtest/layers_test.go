@@ -87,9 +87,11 @@ var layers = []layer{
 		{"internal/app", 0, "joins everything, starts and stops it"},
 		{"internal/api/apitest", tests, "the API over the real parts, for its clients' tests"},
 	}},
+	{"the whole server elsewhere", []unit{
+		{"internal/gateway", 0, "a server at the edge, and its link to the one above"},
+	}},
 	{"uses of the whole", []unit{
 		{"internal/scenario", 0, "what somebody wrote that a fleet and a server go through"},
-		{"internal/gateway", 0, "a server at the edge, and its link to the one above"},
 		{"internal/demo", 0, "a server with a fleet, to look at"},
 		{"internal/bench", testDeps, "loads, with other clients as peers"},
 		{"internal/interop", tests, "against other brokers and clients"},

@@ -2,15 +2,14 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/sim"
 )
 
 // SimulateOptions are those of wilco device simulate.
@@ -27,10 +26,6 @@ type SimulateOptions struct {
 
 // SimulatedDevice is a registered device with its secret.
 type SimulatedDevice struct{ Address, Secret string }
-
-// simulatedTag marks devices that were registered for a simulation. Only such
-// are given a new secret when they are simulated again.
-const simulatedTag = "simulated"
 
 func (a *app) simulateCommand() *cobra.Command {
 	var o SimulateOptions
@@ -90,7 +85,7 @@ func (a *app) simulateCommand() *cobra.Command {
 			return err
 		}
 		for i := range count {
-			d, err := simulated(ctx, api, fmt.Sprintf("%s/sim-%04d", group, i+1), "")
+			d, err := sim.Register(ctx, api, client.NewDevice{Device: fmt.Sprintf("%s/sim-%04d", group, i+1)})
 			if err != nil {
 				return a.unreachable(err)
 			}
@@ -99,21 +94,4 @@ func (a *app) simulateCommand() *cobra.Command {
 		return a.run.Simulate(ctx, o, a.IO)
 	})
 	return c
-}
-
-// simulated registers a device for the simulation, or takes one from an earlier
-// simulation over with a new secret. The profile may be "", for the server's default.
-func simulated(ctx context.Context, api *client.Client, device, profile string) (*client.Device, error) {
-	d, err := api.AddDevice(ctx, client.NewDevice{Device: device, Profile: profile, Tags: []string{simulatedTag}})
-	var e *client.Error
-	if !errors.As(err, &e) || e.Code != string(fault.Exists) {
-		return d, err
-	}
-	if d, err = api.Device(ctx, device); err != nil {
-		return nil, err
-	}
-	if !slices.Contains(d.Tags, simulatedTag) {
-		return nil, fault.New(fault.Exists, "the device %s is not a simulated one (it has no tag %q); choose another --group", device, simulatedTag)
-	}
-	return api.RotateDevice(ctx, device)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/sim"
 )
 
 func (a *app) sparkplugCommand() *cobra.Command {
@@ -223,7 +224,7 @@ func (a *app) edgeNodes(ctx context.Context, group string, count int, register b
 	api, err := a.connect()
 	for i := 0; i < count && err == nil; i++ {
 		var d *client.Device
-		if d, err = simulated(ctx, api, list[i].Address, "sparkplug"); err != nil {
+		if d, err = sim.Register(ctx, api, client.NewDevice{Device: list[i].Address, Profile: "sparkplug"}); err != nil {
 			return nil, a.unreachable(err)
 		}
 		list[i].Secret = d.Secret

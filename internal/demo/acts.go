@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/app"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/sim"
@@ -44,8 +45,11 @@ var types = map[string]string{
 	install:  "name: firmware.install\n",
 }
 
-// lineSize is how many devices the roll-out is for.
-const lineSize = 12
+// lineSize is how many devices the roll-out is for, actorCount how many all acts are.
+const (
+	lineSize   = 12
+	actorCount = lineSize + 3
+)
 
 // actors registers the devices of the acts. The firmware fails on every one of the line.
 func (d *director) actors(ctx context.Context) ([]sim.Member, error) {
@@ -67,25 +71,34 @@ func (d *director) actors(ctx context.Context) ([]sim.Member, error) {
 // stage is what the acts are played with.
 type stage struct {
 	operator, lead *client.Client // two people
+	site           *site
 }
 
-func (d *director) stage(ctx context.Context) (*stage, error) {
-	token, err := os.ReadFile(filepath.Join(d.o.Data, config.TokenFile))
+// person is somebody with a token at a server.
+func person(server *app.Server, token string) (*client.Client, error) {
+	return client.New("http://"+server.HTTPAddr().String(), client.Token(token))
+}
+
+// admin is who has the first token of a server that keeps its data in a directory.
+func admin(server *app.Server, data string) (*client.Client, error) {
+	token, err := os.ReadFile(filepath.Join(data, config.TokenFile))
 	if err != nil {
 		return nil, err
 	}
-	person := func(token string) (*client.Client, error) {
-		return client.New("http://"+d.server.HTTPAddr().String(), client.Token(token))
-	}
-	s := &stage{}
-	if s.operator, err = person(strings.TrimSpace(string(token))); err != nil {
+	return person(server, strings.TrimSpace(string(token)))
+}
+
+func (d *director) stage(ctx context.Context) (*stage, error) {
+	operator, err := admin(d.server, d.o.Data)
+	if err != nil {
 		return nil, err
 	}
+	s := &stage{operator: operator}
 	lead, err := s.operator.CreateToken(ctx, client.NewToken{Name: "shift-lead", Role: client.Approver})
 	if err != nil {
 		return nil, err
 	}
-	if s.lead, err = person(lead.Token); err != nil {
+	if s.lead, err = person(d.server, lead.Token); err != nil {
 		return nil, err
 	}
 	for name, text := range types {
@@ -102,7 +115,7 @@ func (d *director) play(ctx context.Context, s *stage) {
 	for i, act := range []struct {
 		name string
 		play func(context.Context) (string, error)
-	}{{"approval", s.approval}, {"rollback", s.rollback}, {"roll-out", s.rollout}} {
+	}{{"approval", s.approval}, {"rollback", s.rollback}, {"roll-out", s.rollout}, {"gateway", s.cutOff}} {
 		d.setAct(i, Act{Name: act.name, Said: "begins"})
 		wg.Go(func() {
 			said, err := act.play(ctx)
@@ -162,8 +175,11 @@ func (s *stage) approval(ctx context.Context) (string, error) {
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	if c, err = s.operator.Get(ctx, c.TID); err != nil || c.State != client.AwaitingApproval || !c.Sent.IsZero() {
-		return "it was not held:", errors.Join(err, fmt.Errorf("it is %s", c.State))
+	if c, err = s.operator.Get(ctx, c.TID); err != nil {
+		return "", err
+	}
+	if c.State != client.AwaitingApproval || !c.Sent.IsZero() {
+		return "", fmt.Errorf("it was not held: it is %s", c.State)
 	}
 	if _, err := s.operator.Approve(ctx, c.TID, c.Approval.Digest, ""); err == nil {
 		return "", errors.New("who asked for it could agree to it")
@@ -177,13 +193,14 @@ func (s *stage) approval(ctx context.Context) (string, error) {
 
 // rollback is a command that is taken back by what the device reported before.
 func (s *stage) rollback(ctx context.Context) (string, error) {
+	const valve = actsGroup + "/valve"
 	var last *client.Command
 	for _, position := range []float64{10, 40} {
-		c, err := s.operator.Send(ctx, actsGroup+"/valve", order(setValve, fmt.Sprintf(`{"position":%g}`, position)))
+		c, err := s.operator.Send(ctx, valve, order(setValve, fmt.Sprintf(`{"position":%g}`, position)))
 		if last, err = s.ended(ctx, c, err); err != nil {
 			return "", err
 		}
-		if err := s.stands(ctx, position); err != nil {
+		if err := stands(ctx, s.operator, valve, "position", position); err != nil {
 			return "", err
 		}
 	}
@@ -191,24 +208,24 @@ func (s *stage) rollback(ctx context.Context) (string, error) {
 	if _, err = s.ended(ctx, c, err); err != nil {
 		return "", err
 	}
-	return "the valve went from 10 to 40, was taken back, and reports 10", s.stands(ctx, 10)
+	return "the valve went from 10 to 40, was taken back, and reports 10", stands(ctx, s.operator, valve, "position", 10)
 }
 
-// stands waits until the valve reports a position.
-func (s *stage) stands(ctx context.Context, position float64) error {
-	return s.poll(ctx, func() (bool, error) {
-		got, err := s.operator.State(ctx, actsGroup+"/valve", false)
+// stands waits until a server says that a device reports a number under a name.
+func stands(ctx context.Context, at *client.Client, device, name string, number float64) error {
+	return poll(ctx, func() (bool, error) {
+		got, err := at.State(ctx, device, false)
 		if err != nil {
 			return false, err
 		}
-		var now struct{ Position float64 }
+		var now map[string]float64
 		err = json.Unmarshal(got.Reported, &now)
-		return now.Position == position, err
+		return now[name] == number, err
 	})
 }
 
 // poll looks until it is so.
-func (s *stage) poll(ctx context.Context, so func() (bool, error)) error {
+func poll(ctx context.Context, so func() (bool, error)) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -234,7 +251,7 @@ func (s *stage) rollout(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = s.poll(ctx, func() (_ bool, err error) {
+	err = poll(ctx, func() (_ bool, err error) {
 		r, err = s.operator.Rollout(ctx, r.ID)
 		return err == nil && r.Final(), err
 	})

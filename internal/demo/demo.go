@@ -2,8 +2,9 @@
 // devices, over real MQTT, in one process. Some devices are offline, some slow,
 // some lose power in the middle of a command, and the network loses, repeats and
 // reorders. Meanwhile people do what people do: agree to a command that is held,
-// take one back, roll a firmware out that fails. In the end an auditor reads the devices' own logs and says whether
-// every command ended in a state that is true.
+// take one back, roll a firmware out that fails; and a gateway is cut off, acts
+// alone, and returns. In the end an auditor reads the devices' own logs and says
+// whether every command ended in a state that is true.
 package demo
 
 import (
@@ -138,15 +139,12 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		defer os.RemoveAll(dir)
 		o.Data = dir
 	}
-	server := app.New(app.Options{Data: o.Data, HTTP: "127.0.0.1:0", Logger: o.Logger,
-		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
-	if err := server.Start(ctx); err != nil {
+	server, err := start(ctx, o)
+	if err != nil {
 		return Report{}, err
 	}
 	defer func() {
-		stop, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := server.Stop(stop); err != nil {
+		if err := within(server.Stop); err != nil {
 			o.Logger.Error("stop", "error", err)
 		}
 	}()
@@ -162,6 +160,20 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	d.fleet = sim.New(sim.Options{Members: slices.Concat(members, actors), Dial: d.dial, Seed: o.Seed, Faults: faults,
 		Crash: 0.2, Away: 0.15, Slow: 0.2, Heartbeat: 500 * time.Millisecond, Logger: o.Logger})
 	return d.run(ctx, members)
+}
+
+// start starts a server over o.Data.
+func start(ctx context.Context, o Options) (*app.Server, error) {
+	s := app.New(app.Options{Data: o.Data, HTTP: "127.0.0.1:0", Logger: o.Logger,
+		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
+	return s, s.Start(ctx)
+}
+
+// within gives a stop the time that it may take.
+func within(stop func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return stop(ctx)
 }
 
 // register makes the fleet known to the server.
@@ -208,6 +220,11 @@ func (d *director) run(ctx context.Context, members []sim.Member) (Report, error
 	if err != nil {
 		return Report{}, err
 	}
+	s.site, err = d.site(ctx, s)
+	defer s.site.close()
+	if err != nil {
+		return Report{}, fmt.Errorf("gateway: %w", err)
+	}
 	acting, cancel := context.WithTimeout(life, d.o.For+d.o.Settle)
 	defer cancel()
 	played := make(chan struct{})
@@ -228,7 +245,11 @@ func (d *director) run(ctx context.Context, members []sim.Member) (Report, error
 		return Report{}, err
 	}
 	stop() // the devices' logs are whole
-	return d.report(context.WithoutCancel(ctx))
+	if err := s.site.close(); err != nil {
+		return Report{}, fmt.Errorf("gateway: %w", err)
+	}
+	behind, _ := s.site.done()
+	return d.report(context.WithoutCancel(ctx), append(d.fleet.Logs(), behind))
 }
 
 // send makes commands for random devices until the time is over.
@@ -301,8 +322,8 @@ func (d *director) show(ctx context.Context, settling bool) {
 	if n := len(d.recent); n > 10 {
 		d.recent = d.recent[n-10:]
 	}
-	d.o.Progress(Progress{Elapsed: time.Since(d.began), For: d.o.For, Settling: settling, Devices: d.o.Devices + lineSize + 2,
-		Online: d.fleet.Online(), Sent: len(d.tids), Engine: d.server.Engine.Stats(), Faults: counts(d.fleet),
+	d.o.Progress(Progress{Elapsed: time.Since(d.began), For: d.o.For, Settling: settling, Devices: d.o.Devices + actorCount,
+		Online: d.fleet.Online() + 1, Sent: len(d.tids), Engine: d.server.Engine.Stats(), Faults: counts(d.fleet),
 		Reboots: d.fleet.Reboots(), Recent: d.recent, Acts: d.played()})
 }
 
@@ -313,8 +334,8 @@ func counts(f *sim.Fleet) FaultCounts {
 }
 
 // report asks the server what it says of each command, and the auditor whether
-// that is true.
-func (d *director) report(ctx context.Context) (Report, error) {
+// that is true by the devices' own logs.
+func (d *director) report(ctx context.Context, logs []sim.Log) (Report, error) {
 	claims := make([]sim.Claim, 0, len(d.tids))
 	var took []time.Duration
 	for batch := range slices.Chunk(d.tids, 500) {
@@ -340,9 +361,9 @@ func (d *director) report(ctx context.Context) (Report, error) {
 		}
 	}
 	st, f := d.server.Engine.Stats(), counts(d.fleet)
-	r := Report{Seed: d.o.Seed, Devices: d.o.Devices + lineSize + 2, Seconds: time.Since(d.began).Seconds(), Total: len(d.tids),
+	r := Report{Seed: d.o.Seed, Devices: d.o.Devices + actorCount, Seconds: time.Since(d.began).Seconds(), Total: len(d.tids),
 		Retries: st.Retries, Duplicates: st.Duplicates, Reboots: d.fleet.Reboots(), Reordered: f.AnswersReordered, Faults: f,
-		Acts: d.played(), Verdict: sim.Audit(claims, d.fleet.Logs())}
+		Acts: d.played(), Verdict: sim.Audit(claims, logs)}
 	r.Commands = r.Verdict.ByState
 	r.P50Ms, r.P99Ms = percentile(took, 0.50), percentile(took, 0.99)
 	if len(d.tids) == 0 {

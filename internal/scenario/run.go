@@ -107,7 +107,7 @@ func (r *run) register(ctx context.Context) ([]sim.Member, error) {
 		}
 		for n := range d.Count {
 			a := d.address(n)
-			got, err := simulated(ctx, r.w.API, client.NewDevice{Device: a.String(), Profile: d.Profile, Window: d.Window})
+			got, err := sim.Register(ctx, r.w.API, client.NewDevice{Device: a.String(), Profile: d.Profile, Window: d.Window})
 			if err != nil {
 				return nil, err
 			}
@@ -115,33 +115,6 @@ func (r *run) register(ctx context.Context) ([]sim.Member, error) {
 		}
 	}
 	return members, nil
-}
-
-// simulatedTag marks devices that were registered for a simulation. Only such
-// are given a new secret when they are simulated again.
-const simulatedTag = "simulated"
-
-// simulated registers a device for a simulation, or takes one of an earlier
-// simulation over, with a new secret and the window that is asked for.
-func simulated(ctx context.Context, api *client.Client, d client.NewDevice) (*client.Device, error) {
-	d.Tags = []string{simulatedTag}
-	made, err := api.AddDevice(ctx, d)
-	var e *client.Error
-	if !errors.As(err, &e) || e.Code != string(fault.Exists) {
-		return made, err
-	}
-	if made, err = api.Device(ctx, d.Device); err != nil {
-		return nil, err
-	}
-	if !slices.Contains(made.Tags, simulatedTag) {
-		return nil, fault.New(fault.Exists, "the device %s is not a simulated one (it has no tag %q); choose another group", d.Device, simulatedTag)
-	}
-	if d.Window != 0 && d.Window != made.Window {
-		if _, err := api.ChangeDevice(ctx, d.Device, client.DeviceChange{Window: &d.Window}); err != nil {
-			return nil, err
-		}
-	}
-	return api.RotateDevice(ctx, d.Device)
 }
 
 // do runs devices and plan side by side, waits for the ends and reports.
