@@ -23,8 +23,9 @@ func (a *app) demoCommand() *cobra.Command {
 	c := &cobra.Command{Use: "demo", Short: "Show everything at once: a server, a fleet with faults, and an auditor",
 		Long: "Demo runs a broker, a server and simulated devices over real MQTT in this process. Some devices are offline, slow,\n" +
 			"or lose power in the middle of a command; the network loses, repeats and reorders. Meanwhile people agree to a command\n" +
-			"that is held, take another one back, and roll out a firmware that fails and is stopped. In the end an auditor compares\n" +
-			"the devices' own logs with what the server says. The exit code is 1 when anything is wrong.",
+			"that is held, take another one back, and roll out a firmware that fails and is stopped; and a gateway is cut off, acts\n" +
+			"alone, and returns. In the end an auditor compares the devices' own logs with what the server says. The exit code is 1\n" +
+			"when anything is wrong.",
 		Example: "  wilco demo\n  wilco demo --for 10s --devices 200 --seed 7 --report json", Args: a.args()}
 	f := c.Flags()
 	f.DurationVar(&o.For, "for", 30*time.Second, "how long commands are sent")

@@ -19,6 +19,9 @@ func TestEveryCommandOfTheDemoEndsInAStateThatIsTrue(t *testing.T) {
 	if !r.Good() {
 		t.Error("the auditor found something wrong")
 	}
+	if len(r.Acts) != 4 {
+		t.Errorf("%d acts were played", len(r.Acts))
+	}
 	f := r.Faults
 	if r.Commands["executed"] == 0 || r.Reboots == 0 || f.CommandsLost+f.AnswersLost == 0 || f.AnswersReordered == 0 || f.CommandsDuplicated == 0 {
 		t.Error("the demo was too quiet to prove anything")
