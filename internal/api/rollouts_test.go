@@ -147,6 +147,60 @@ func TestHeldRollout(t *testing.T) {
 	}
 }
 
+// TestDynamicRolloutIsHeldForWhoeverComes: it begins with nobody, whom no rule is about.
+func TestDynamicRolloutIsHeldForWhoeverComes(t *testing.T) {
+	for _, c := range []struct{ rule, targets, state string }{
+		{"{}", `{"tag":"x"}`, "awaiting_approval"},
+		{"{targets: 5}", `{"tag":"x"}`, "awaiting_approval"},
+		{"{groups: [plant], tags: [hot]}", `{"group":"plant"}`, "awaiting_approval"},
+		{"{groups: [plant]}", `{"group":"mill"}`, "scheduled"},
+		{"{when: {path: to, gt: 80}}", `{"tag":"x"}`, "awaiting_approval"},
+	} {
+		w := newWorld(t, options{})
+		put(t, w, "move", "name: move\napproval: "+c.rule+"\n", 201)
+		deadline := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+		r := startRollout(t, w, `{"command":"move","dynamic":true,"deadline":"`+deadline+`","targets":`+c.targets+`}`, "", 202)
+		if r.State != c.state {
+			t.Errorf("approval %s, targets %s: %s", c.rule, c.targets, r.State)
+		}
+	}
+}
+
+// TestRollbackOfARolloutNeedsWhatItSends: what brings the former values back is held
+// by their rule, and sent only for who may send it.
+func TestRollbackOfARolloutNeedsWhatItSends(t *testing.T) {
+	w := newWorld(t, options{})
+	put(t, w, "move", moveType, 201)
+	w.behave(func(_ wire.Address, c wire.Command) []any {
+		return []any{wire.Result{TID: c.TID, Status: wire.Success, State: json.RawMessage(`{"pos":40,"mode":"hand"}`)}}
+	})
+	w.say(w.online("plant/a"), wire.StateUpdate{State: json.RawMessage(`{"pos":90,"mode":"auto"}`)})
+	mover := w.token(t, fleet.NewToken{Name: "ann", Grants: []fleet.Grant{{Role: fleet.Operator, Commands: []string{"move"}}}})
+	rollback := func(id string) client.Rollout {
+		startRollout(t, w, `{"name":"`+id+`","command":"move","params":{"to":40},"targets":{"all":true}}`, mover, 202)
+		w.until(t, id, "finished")
+		return read[client.Rollout](t, w.do(t, request{method: "POST", path: "/v1/rollouts/" + id + "/rollback", body: `{}`, token: mover}), 202)
+	}
+	put(t, w, "move", moveType+"approval: {when: {path: to, gt: 80}}\n", 201)
+	held := rollback("one")
+	if held.State != "awaiting_approval" {
+		t.Fatalf("90 needs approval, and it is %s", held.State)
+	}
+	if got := w.do(t, request{method: "POST", path: "/v1/rollouts/" + held.ID + "/deny", body: `{}`}); got.status != 200 {
+		t.Fatal(got.body)
+	}
+	again := w.do(t, request{method: "POST", path: "/v1/rollouts/one/rollback", body: `{}`, token: mover})
+	if again.status != 202 {
+		t.Errorf("once more, after it was denied: %s", again.body)
+	}
+	w.say(wire.Address{Group: "plant", Device: "a"}, wire.StateUpdate{State: json.RawMessage(`{"pos":90,"mode":"auto"}`)})
+	put(t, w, "move", strings.Replace(moveType, "param: to}", "param: to}, {path: mode}", 1), 201)
+	back := w.until(t, rollback("two").ID, "finished")
+	if back.Counts["skipped"] != 1 {
+		t.Errorf("who may not change the desired state did: %v", back.Counts)
+	}
+}
+
 // TestRolloutStaysInItsMakersGroups: it takes in no device of another, and is not
 // seen there.
 func TestRolloutStaysInItsMakersGroups(t *testing.T) {
@@ -185,6 +239,7 @@ func TestBadRollouts(t *testing.T) {
 		`{"command":"move","targets":{"devices":["plant/x"]}}`:                                              "targets.devices",
 		`{"command":"move","targets":{"tag":"x"}}`:                                                          "targets",
 		`{"command":"move","targets":{"all":true},"waves":[{"share":0.5,"count":1}]}`:                       "waves.0",
+		`{"command":"move","targets":{"all":true},"waves":[{"count":1},{"count":9223372036854775807}]}`:     "waves.1",
 		`{"command":"move","targets":{"all":true},"waves":[{"count":1,"soak":"-1s"}]}`:                      "waves.0.soak",
 		`{"command":"move","targets":{"all":true},"rate":{"perMinute":10,"factor":2}}`:                      "rate.every",
 		`{"command":"move","targets":{"all":true},"rate":{"perMinute":10,"factor":2,"every":1,"max":5}}`:    "rate.max",

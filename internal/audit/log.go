@@ -54,10 +54,11 @@ type Log struct {
 
 // job is an entry to write, with what must be written with it.
 type job struct {
-	entry Entry
-	docs  []store.DocumentWrite
-	done  chan error
-	lead  chan struct{} // its caller is the one who writes now
+	entry  Entry
+	docs   []store.DocumentWrite
+	events []store.Event
+	done   chan error
+	lead   chan struct{} // its caller is the one who writes now
 }
 
 // most bounds the entries of one commit, and so how long one keeps the store's writer.
@@ -118,12 +119,12 @@ func (l *Log) from(ctx context.Context, seq int64) (*Entry, error) {
 // filled in; texts that are too long are cut.
 func (l *Log) Record(ctx context.Context, e Entry) error { return l.Commit(ctx, e, nil) }
 
-// Commit keeps one act together with the documents that it changes: both are
-// durable when it returns nil, and neither is there when it returns an error. It
-// blocks until then, also when ctx ends before: the act has been done. Errors:
-// those of a store's Commit, *store.ConflictError among them.
-func (l *Log) Commit(ctx context.Context, e Entry, docs []store.DocumentWrite) error {
-	j := &job{entry: e, docs: docs, done: make(chan error, 1), lead: make(chan struct{}, 1)}
+// Commit keeps one act together with the documents that it changes, and the events
+// that tell of it: all are durable when it returns nil, and none is there when it
+// returns an error. It blocks until then, also when ctx ends before: the act has
+// been done. Errors: those of a store's Commit, *store.ConflictError among them.
+func (l *Log) Commit(ctx context.Context, e Entry, docs []store.DocumentWrite, events ...store.Event) error {
+	j := &job{entry: e, docs: docs, events: events, done: make(chan error, 1), lead: make(chan struct{}, 1)}
 	l.mu.Lock()
 	l.waiting = append(l.waiting, j)
 	if !l.writing {
@@ -180,6 +181,7 @@ func (l *Log) append(ctx context.Context, jobs []*job) error {
 		}
 		b.Documents = append(b.Documents, store.DocumentWrite{DocumentID: store.DocumentID{Kind: kind, Key: KeyOf(e.Seq)}, Body: body})
 		b.Documents = append(b.Documents, j.docs...)
+		b.Events = append(b.Events, j.events...)
 		head = Head{Seq: e.Seq, Hash: e.Hash}
 	}
 	if _, err := l.store.Commit(ctx, &b); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/rollout/plan"
+	"github.com/wilco-iot/wilco/internal/undo"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -22,13 +23,10 @@ func (r *Runner) act(ctx context.Context) error {
 	r.mu.Unlock()
 	var errs []error
 	for _, run := range runs {
-		r.mu.Lock()
-		todo := run.todo
-		run.todo = nil
-		r.mu.Unlock()
+		todo, id := r.take(run)
 		for i, a := range todo {
 			if err := r.do(ctx, run, a); err != nil {
-				errs = append(errs, fmt.Errorf("roll-out %s: %s: %w", run.ID, a.Act, err))
+				errs = append(errs, fmt.Errorf("roll-out %s: %s: %w", id, a.Act, err))
 				r.mu.Lock()
 				run.todo = append(todo[i:len(todo):len(todo)], run.todo...)
 				r.mu.Unlock()
@@ -37,6 +35,17 @@ func (r *Runner) act(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// take takes what is to be done for a roll-out.
+func (r *Runner) take(run *run) (todo []plan.Action, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	todo, run.todo = run.todo, nil
+	if len(run.late) > 0 && run.InWindow(r.now()) {
+		todo, run.late = append(run.late, todo...), nil
+	}
+	return todo, run.ID
 }
 
 func (r *Runner) do(ctx context.Context, run *run, a plan.Action) error {
@@ -59,72 +68,79 @@ type target struct {
 	key string
 }
 
-// pending are the targets of an action whose commands are still to be made.
-func (r *Runner) pending(run *run, a plan.Action) (list []target, state plan.State) {
+// pending are the targets of an action whose commands are still to be made, and the
+// roll-out as it is now.
+func (r *Runner) pending(run *run, a plan.Action) (list []*target, now plan.Rollout) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := a.From; i < a.To; i++ {
 		p, k := run.pieces[i/plan.ChunkSize], i%plan.ChunkSize
 		if run.Cells.At(i) == plan.Starting && p.tids[k] == (command.TID{}) {
-			t := target{n: i, who: p.who[k], key: fmt.Sprintf("%s%s/%d", KeyPrefix, run.ID, i)}
+			t := &target{n: i, who: p.who[k], key: fmt.Sprintf("%s%s/%d", KeyPrefix, run.ID, i)}
 			if p.of != nil {
 				t.of = p.of[k]
 			}
 			list = append(list, t)
 		}
 	}
-	return list, run.State
+	return list, run.Rollout
 }
 
 // start makes the commands of targets. When it was paused or aborted meanwhile, its
-// Resume asks once more, and its Abort looks for them.
+// Resume asks once more, and its Abort looks for them. When the window is over, as it
+// may be after a restart, they are made in the next one.
 func (r *Runner) start(ctx context.Context, run *run, a plan.Action) error {
-	list, state := r.pending(run, a)
-	if state != plan.Running || len(list) == 0 {
+	list, p := r.pending(run, a)
+	now := r.now()
+	switch {
+	case p.State != plan.Running || len(list) == 0:
+		return nil
+	case !p.InWindow(now):
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		run.late = append(run.late, a)
 		return nil
 	}
-	able := list[:0]
+	able := list[:0:0]
+	var gone []func() error
 	for _, t := range list {
-		switch d, ok := r.opt.Directory.Device(t.who); {
-		case !ok:
-			r.skip(run, t.n, skipGone)
-		case d.Disabled:
-			r.skip(run, t.n, skipDisabled)
-		default:
+		d, ok := r.opt.Directory.Device(t.who)
+		if ok && !d.Disabled {
 			able = append(able, t)
+			continue
 		}
+		why := skipGone
+		if ok {
+			why = skipDisabled
+		}
+		gone = append(gone, func() error { return r.refuse(ctx, run, t, why) })
 	}
-	if run.Undoes != "" {
-		return r.undo(ctx, run, able)
+	if err := each(len(gone), func(i int) error { return gone[i]() }); err != nil {
+		return err
 	}
+	order := Order{Name: p.Spec.Command, Params: p.Spec.Params, Policy: p.Policy, Terms: p.Terms,
+		Digest: p.Digest, By: p.By, Rollout: p.ID, Desires: p.Desires}
+	order.Policy.DeliverBy = command.Duration(p.DeliverBy(now))
 	orders := make([]Order, len(able))
-	policy := run.Policy
-	policy.DeliverBy = command.Duration(run.DeliverBy(r.now()))
 	for i, t := range able {
-		orders[i] = Order{Device: t.who, Name: run.Spec.Command, Params: run.Spec.Params, Policy: policy, Terms: run.Terms, Key: t.key,
-			Digest: run.Digest, By: run.By, Rollout: run.ID}
+		orders[i] = order
+		orders[i].Device, orders[i].Key = t.who, t.key
+	}
+	if p.Undoes != "" {
+		return each(len(able), func(i int) error {
+			c, err := r.opt.Undo(ctx, able[i].of, orders[i], "roll-out "+p.ID)
+			return r.made(ctx, run, able[i], c, err)
+		})
 	}
 	made, err := r.opt.Create(ctx, orders)
 	if err != nil {
 		return err
 	}
-	for i, m := range made {
-		err = errors.Join(err, r.made(run, able[i].n, m.Command, m.Err, skipRefused))
-	}
-	return err
-}
-
-// undo makes the commands that take others back.
-func (r *Runner) undo(ctx context.Context, run *run, list []target) error {
-	return r.each(len(list), func(i int) error {
-		t := &list[i]
-		c, err := r.opt.Undo(ctx, t.of, t.key, run.By, "roll-out "+run.ID, run.ID)
-		return r.made(run, t.n, c, err, skipNoUndo)
-	})
+	return each(len(made), func(i int) error { return r.made(ctx, run, able[i], made[i].Command, made[i].Err) })
 }
 
 // each calls f for 0 to n-1, several at a time.
-func (r *Runner) each(n int, f func(i int) error) error {
+func each(n int, f func(i int) error) error {
 	errs := make([]error, n)
 	places := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
@@ -144,21 +160,45 @@ func (r *Runner) each(n int, f func(i int) error) error {
 	return nil
 }
 
-// made notes what became of a target. What cannot be for ever skips it with that
-// reason; any other error is returned, and the target is to be asked for again.
-func (r *Runner) made(run *run, n int, c command.Command, err error, why skipped) error {
-	switch fault.CodeOf(err) {
-	case "":
-	case fault.NotFound:
-		r.skip(run, n, skipGone)
+// made notes what became of a target that was asked for. What cannot be for ever skips
+// it; any other error is returned, and the target is to be asked for again.
+func (r *Runner) made(ctx context.Context, run *run, t *target, c command.Command, err error) error {
+	if err == nil {
+		r.took(run, t.n, &c)
 		return nil
-	case fault.Invalid, fault.Forbidden, fault.TooLarge, fault.Conflict, fault.KeyReused:
-		r.log.Warn("a target of a roll-out is skipped", "rollout", run.ID, "target", n, "error", err)
-		r.skip(run, n, why)
-		return nil
-	default:
+	}
+	why, never := refusal(err)
+	if !never {
 		return err
 	}
+	r.log.Warn("a target of a roll-out is refused", "key", t.key, "device", t.who.String(), "error", err)
+	if fault.CodeOf(err) == fault.KeyReused {
+		r.skip(run, t.n, why)
+		return nil
+	}
+	return r.refuse(ctx, run, t, why)
+}
+
+// refusal says why an error means that there is never a command; false: it may be
+// asked for again.
+func refusal(err error) (why skipped, never bool) {
+	if no := (*undo.Refusal)(nil); errors.As(err, &no) {
+		if no.Force {
+			return skipChanged, true
+		}
+		return skipNoUndo, true
+	}
+	switch fault.CodeOf(err) {
+	case fault.NotFound:
+		return skipGone, true
+	case fault.Invalid, fault.Forbidden, fault.TooLarge, fault.Conflict, fault.KeyReused:
+		return skipRefused, true
+	}
+	return notSkipped, false
+}
+
+// took notes the command of a target.
+func (r *Runner) took(run *run, n int, c *command.Command) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	run.pieces[n/plan.ChunkSize].tids[n%plan.ChunkSize] = c.TID
@@ -166,6 +206,19 @@ func (r *Runner) made(run *run, n int, c command.Command, err error, why skipped
 	run.news = append(run.news, plan.Change{Target: n, Cell: plan.Open})
 	if cell := plan.CellOf(c.State); cell != plan.Open {
 		run.news = append(run.news, plan.Change{Target: n, Cell: cell}) // made by an earlier run
+	}
+}
+
+// refuse skips a target, unless its command was made before a restart, when it could be.
+func (r *Runner) refuse(ctx context.Context, run *run, t *target, why skipped) error {
+	c, err := r.known(ctx, t)
+	switch {
+	case err != nil:
+		return err
+	case c == nil:
+		r.skip(run, t.n, why)
+	default:
+		r.took(run, t.n, c)
 	}
 	return nil
 }
@@ -177,26 +230,34 @@ func (r *Runner) skip(run *run, n int, why skipped) {
 	run.news = append(run.news, plan.Change{Target: n, Cell: plan.Skipped})
 }
 
+// known is the command that a target's key has made; nil: none.
+func (r *Runner) known(ctx context.Context, t *target) (*command.Command, error) {
+	tid, _, err := r.opt.Store.CommandByKey(ctx, t.who, t.key)
+	if fault.CodeOf(err) == fault.NotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := r.opt.Store.Commands(ctx, []command.TID{tid})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
 // find looks whether the commands of targets were made, and makes none.
 func (r *Runner) find(ctx context.Context, run *run, a plan.Action) error {
-	list, state := r.pending(run, a)
-	return r.each(len(list), func(i int) error {
-		t := &list[i]
-		tid, _, err := r.opt.Store.CommandByKey(ctx, t.who, t.key)
-		if fault.CodeOf(err) == fault.NotFound {
-			if state == plan.Aborting {
-				r.skip(run, t.n, skipAborted)
-			}
-			return nil
+	list, p := r.pending(run, a)
+	return each(len(list), func(i int) error {
+		if p.State == plan.Aborting {
+			return r.refuse(ctx, run, list[i], skipAborted)
 		}
-		if err != nil {
-			return err
+		c, err := r.known(ctx, list[i])
+		if err == nil && c != nil {
+			r.took(run, list[i].n, c)
 		}
-		list, err := r.opt.Store.Commands(ctx, []command.TID{tid})
-		if err != nil || len(list) == 0 {
-			return err
-		}
-		return r.made(run, t.n, list[0], nil, notSkipped)
+		return err
 	})
 }
 
@@ -210,10 +271,10 @@ func (r *Runner) cancelUnsent(ctx context.Context, run *run) error {
 			tids = append(tids, run.pieces[i/plan.ChunkSize].tids[i%plan.ChunkSize])
 		}
 	}
-	by := run.Log[len(run.Log)-1].By
+	by, id := run.Log[len(run.Log)-1].By, run.ID
 	r.mu.Unlock()
 	if by == "" {
-		by = KeyPrefix + run.ID
+		by = KeyPrefix + id
 	}
 	const page = 500
 	for len(tids) > 0 {
@@ -223,12 +284,12 @@ func (r *Runner) cancelUnsent(ctx context.Context, run *run) error {
 		if err != nil {
 			return err
 		}
-		err = r.each(len(list), func(i int) error {
+		err = each(len(list), func(i int) error {
 			c := &list[i]
 			if c.State != command.Created && c.State != command.AwaitingApproval || c.CancelAsked {
 				return nil
 			}
-			err := r.opt.Cancel(ctx, c.TID, by, "the roll-out "+run.ID+" is aborted")
+			err := r.opt.Cancel(ctx, c.TID, by, "the roll-out "+id+" is aborted")
 			if code := fault.CodeOf(err); code == fault.Conflict || code == fault.NotFound {
 				return nil // it has ended meanwhile
 			}

@@ -77,8 +77,8 @@ func checkWaves(s *plan.Spec) error {
 	for i, w := range s.Waves {
 		field := "waves." + strconv.Itoa(i)
 		switch {
-		case (w.Share > 0) == (w.Count > 0), w.Share < 0 || w.Share > 1 || w.Count < 0:
-			return fault.Field(field, "give share, above 0 and up to 1, or count, from 1")
+		case (w.Share > 0) == (w.Count > 0), w.Share < 0 || w.Share > 1 || w.Count < 0, w.Count > MaxTargets:
+			return fault.Field(field, "give share, above 0 and up to 1, or count, from 1 to %d", MaxTargets)
 		case w.Success < 0 || w.Success > 1:
 			return fault.Field(field+".success", "%g is not between 0 and 1", w.Success)
 		case w.Soak < 0 || w.Soak.D() > maxTime:

@@ -36,10 +36,12 @@ const (
 	skipRefused
 	skipNoUndo
 	skipAborted
+	skipChanged
 )
 
 var skipTexts = []string{"", "the device is not registered any more", "the device is disabled", "the command was refused",
-	"it cannot be taken back: others have changed it since, or nothing is recorded", "the roll-out was aborted first"}
+	"it cannot be taken back: nothing is recorded, or it is as it was", "the roll-out was aborted first",
+	"others have changed the same values since, or are about to"}
 
 func (s skipped) String() string {
 	if int(s) < len(skipTexts) {
@@ -261,8 +263,8 @@ func zonesOf(s *plan.Spec) (map[string]*time.Location, error) {
 	return zones, nil
 }
 
-// groupsOf are the groups of devices, sorted.
-func groupsOf(who []wire.Address) []string {
+// GroupsOf are the groups of devices, sorted.
+func GroupsOf(who []wire.Address) []string {
 	set := map[string]struct{}{}
 	for _, a := range who {
 		set[a.Group] = struct{}{}

@@ -60,15 +60,22 @@ func (r *Runner) wake() (next time.Time) {
 	for _, run := range r.active {
 		wake := run.Wake
 		if run.Spec.Dynamic {
-			if look := r.looked.Add(lookEvery); wake.IsZero() || look.Before(wake) {
-				wake = look
-			}
+			wake = sooner(wake, r.looked.Add(lookEvery))
 		}
-		if !wake.IsZero() && (next.IsZero() || wake.Before(next)) {
-			next = wake
+		if len(run.late) > 0 {
+			wake = sooner(wake, run.WindowTurns(r.now()))
 		}
+		next = sooner(next, wake)
 	}
 	return next
+}
+
+// sooner is the earlier of two times, of which zero is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // turn takes what has happened, commits what follows from it, and does that. More
@@ -175,20 +182,21 @@ func (r *Runner) reconcile(ctx context.Context) error {
 			return err
 		}
 		r.mu.Lock()
-		run.news = append(run.news, news...)
+		run.news = append(run.news, news...) // behind what was done and not yet told
 		r.mu.Unlock()
 	}
 	return nil
 }
 
-// unended are the targets whose commands have not ended for good, by command.
+// unended are the targets whose commands have not ended for good, by command: also
+// those that were made and of which the plan has not been told yet.
 func (r *Runner) unended(run *run) map[command.TID]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	open := map[command.TID]int{}
 	for i := range run.Next {
-		if c := run.Cells.At(i); c == plan.Open || c == plan.TimedOut {
-			tid := run.pieces[i/plan.ChunkSize].tids[i%plan.ChunkSize]
+		tid := run.pieces[i/plan.ChunkSize].tids[i%plan.ChunkSize]
+		if c := run.Cells.At(i); tid != (command.TID{}) && (c == plan.Starting || c == plan.Open || c == plan.TimedOut) {
 			open[tid] = i
 			r.byTID[tid] = place{run, i}
 		}
@@ -271,6 +279,9 @@ func (r *Runner) look() (map[*run][]wire.Address, error) {
 func (r *Runner) decide(ctx context.Context, ends map[*run][]plan.Change, found map[*run][]wire.Address) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.stale { // since this turn has begun: the next one reads everything anew
+		return true, nil
+	}
 	var b store.Batch
 	var adopt []func()
 	now := r.now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,12 +18,13 @@ import (
 	"github.com/wilco-iot/wilco/wire"
 )
 
-// Commit writes documents, with what is to be recorded of them, at once.
-type Commit func([]store.DocumentWrite) error
+// Commit writes documents and the events that tell of them, with what is to be
+// recorded of them, at once.
+type Commit func([]store.DocumentWrite, []store.Event) error
 
 // Draft is a roll-out that is to be begun.
 type Draft struct {
-	plan.Rollout // ID, Spec, By, Scope, Policy, Terms, Digest and Undoes
+	plan.Rollout // ID, Spec, By, Scope, Policy, Terms, Digest, Undoes and Desires
 	Targets      []wire.Address
 	Of           []command.TID // of one that takes back, beside Targets; else nil
 	Approval     *command.Approval
@@ -32,7 +34,7 @@ type Draft struct {
 // zone.
 func (r *Runner) New(d *Draft) (plan.Rollout, error) {
 	p := d.Rollout
-	p.Groups = groupsOf(d.Targets)
+	p.Groups = GroupsOf(d.Targets)
 	p.Spec.Targets.Listed = len(p.Spec.Targets.Devices) > 0
 	p.Spec.Targets.Devices = nil
 	var err error
@@ -44,7 +46,8 @@ func (r *Runner) New(d *Draft) (plan.Rollout, error) {
 
 // Begin makes a roll-out; its ID is that of the draft, or a new UUIDv7. When there is
 // one of that id with the same digest and from the same person, that is returned, and
-// existed. Errors: Exists, TooMany, those of commit.
+// existed. Errors: Exists, TooMany, Conflict when what it undoes is taken back already,
+// those of commit.
 func (r *Runner) Begin(ctx context.Context, d Draft, commit Commit) (begun plan.Rollout, existed bool, err error) {
 	if d.ID == "" {
 		id, err := uuid.NewV7()
@@ -78,8 +81,8 @@ func (r *Runner) Begin(ctx context.Context, d Draft, commit Commit) (begun plan.
 	if err != nil {
 		return begun, false, err
 	}
-	if err := commit(docs); err != nil {
-		r.stale = true
+	if err := commit(docs, nil); err != nil {
+		r.distrust()
 		return begun, false, err
 	}
 	run.version = 1
@@ -111,9 +114,34 @@ func (r *Runner) firstWrites(ctx context.Context, run *run) ([]store.DocumentWri
 	if err != nil {
 		return nil, err
 	}
+	if err := r.undone(ctx, &of.Rollout); err != nil {
+		return nil, err
+	}
 	of.UndoneBy = run.ID
 	body, err = json.Marshal(&of.Rollout)
 	return append(docs, store.DocumentWrite{DocumentID: doc.DocumentID, Was: doc.Version, Body: body}), err
+}
+
+// undone refuses to take back what another one takes back, or has: one that was
+// denied or aborted leaves it to be done. Under mu.
+func (r *Runner) undone(ctx context.Context, p *plan.Rollout) error {
+	if p.UndoneBy == "" {
+		return nil
+	}
+	by, err := r.get(ctx, p.UndoneBy)
+	if err == nil && (by.State == plan.Denied || by.State == plan.Aborted) {
+		return nil
+	}
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
+		return err
+	}
+	return fault.New(fault.Conflict, "it is taken back already, by %s", p.UndoneBy)
+}
+
+// distrust has everything read anew: a commit has failed, or only said so. Under mu.
+func (r *Runner) distrust() {
+	r.stale = true
+	r.wakeLoop()
 }
 
 // Ask gives a roll-out what a person asks for: Pause, Resume, Abort, Approve, Deny or
@@ -135,7 +163,8 @@ func (r *Runner) Ask(ctx context.Context, id string, ev plan.Event, commit Commi
 		_, _, err = plan.Step(p, ev, r.now())
 		return p, fault.Wrap(err, fault.Conflict, "%v", err)
 	}
-	next, actions, err := plan.Step(run.Rollout, ev, r.now())
+	now := r.now()
+	next, actions, err := plan.Step(run.Rollout, ev, now)
 	var not *plan.NotAllowedError
 	if errors.As(err, &not) {
 		return run.Rollout, fault.Wrap(err, fault.Conflict, "%s", not.Error())
@@ -147,8 +176,8 @@ func (r *Runner) Ask(ctx context.Context, id string, ev plan.Event, commit Commi
 	if err != nil {
 		return run.Rollout, err
 	}
-	if err := commit(docs); err != nil {
-		r.stale = true
+	if err := commit(docs, run.alarms(actions, now)); err != nil {
+		r.distrust()
 		return run.Rollout, err
 	}
 	news, doubt := run.news, run.doubt
@@ -231,22 +260,52 @@ func (r *Runner) Targets(ctx context.Context, id string, states []plan.Cell, fro
 	if err != nil {
 		return nil, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	const page = 500
 	var list []Target
-	for i := max(from, 0); i < run.Total && len(list) < limit; i++ {
-		p, k := run.pieces[i/plan.ChunkSize], i%plan.ChunkSize
-		t := Target{Number: i, Device: p.who[k], State: run.Cells.At(i), TID: p.tids[k], Why: p.why[k].String()}
-		if t.State == plan.TimedOut && t.TID != (command.TID{}) {
-			if late, err := r.opt.Store.Commands(ctx, []command.TID{t.TID}); err == nil && len(late) == 1 {
-				t.State = plan.CellOf(late[0].State)
-			}
+	for from = max(from, 0); len(list) < limit; from += page {
+		some := r.some(run, from, page)
+		if len(some) == 0 {
+			break
 		}
-		if len(states) == 0 || slices.Contains(states, t.State) {
-			list = append(list, t)
+		if err := r.settle(ctx, some); err != nil {
+			return nil, err
+		}
+		for _, t := range some {
+			if len(list) < limit && (len(states) == 0 || slices.Contains(states, t.State)) {
+				list = append(list, t)
+			}
 		}
 	}
 	return list, nil
+}
+
+// some gives up to limit targets from number from on.
+func (r *Runner) some(run *run, from, limit int) (list []Target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := from; i < run.Total && len(list) < limit; i++ {
+		p, k := run.pieces[i/plan.ChunkSize], i%plan.ChunkSize
+		list = append(list, Target{Number: i, Device: p.who[k], State: run.Cells.At(i), TID: p.tids[k], Why: p.why[k].String()})
+	}
+	return list
+}
+
+// settle looks once more at the commands that had timed out.
+func (r *Runner) settle(ctx context.Context, list []Target) error {
+	at := map[command.TID]int{}
+	for i, t := range list {
+		if t.State == plan.TimedOut && t.TID != (command.TID{}) {
+			at[t.TID] = i
+		}
+	}
+	if len(at) == 0 {
+		return nil
+	}
+	late, err := r.opt.Store.Commands(ctx, slices.Collect(maps.Keys(at)))
+	for i := range late {
+		list[at[late[i].TID]].State = plan.CellOf(late[i].State)
+	}
+	return err
 }
 
 // whole gives a roll-out with its targets: the active one, or one that is read.

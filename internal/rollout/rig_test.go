@@ -35,6 +35,8 @@ type rig struct {
 	after bool // the operation that it dies in takes effect
 	dead  bool
 	undos map[string]command.TID // by key
+
+	refuse wire.Address // takes no commands any more
 }
 
 type fixed []store.Device
@@ -123,6 +125,10 @@ func (g *rig) create(ctx context.Context, orders []Order) ([]Outcome, error) {
 	out := make([]Outcome, len(orders))
 	err := g.op(func() error {
 		for i, o := range orders {
+			if o.Device == g.refuse {
+				out[i].Err = fault.New(fault.Invalid, "%s does not know it", o.Device)
+				continue
+			}
 			out[i].Command = g.make(o)
 		}
 		return nil
@@ -160,15 +166,15 @@ func (g *rig) cancel(ctx context.Context, tid command.TID, by, why string) error
 	return g.op(func() error { return g.end(tid, command.Cancelled) })
 }
 
-func (g *rig) undo(ctx context.Context, tid command.TID, key, by, why, rollout string) (c command.Command, err error) {
+func (g *rig) undo(ctx context.Context, tid command.TID, o Order, why string) (c command.Command, err error) {
 	err = g.op(func() error {
 		of, err := g.db.Command(ctx, tid)
 		if err != nil {
 			return err
 		}
-		c = g.make(Order{Device: of.Device, Name: "undo", Key: key, By: by, Rollout: rollout})
+		c = g.make(Order{Device: of.Device, Name: "undo", Key: o.Key, By: o.By, Rollout: o.Rollout})
 		g.mu.Lock()
-		g.undos[key] = tid
+		g.undos[o.Key] = tid
 		g.mu.Unlock()
 		return nil
 	})
@@ -233,9 +239,9 @@ func (g *rig) turns(r *Runner) {
 }
 
 // commit is that of a person's act.
-func (g *rig) commit(docs []store.DocumentWrite) error {
+func (g *rig) commit(docs []store.DocumentWrite, events []store.Event) error {
 	return g.op(func() error {
-		_, err := g.db.Commit(g.t.Context(), &store.Batch{Documents: docs})
+		_, err := g.db.Commit(g.t.Context(), &store.Batch{Documents: docs, Events: events})
 		return err
 	})
 }

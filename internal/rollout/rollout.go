@@ -83,6 +83,7 @@ type Order struct {
 	Digest  string
 	By      string
 	Rollout string
+	Desires bool // with Undo: it may be a change of desired state
 }
 
 // Outcome is what became of an Order: the command, new or as it was made by the same
@@ -100,9 +101,10 @@ type Options struct {
 	// Create makes commands. The same key makes one once.
 	Create func(context.Context, []Order) ([]Outcome, error)
 	Cancel func(ctx context.Context, tid command.TID, by, why string) error
-	// Undo makes the command that takes an executed one back, once for the same key.
+	// Undo makes the command that takes tid back, once for the same key, with the name
+	// and params that this needs; its time for delivery is at most that of the order.
 	// nil: nothing can be taken back.
-	Undo   func(ctx context.Context, tid command.TID, key, by, why, rollout string) (command.Command, error)
+	Undo   func(ctx context.Context, tid command.TID, o Order, why string) (command.Command, error)
 	Logger *slog.Logger // default slog.Default
 }
 
@@ -152,6 +154,7 @@ type run struct {
 	version int64 // of its document
 	pieces  []*piece
 	todo    []plan.Action // committed, and to be done
+	late    []plan.Action // Starts whose window is over: for the next one
 	news    []plan.Change // of what was done, to be given to the plan
 	doubt   bool          // Restarted is to be given to the plan
 	known   map[wire.Address]struct{}

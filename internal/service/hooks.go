@@ -131,10 +131,10 @@ func (a *Audited) Redrive(ctx context.Context, p Principal, name string, event i
 	return v.Count, v.More, nil
 }
 
-// commit keeps an act and what it changes in one commit.
-func (a *Audited) commit(ctx context.Context, e audit.Entry, docs []store.DocumentWrite) error {
+// commit keeps an act, what it changes, and the events that tell of it in one commit.
+func (a *Audited) commit(ctx context.Context, e audit.Entry, docs []store.DocumentWrite, events ...store.Event) error {
 	e.Outcome = audit.OK
-	err := a.log.Commit(ctx, e, docs)
+	err := a.log.Commit(ctx, e, docs, events...)
 	var conflict *store.ConflictError
 	if errors.As(err, &conflict) && !hasCode(err) {
 		return fault.Wrap(err, fault.Conflict, "somebody else has changed it at this moment; look and ask again")

@@ -257,6 +257,41 @@ func (s *rolloutStore) All() iter.Seq[store.Device] {
 	return slices.Values([]store.Device{{Address: valve}})
 }
 
+// grown is a store whose roll-out began with a device of plant and has taken in one
+// of mill.
+type grown struct{ rolloutStore }
+
+func (s *grown) Documents(_ context.Context, kind store.Kind, prefix, after string, _ int) ([]store.Document, error) {
+	if after != "" {
+		return nil, nil
+	}
+	cell := make([]byte, 18)
+	cell[0] = byte(rplan.Executed)
+	var docs []store.Document
+	for leaf, body := range map[string]string{"000000/devices": "plant/v\nmill/v\n", "000000/state": string(cell) + string(cell)} {
+		docs = append(docs, store.Document{DocumentID: store.DocumentID{Kind: kind, Key: prefix + leaf}, Version: 1, Body: []byte(body)})
+	}
+	slices.SortFunc(docs, func(a, b store.Document) int { return strings.Compare(a.Key, b.Key) })
+	return docs, nil
+}
+
+// TestRollbackOfADynamicRollout needs the rights for all that it has come to.
+func TestRollbackOfADynamicRollout(t *testing.T) {
+	spec := aRollout
+	spec.Dynamic = true
+	s := grown{rolloutStore{has: rplan.Rollout{ID: "r", By: "y", Spec: spec, Groups: []string{"plant"}, State: rplan.Finished, Total: 2}}}
+	log, err := audit.Open(t.Context(), nothing{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &parts{}
+	a := NewAudited(New(Options{Engine: p, Store: p, Fleet: fleetOf{p: p}}), log, nil, rollout.New(rollout.Options{Store: &s, Directory: &s, Presence: p.Presence}))
+	who := Principal{Name: "x", Grants: []Grant{{Role: Viewer}, {Role: Operator, Groups: []string{"plant"}}}}
+	if _, err := a.RollbackRollout(t.Context(), who, "r", ""); fault.CodeOf(err) != fault.Forbidden || !strings.Contains(err.Error(), "plant only") {
+		t.Errorf("%v", err)
+	}
+}
+
 // only has a role in a group, or, for "", in all.
 func only(r Role, group string) Principal {
 	g := Grant{Role: r}

@@ -86,10 +86,10 @@ func (a *Audited) StartRollout(ctx context.Context, p Principal, spec rplan.Spec
 
 func (a *Audited) begin(ctx context.Context, e audit.Entry, d rollout.Draft) (begun rplan.Rollout, existed bool, err error) {
 	committed := false
-	begun, existed, err = a.rollouts.Begin(ctx, d, func(docs []store.DocumentWrite) error {
+	begun, existed, err = a.rollouts.Begin(ctx, d, func(docs []store.DocumentWrite, events []store.Event) error {
 		e.Target, e.Count, e.Digest = docs[0].Key, len(d.Targets), d.Digest
 		committed = true
-		return a.commit(ctx, e, docs)
+		return a.commit(ctx, e, docs, events...)
 	})
 	if err != nil && !committed {
 		err = a.record(ctx, e, done(err))
@@ -132,7 +132,7 @@ func (a *Audited) draft(p Principal, spec rplan.Spec) (d rollout.Draft, err erro
 		return d, err
 	}
 	d.Policy, d.Terms = by.policy, by.terms
-	d.Approval = a.holdRollout(&o, d.Targets)
+	d.Approval = a.holdRollout(&o, &d)
 	d.Digest, err = digestOf(&d)
 	return d, err
 }
@@ -155,16 +155,27 @@ func scopeOf(p Principal, command, group string) ([]string, error) {
 }
 
 // holdRollout is the approval that a roll-out waits for: that of the first target
-// whose command would wait for one, sent together with all the others.
-func (s *Service) holdRollout(o *Order, targets []wire.Address) *command.Approval {
+// whose command would wait for one, sent together with all the others. Who will be
+// taken in later is not known: then a rule for some devices, or for many, is asked too.
+func (s *Service) holdRollout(o *Order, d *rollout.Draft) *command.Approval {
 	item, ok := s.opt.Types.Version(o.Name, 0)
 	if !ok || item.Approval == nil {
 		return nil
 	}
-	for _, t := range targets {
+	if d.Spec.Dynamic {
+		rule := *item.Approval
+		if len(rule.Groups) > 0 && len(d.Scope) > 0 && !slices.ContainsFunc(rule.Groups, func(g string) bool { return slices.Contains(d.Scope, g) }) {
+			return nil
+		}
+		rule.Groups, rule.Tags, rule.Targets = nil, nil, 0
+		asked := *item
+		asked.Approval = &rule
+		return s.hold(&asked, o, &store.Device{}, 0)
+	}
+	for _, t := range d.Targets {
 		o.Device = t
-		d, _ := s.opt.Fleet.Device(t)
-		if held := s.hold(item, o, &d, len(targets)); held != nil {
+		device, _ := s.opt.Fleet.Device(t)
+		if held := s.hold(item, o, &device, len(d.Targets)); held != nil {
 			return held
 		}
 	}
@@ -306,9 +317,9 @@ func (a *Audited) AskRollout(ctx context.Context, p Principal, id string, ev rpl
 	}
 	ev.By = p.Name
 	committed := false
-	r, err := a.rollouts.Ask(ctx, id, ev, func(docs []store.DocumentWrite) error {
+	r, err := a.rollouts.Ask(ctx, id, ev, func(docs []store.DocumentWrite, events []store.Event) error {
 		committed = true
-		return a.commit(ctx, e, docs)
+		return a.commit(ctx, e, docs, events...)
 	})
 	if err != nil && !committed {
 		err = a.record(ctx, e, done(err))
@@ -381,8 +392,6 @@ func (a *Audited) undoDraft(ctx context.Context, p Principal, id, why string) (d
 		return d, fault.Field("reason", "is longer than %d bytes", maxWhy)
 	case r.Undoes != "":
 		return d, fault.New(fault.Conflict, "it takes back %s itself; begin that one anew", r.Undoes)
-	case r.UndoneBy != "":
-		return d, fault.New(fault.Conflict, "it is taken back already, by %s", r.UndoneBy)
 	}
 	if d.Targets, d.Of, err = a.rollouts.Executed(ctx, id); err != nil {
 		return d, err
@@ -390,10 +399,18 @@ func (a *Audited) undoDraft(ctx context.Context, p Principal, id, why string) (d
 	if len(d.Targets) == 0 {
 		return d, fault.New(fault.Conflict, "it took effect nowhere: there is nothing to take back")
 	}
+	desires := true
+	for _, g := range rollout.GroupsOf(d.Targets) { // a dynamic one may have come to more than it began with
+		if err := may(p, Operator, g, r.Spec.Command); err != nil {
+			return d, err
+		}
+		desires = desires && p.May(Operator, g, undo.StateDesired)
+	}
 	s := r.Spec
-	d.Rollout = rplan.Rollout{By: p.Name, Undoes: id, Detail: why, Policy: r.Policy, Spec: rplan.Spec{Command: s.Command, Params: s.Params,
+	d.Rollout = rplan.Rollout{By: p.Name, Undoes: id, Detail: why, Desires: desires, Policy: r.Policy, Spec: rplan.Spec{Command: s.Command, Params: s.Params,
 		Rate: s.Rate, Concurrency: s.Concurrency, Abort: s.Abort, Windows: s.Windows, Targets: rplan.Targets{Listed: true}}}
-	d.Approval = a.holdRollout(&Order{Name: s.Command, Params: s.Params}, d.Targets)
+	// Each device gets its own former values as params: what a rule asks of them is not known here.
+	d.Approval = a.holdRollout(&Order{Name: s.Command}, &d)
 	d.Digest, err = digestOf(&d)
 	return d, err
 }
@@ -405,7 +422,13 @@ func (s *Service) CreateForRollout(ctx context.Context, orders []rollout.Order) 
 	reqs, at := make([]Request, 0, len(orders)), make([]int, 0, len(orders))
 	for i := range orders {
 		o := &orders[i]
-		if err := s.supported(&Order{Device: o.Device, Name: o.Name}); err != nil {
+		order := Order{Device: o.Device, Name: o.Name, Params: o.Params}
+		d, _ := s.opt.Fleet.Device(o.Device)
+		err := s.supported(&order)
+		if err == nil {
+			err = s.fits(&order, &d)
+		}
+		if err != nil {
 			out[i].Err = err
 			continue
 		}
@@ -422,17 +445,21 @@ func (s *Service) CreateForRollout(ctx context.Context, orders []rollout.Order) 
 	return out, nil
 }
 
-// UndoForRollout makes a command of a roll-out that takes another one back.
-func (s *Service) UndoForRollout(ctx context.Context, tid command.TID, key, by, why, id string) (command.Command, error) {
+// UndoForRollout makes the command of a roll-out that takes tid back.
+func (s *Service) UndoForRollout(ctx context.Context, tid command.TID, o rollout.Order, why string) (command.Command, error) {
 	c, err := s.opt.Store.Command(ctx, tid)
 	if err != nil {
 		return c, done(err)
 	}
 	how := func(plan undo.Plan) (engine.How, error) {
+		if plan.Name != c.Name && !o.Desires {
+			return engine.How{}, fault.New(fault.Forbidden, "%q may not send %s there, which would take it back", o.By, plan.Name)
+		}
 		h, err := s.howToUndo(&c, &plan)
 		h.Hold = nil // the roll-out was held as a whole
+		h.Policy.DeliverBy = min(h.Policy.DeliverBy, o.Policy.DeliverBy)
 		return h, err
 	}
-	made, err := s.opt.Engine.Undo(ctx, engine.UndoRequest{TID: tid, By: by, Why: why, Key: key, Rollout: id, How: how})
+	made, err := s.opt.Engine.Undo(ctx, engine.UndoRequest{TID: tid, By: o.By, Why: why, Key: o.Key, Rollout: o.Rollout, How: how})
 	return made.Command, done(err)
 }

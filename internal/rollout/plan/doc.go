@@ -111,6 +111,7 @@ type Rollout struct {
 	Approval *command.Approval `json:"approval,omitempty"` // of one that was held
 	Undoes   string            `json:"undoes,omitempty"`   // the roll-out that this one takes back
 	UndoneBy string            `json:"undoneBy,omitempty"`
+	Desires  bool              `json:"desires,omitempty"` // with Undoes: By may change what is desired of its devices
 
 	Created time.Time `json:"created"`
 	Begun   time.Time `json:"begun,omitzero"`

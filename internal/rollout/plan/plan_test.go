@@ -140,7 +140,7 @@ func zones(t *testing.T, names ...string) map[string]*time.Location {
 	return m
 }
 
-// TestWindows compares windowTurns with looking at every minute, over the days on
+// TestWindows compares WindowTurns with looking at every minute, over the days on
 // which the clocks of Vienna are changed.
 func TestWindows(t *testing.T) {
 	z := zones(t, "Europe/Vienna", "Asia/Kolkata")
@@ -156,11 +156,11 @@ func TestWindows(t *testing.T) {
 			r := Rollout{Spec: Spec{Windows: windows}, Zones: z}
 			for at := range 4 * 24 {
 				now := day.Add(time.Duration(at)*60*time.Minute + 7*time.Second)
-				was, want := r.inWindow(now), now.Truncate(time.Minute)
-				for r.inWindow(want) == was && want.Sub(now) < 9*24*time.Hour {
+				was, want := r.InWindow(now), now.Truncate(time.Minute)
+				for r.InWindow(want) == was && want.Sub(now) < 9*24*time.Hour {
 					want = want.Add(time.Minute)
 				}
-				if got := r.windowTurns(now); !got.Equal(want) {
+				if got := r.WindowTurns(now); !got.Equal(want) {
 					t.Fatalf("%v at %s: turns at %s, want %s", windows, now, got, want)
 				}
 			}

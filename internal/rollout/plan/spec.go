@@ -81,7 +81,7 @@ func (s *Spec) Cut(total int) []int {
 		if n == 0 {
 			n = ceil(w.Share, total)
 		}
-		at = min(at+n, total)
+		at += min(n, total-at)
 		ends = append(ends, at)
 	}
 	if at < total || len(ends) == 0 {

@@ -366,7 +366,7 @@ func (m *step) start() {
 		return
 	}
 	r.Hold = NoHold
-	if !r.inWindow(m.now) {
+	if !r.InWindow(m.now) {
 		r.Hold = ForWindow
 		return
 	}
@@ -421,7 +421,7 @@ func (m *step) setWake() {
 		case ForSoak:
 			wake(r.SoakUntil)
 		case ForWindow:
-			wake(r.windowTurns(m.now))
+			wake(r.WindowTurns(m.now))
 		case ForRate:
 			wake(m.nextCredit(r.Spec.Rate.PerMinuteAfter(r.executed())))
 		}

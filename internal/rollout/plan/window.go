@@ -71,8 +71,8 @@ func (r *Rollout) zone(w *Window) *time.Location {
 	return time.UTC
 }
 
-// inWindow says whether targets may be started at t.
-func (r *Rollout) inWindow(t time.Time) bool {
+// InWindow says whether targets may be started, and their commands made, at t.
+func (r *Rollout) InWindow(t time.Time) bool {
 	if len(r.Spec.Windows) == 0 {
 		return true
 	}
@@ -84,13 +84,13 @@ func (r *Rollout) inWindow(t time.Time) bool {
 	return false
 }
 
-// windowTurns is when inWindow next says something else than at t; zero: never.
-func (r *Rollout) windowTurns(t time.Time) (next time.Time) {
-	was := r.inWindow(t)
+// WindowTurns is when InWindow next says something else than at t; zero: never.
+func (r *Rollout) WindowTurns(t time.Time) (next time.Time) {
+	was := r.InWindow(t)
 	for i := range r.Spec.Windows {
 		w := &r.Spec.Windows[i]
 		for _, e := range w.edges(t, r.zone(w)) {
-			if e.After(t) && r.inWindow(e) != was && (next.IsZero() || e.Before(next)) {
+			if e.After(t) && r.InWindow(e) != was && (next.IsZero() || e.Before(next)) {
 				next = e
 			}
 		}
@@ -102,7 +102,7 @@ func (r *Rollout) windowTurns(t time.Time) (next time.Time) {
 // policy has it, and no longer than the window is open and the deadline away.
 func (r *Rollout) DeliverBy(t time.Time) time.Duration {
 	d := r.Policy.DeliverBy.D()
-	if turns := r.windowTurns(t); !turns.IsZero() && r.inWindow(t) {
+	if turns := r.WindowTurns(t); !turns.IsZero() && r.InWindow(t) {
 		d = min(d, turns.Sub(t))
 	}
 	if !r.Spec.Deadline.IsZero() {
