@@ -25,8 +25,8 @@ const (
 	account
 )
 
-// maxBuckets bounds what is remembered. Beyond that, those who are not remembered
-// wait until some have drained.
+// maxBuckets bounds what is remembered. Beyond that everybody waits until some have
+// drained.
 const maxBuckets = 16384
 
 type bucketKey struct {
@@ -39,8 +39,12 @@ type attempts struct {
 	mu sync.Mutex
 	// full is when the bucket will have drained, by who: a bucket is n failures full
 	// when that is n times every away.
-	full map[bucketKey]time.Time
+	full  map[bucketKey]time.Time
+	swept time.Time
 }
+
+// sweepEvery bounds what looking at all buckets costs while there are too many.
+const sweepEvery = time.Second
 
 func keysOf(user, from string) [len(limits)]bucketKey {
 	return [...]bucketKey{pair: {pair, user, from}, address: {address, "", from}, account: {account, user, ""}}
@@ -51,7 +55,7 @@ func keysOf(user, from string) [len(limits)]bucketKey {
 func (a *attempts) begin(now time.Time, user, from string) (wait time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.full == nil || len(a.full) >= maxBuckets {
+	if a.full == nil || len(a.full) >= maxBuckets && now.Sub(a.swept) >= sweepEvery {
 		a.sweep(now)
 	}
 	if len(a.full) >= maxBuckets {
@@ -90,6 +94,7 @@ func (a *attempts) succeeded(user, from string) {
 }
 
 func (a *attempts) sweep(now time.Time) {
+	a.swept = now
 	if a.full == nil {
 		a.full = map[bucketKey]time.Time{}
 	}

@@ -59,6 +59,7 @@ func (r *rig) restart() {
 			r.changes = append(r.changes, identity)
 		},
 	})
+	r.cost = quick
 	if err := r.Start(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}

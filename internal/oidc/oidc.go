@@ -7,7 +7,8 @@
 //
 // The issuer need not be there when the server starts, nor later for keys that are
 // known. A Verifier is safe for concurrent use. Verify blocks while the issuer is
-// asked, which happens at the first token and for keys that were not seen before.
+// asked, which happens at the first token and, not too often, for keys that were not
+// seen before.
 package oidc
 
 import (
@@ -53,6 +54,7 @@ const (
 type Verifier struct {
 	opt    Options
 	client *http.Client
+	keys   *keyAsker
 
 	mu       sync.Mutex
 	verifier *oidc.IDTokenVerifier // nil until the issuer was discovered
@@ -71,7 +73,9 @@ func New(o Options) *Verifier {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Verifier{opt: o, client: &http.Client{Timeout: askWithin}}
+	v := &Verifier{opt: o, client: &http.Client{Timeout: askWithin}}
+	v.keys = &keyAsker{now: func() time.Time { return v.opt.Now() }}
+	return v
 }
 
 // ParseRules reads rules as they stand in the settings: VALUE=GRANT with spaces
@@ -99,11 +103,15 @@ func (v *Verifier) Verify(ctx context.Context, token string) (fleet.Principal, e
 	if err != nil {
 		return fleet.Principal{}, fault.Wrap(err, fault.Unavailable, "the issuer of the token cannot be reached; try again later")
 	}
+	refused := v.keys.refusals()
 	id, err := by.Verify(ctx, token)
 	var expired *oidc.TokenExpiredError
 	switch {
 	case errors.As(err, &expired):
 		return fleet.Principal{}, fault.New(fault.Unauthenticated, "the token has expired; get another one from its issuer")
+	case err != nil && v.keys.refusals() > refused:
+		// Perhaps for another token: then this one comes again, and is refused.
+		return fleet.Principal{}, fault.Wrap(err, fault.Unavailable, "the issuer was asked for its keys too often; try again later")
 	case err != nil:
 		return fleet.Principal{}, fault.Wrap(err, fault.Unauthenticated, "the token is not one of the issuer %s for the audience %s, or its signature is wrong",
 			v.opt.Issuer, v.opt.Audience)
@@ -130,13 +138,14 @@ func (v *Verifier) discovered() (*oidc.IDTokenVerifier, error) {
 	if now := v.opt.Now(); now.Before(v.again) {
 		return nil, v.failed
 	}
-	// Not the caller's context: keys are asked for by this one later.
+	// Not the caller's context: others wait for this too.
 	p, err := oidc.NewProvider(oidc.ClientContext(context.Background(), v.client), v.opt.Issuer)
 	if err != nil {
 		v.failed, v.again = err, v.opt.Now().Add(retryAfter)
 		return nil, err
 	}
-	v.verifier = p.Verifier(&oidc.Config{ClientID: v.opt.Audience, Now: v.opt.Now})
+	keys := oidc.ClientContext(context.Background(), &http.Client{Timeout: askWithin, Transport: v.keys})
+	v.verifier = p.VerifierContext(keys, &oidc.Config{ClientID: v.opt.Audience, Now: v.opt.Now})
 	return v.verifier, nil
 }
 

@@ -26,6 +26,7 @@ type issuer struct {
 	kid  string
 	key  *rsa.PrivateKey
 	down bool
+	asks int // for keys
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -53,6 +54,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/keys", "id_token_signing_alg_values_supported": []string{"RS256"},
 			"authorization_endpoint": i.URL + "/auth", "token_endpoint": i.URL + "/token"})
 	case r.URL.Path == "/keys":
+		i.asks++
 		_ = json.NewEncoder(w).Encode(map[string]any{"keys": []any{map[string]string{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": i.kid,
 			"n": b64.EncodeToString(i.key.N.Bytes()), "e": b64.EncodeToString(big.NewInt(int64(i.key.E)).Bytes())}}})
 	default:
@@ -108,10 +110,15 @@ func TestVerify(t *testing.T) {
 	if p, err = v.Verify(t.Context(), i.token("RS256", i.claims(map[string]any{"realm": nil}))); err != nil || p.MaySome(fleet.Viewer) {
 		t.Errorf("%+v %v", p, err)
 	}
+	if p, err = v.Verify(t.Context(), i.token("RS256", i.claims(map[string]any{"aud": []string{"x", "wilco"}}))); err != nil || p.Name != "ann@example.com" {
+		t.Errorf("%+v %v", p, err)
+	}
 	other := newIssuer(t)
 	good := i.token("RS256", i.claims(nil))
 	for name, c := range map[string]struct{ token, says string }{
 		"expired":           {i.token("RS256", i.claims(map[string]any{"exp": time.Now().Add(-time.Hour).Unix()})), "expired"},
+		"not yet":           {i.token("RS256", i.claims(map[string]any{"nbf": time.Now().Add(time.Hour).Unix()})), "signature"},
+		"other audiences":   {i.token("RS256", i.claims(map[string]any{"aud": []string{"x", "wilcox"}})), "audience"},
 		"another audience":  {i.token("RS256", i.claims(map[string]any{"aud": "x"})), "audience"},
 		"another issuer":    {i.token("RS256", i.claims(map[string]any{"iss": other.URL})), "issuer"},
 		"another's key":     {other.token("RS256", i.claims(nil)), "signature"},
@@ -143,6 +150,42 @@ func TestKeysRotate(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := v.Verify(t.Context(), old); fault.CodeOf(err) != fault.Unauthenticated {
+		t.Error(err)
+	}
+}
+
+// TestUnknownKeysAreAskedForSeldom: tokens of keys that nobody has are no way to have
+// the issuer flooded, nor to keep those out whose key is known.
+func TestUnknownKeysAreAskedForSeldom(t *testing.T) {
+	i := newIssuer(t)
+	now := time.Now()
+	v := i.verifier(t)
+	v.opt.Now = func() time.Time { return now }
+	good := i.token("RS256", i.claims(nil))
+	if _, err := v.Verify(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	other := newIssuer(t)
+	other.kid = "nobody's"
+	forged := other.token("RS256", i.claims(nil))
+	for range 100 {
+		if _, err := v.Verify(t.Context(), forged); err == nil {
+			t.Fatal("verified")
+		}
+	}
+	if i.asks != keysBurst {
+		t.Errorf("asked %d times", i.asks)
+	}
+	if _, err := v.Verify(t.Context(), good); err != nil {
+		t.Error(err)
+	}
+	i.rotate("k2")
+	late := i.token("RS256", i.claims(nil))
+	if _, err := v.Verify(t.Context(), late); fault.CodeOf(err) != fault.Unavailable {
+		t.Error(err)
+	}
+	now = now.Add(keysEvery)
+	if _, err := v.Verify(t.Context(), late); err != nil {
 		t.Error(err)
 	}
 }
