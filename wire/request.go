@@ -22,11 +22,12 @@ func ReplySpace(root, requester string) string {
 	return orDefault(root) + "-replies/" + requester + "/"
 }
 
-// InReplySpaces says whether the topic is in the space of any requester.
-func InReplySpaces(root, topic string) bool {
+// InReplySpace is the requester in whose space the topic is; ok is false when it is in
+// none.
+func InReplySpace(root, topic string) (requester string, ok bool) {
 	rest, ok := strings.CutPrefix(topic, orDefault(root)+"-replies/")
 	name, leaf, cut := strings.Cut(rest, "/")
-	return ok && cut && name != "" && leaf != ""
+	return name, ok && cut && name != "" && leaf != ""
 }
 
 func orDefault(root string) string {

@@ -269,6 +269,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"too large":              {"plant/fast", `{"name":"valve.open","params":"` + strings.Repeat("x", 300<<10) + `"}`, nil, 413, "too_large", "", false},
 		"no response topic":      {"plant/fast", good, func(m *client.Message) { m.ResponseTopic = "" }, 400, "invalid", "Response Topic", true},
 		"no correlation data":    {"plant/fast", good, func(m *client.Message) { m.CorrelationData = nil }, 400, "invalid", "Correlation Data", true},
+		"much correlation data":  {"plant/fast", good, func(m *client.Message) { m.CorrelationData = make([]byte, 1025) }, 400, "invalid", "Correlation Data", true},
 		"a device's topic":       {"plant/fast", good, func(m *client.Message) { m.ResponseTopic = "wilco/plant/fast/command" }, 400, "invalid", "Response Topic", true},
 		"the space of another":   {"plant/fast", good, func(m *client.Message) { m.ResponseTopic = "wilco-replies/bo/x" }, 400, "invalid", "Response Topic", true},
 		"nothing in its space":   {"plant/fast", good, func(m *client.Message) { m.ResponseTopic = "wilco-replies/ann/" }, 400, "invalid", "Response Topic", true},
@@ -283,7 +284,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		if got.Status != c.status || got.Code != c.code || got.Field != c.field || got.contentType != "application/problem+json" {
 			t.Errorf("%s: %+v", name, got)
 		}
-		if want := name; got.correlation != want && name != "no correlation data" || (got.topic == a.space+"refused") != c.fallback {
+		if want := name; got.correlation != want && !strings.HasSuffix(name, "correlation data") || (got.topic == a.space+"refused") != c.fallback {
 			t.Errorf("%s: answered to %s, %q", name, got.topic, got.correlation)
 		}
 	}
@@ -292,7 +293,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	if err := a.send("mill/fast", "x", good); !errors.As(err, &refused) || refused.Code != mqtt.NotAuthorized {
 		t.Errorf("another group: %v", err)
 	}
-	if s := p.asked.Stats(); s.Refused != 15 || s.Taken != 0 || s.Open != 0 || p.Engine.Stats().Created != 0 {
+	if s := p.asked.Stats(); s.Refused != 16 || s.Taken != 0 || s.Open != 0 || p.Engine.Stats().Created != 0 {
 		t.Errorf("%+v", s)
 	}
 }

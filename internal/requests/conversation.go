@@ -18,6 +18,7 @@ import (
 // conversation tells one requester of one command.
 type conversation struct {
 	tid command.TID
+	of  string // the requester; "" for none that is known
 
 	mu      sync.Mutex
 	to      address

@@ -82,8 +82,9 @@ type Options struct {
 }
 
 const (
-	workers = 64    // requests being decided at once, over all devices
-	maxOpen = 10000 // requests that have not ended
+	workers     = 64    // requests being decided at once, over all devices
+	maxOpen     = 10000 // requests that have not ended
+	maxOpenEach = 1000  // of them, of one requester
 )
 
 // Runner takes requests. Make one with New.
@@ -100,6 +101,7 @@ type Runner struct {
 
 	mu   sync.Mutex
 	open map[command.TID]*conversation
+	each map[string]int // conversations in open, by whose they are
 }
 
 type counters struct{ taken, refused, answers, lost atomic.Uint64 }
@@ -118,7 +120,7 @@ func New(o Options) *Runner {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	r := &Runner{opt: o, log: o.Logger, open: map[command.TID]*conversation{}}
+	r := &Runner{opt: o, log: o.Logger, open: map[command.TID]*conversation{}, each: map[string]int{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -224,7 +226,7 @@ func (r *Runner) takeUp(ctx context.Context) error {
 			if err = errors.Join(err, json.Unmarshal(d.Body, &to)); err != nil {
 				return fmt.Errorf("requests: %s: %w", d.DocumentID, err)
 			}
-			r.open[tid] = &conversation{tid: tid, to: to, version: d.Version}
+			r.keep(&conversation{tid: tid, of: r.requester(to), to: to, version: d.Version})
 		}
 		if len(list) < page {
 			return nil
@@ -233,11 +235,36 @@ func (r *Runner) takeUp(ctx context.Context) error {
 	}
 }
 
-// room says TooMany when too many requests are open.
-func (r *Runner) room() error {
+// requester is whose space the answers go to.
+func (r *Runner) requester(to address) string {
+	name, _ := wire.InReplySpace(r.opt.Root, to.Topic)
+	return name
+}
+
+// keep notes an open conversation. r.mu is held, or nothing else has begun.
+func (r *Runner) keep(talk *conversation) {
+	r.open[talk.tid] = talk
+	r.each[talk.of]++
+}
+
+func (r *Runner) forget(talk *conversation) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.open) >= maxOpen {
+	delete(r.open, talk.tid)
+	if r.each[talk.of]--; r.each[talk.of] == 0 {
+		delete(r.each, talk.of)
+	}
+}
+
+// room says TooMany when too many requests are open, of one requester or of all, so
+// that nobody keeps the others out.
+func (r *Runner) room(to address) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.each[r.requester(to)] >= maxOpenEach:
+		return fault.New(fault.TooMany, "%d of your requests are open; wait until some have ended", maxOpenEach)
+	case len(r.open) >= maxOpen:
 		return fault.New(fault.TooMany, "%d requests are open; wait until some have ended", maxOpen)
 	}
 	return nil

@@ -18,8 +18,10 @@ import (
 	"github.com/wilco-iot/wilco/wire"
 )
 
-// maxPayload is that of the HTTP body, in bytes.
-const maxPayload = 260 << 10
+const (
+	maxPayload     = 260 << 10 // bytes, as in the HTTP body
+	maxCorrelation = 1 << 10   // bytes of Correlation Data, which are kept until the command ends
+)
 
 // request is the payload: the body of the HTTP API, and the key that is a header
 // there.
@@ -70,13 +72,15 @@ func (r *Runner) signature(d *client.Delivery) string {
 // have this server publish anywhere.
 func (r *Runner) replyTo(d *client.Delivery, name string) (address, error) {
 	to := address{d.ResponseTopic, d.CorrelationData}
-	mine := strings.HasPrefix(to.Topic, wire.ReplySpace(r.opt.Root, name)) || r.opt.Signature == ""
+	of, ok := wire.InReplySpace(r.opt.Root, to.Topic)
 	switch {
 	case to.Topic == "":
 		return r.fallback(d, name), fault.Field("Response Topic", "missing; requests need MQTT 5, with Response Topic and Correlation Data")
 	case len(to.Correlation) == 0:
 		return r.fallback(d, name), fault.Field("Correlation Data", "missing; answers could not be told apart")
-	case !mine || !wire.InReplySpaces(r.opt.Root, to.Topic):
+	case len(to.Correlation) > maxCorrelation:
+		return address{r.fallback(d, name).Topic, nil}, fault.Field("Correlation Data", "%d bytes; at most %d", len(to.Correlation), maxCorrelation)
+	case !ok || of != name && r.opt.Signature != "":
 		space := wire.ReplySpace(r.opt.Root, "NAME")
 		return r.fallback(d, name), fault.Field("Response Topic", "must be below %s, with the name that you log in with", space)
 	}
@@ -97,7 +101,7 @@ func (r *Runner) send(ctx context.Context, who service.Principal, clientID strin
 	if err != nil {
 		return err
 	}
-	if err := r.room(); err != nil {
+	if err := r.room(to); err != nil {
 		return err
 	}
 	o.Device = device
@@ -181,9 +185,9 @@ func (r *Runner) follow(ctx context.Context, c *command.Command, to address) err
 		r.mu.Lock()
 		talk := r.open[c.TID]
 		if talk == nil {
-			talk = &conversation{tid: c.TID, to: to}
+			talk = &conversation{tid: c.TID, of: r.requester(to), to: to}
 			talk.mu.Lock()
-			r.open[c.TID] = talk
+			r.keep(talk)
 			r.mu.Unlock()
 			return r.begin(ctx, talk)
 		}
@@ -209,13 +213,17 @@ func (r *Runner) begin(ctx context.Context, talk *conversation) error {
 	return nil
 }
 
-// join has an open conversation go on with who asked last, and say once more how
-// things are. It returns false when the conversation has ended.
+// join has an open conversation go on where its requester has asked last, and say once
+// more how things are. It returns false when the conversation has ended. Errors:
+// Conflict for another requester, who could take the answers away by the key.
 func (r *Runner) join(ctx context.Context, talk *conversation, to address) (bool, error) {
 	talk.mu.Lock()
 	defer talk.mu.Unlock()
 	if talk.over {
 		return false, nil
+	}
+	if r.requester(to) != talk.of {
+		return true, fault.New(fault.Conflict, "the command is another requester's, who is told of it; use another key")
 	}
 	if to.Topic != talk.to.Topic || !bytes.Equal(to.Correlation, talk.to.Correlation) {
 		if err := r.put(ctx, talk.tid, to, talk.version); err != nil {
@@ -226,10 +234,4 @@ func (r *Runner) join(ctx context.Context, talk *conversation, to address) (bool
 	}
 	talk.again()
 	return true, nil
-}
-
-func (r *Runner) forget(talk *conversation) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.open, talk.tid)
 }
