@@ -117,6 +117,8 @@ func (a *API) next(ctx context.Context, s *stream, tail *service.Tail) bool {
 		return false
 	case errors.Is(err, context.DeadlineExceeded):
 		s.position(tail.After())
+	case fault.CodeOf(err) == fault.Unauthenticated, fault.CodeOf(err) == fault.Forbidden:
+		return false
 	default:
 		a.log.Error("event stream ended", "error", err)
 		return false

@@ -141,6 +141,67 @@ func TestEventFilters(t *testing.T) {
 	}
 }
 
+// TestStreamsEndWithTheRight: a stream that is open shows what its reader may see now,
+// and ends with the token or the user.
+func TestStreamsEndWithTheRight(t *testing.T) {
+	w := newWorld(t, options{Heartbeat: 10 * time.Millisecond})
+	w.add("plant/a")
+	w.add("mill/a")
+	send := func(device string) string {
+		return read[client.Command](t, w.do(t, request{method: "POST", path: "/v1/devices/" + device + "/commands", body: `{"name":"n"}`}), 202).TID
+	}
+	grants := []fleet.Grant{{Role: fleet.Viewer, Groups: []string{"mill", "plant"}}}
+	if _, err := w.Fleet.AddUser(t.Context(), fleet.NewUser{Name: "ann", Password: "correct horse", Grants: grants}); err != nil {
+		t.Fatal(err)
+	}
+	open := func(n fleet.NewToken) (frames <-chan frame, id string) {
+		made, text, err := w.Fleet.CreateToken(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames = w.stream(t, "", map[string]string{"Authorization": "Bearer " + text})
+		<-frames // the position: it is open
+		return frames, made.ID
+	}
+	ended := func(frames <-chan frame) {
+		t.Helper()
+		late := time.After(10 * time.Second)
+		for {
+			select {
+			case f, more := <-frames:
+				if !more {
+					return
+				}
+				if f.event != "" {
+					t.Errorf("told %+v", f)
+				}
+			case <-late:
+				t.Fatal("the stream goes on")
+			}
+		}
+	}
+	hers, _ := open(fleet.NewToken{Name: "laptop", User: "ann"})
+	if _, err := w.Fleet.ChangeUser(t.Context(), "ann", fleet.UserChange{Grants: []fleet.Grant{{Role: fleet.Viewer, Groups: []string{"mill"}}}}); err != nil {
+		t.Fatal(err)
+	}
+	send("plant/a")
+	m := send("mill/a")
+	if _, e := next(t, hers); e.TID != m {
+		t.Errorf("told of %s", e.Device)
+	}
+	off := true
+	if _, err := w.Fleet.ChangeUser(t.Context(), "ann", fleet.UserChange{Disabled: &off}); err != nil {
+		t.Fatal(err)
+	}
+	ended(hers)
+	its, id := open(fleet.NewToken{Name: "panel", Grants: grants})
+	if err := w.Fleet.RemoveToken(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	send("plant/a")
+	ended(its)
+}
+
 // TestEventsTellAGap purges what a reader has not seen.
 func TestEventsTellAGap(t *testing.T) {
 	w := newWorld(t, options{})

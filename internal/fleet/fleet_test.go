@@ -406,7 +406,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(x, err)
 	}
 	r.restart()
-	if p, err = r.VerifyToken(ctx, short); err != nil || !reflect.DeepEqual(p, Principal{"dash", atSite, x.ID}) {
+	if p, err = r.VerifyToken(ctx, short); err != nil || !reflect.DeepEqual(p, Principal{Name: "dash", Grants: atSite, Token: x.ID}) {
 		t.Errorf("%+v %v", p, err)
 	}
 	r.now = r.now.Add(time.Hour)

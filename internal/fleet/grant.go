@@ -3,6 +3,7 @@ package fleet
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/wire"
@@ -127,7 +128,10 @@ func (g *Grant) of(pattern string) bool {
 type Principal struct {
 	Name   string
 	Grants []Grant // shared; not to be changed
-	Token  string  // id of the token that it came by; "": by none
+	Token  string  // id of the token that it came by; "": by none of the fleet's
+	// Until is when the token of another issuer that it came by expires; zero: it came
+	// by none.
+	Until time.Time
 }
 
 // May says whether p has the role for the command in the group, by one grant. An

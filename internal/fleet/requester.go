@@ -83,7 +83,7 @@ func (f *Fleet) Signed(signature string) (p Principal, clientID string, err erro
 	kind, rest, _ := strings.Cut(signature, " ")
 	name, clientID, ok := strings.Cut(rest, " ")
 	if ok && kind == "token" {
-		p, ok = f.byToken(name)
+		p, ok = f.Holder(name)
 	} else {
 		p, ok = f.byUser(name)
 		ok = ok && kind == "user"
@@ -99,7 +99,9 @@ func (f *Fleet) byUser(name string) (Principal, bool) {
 	return Principal{Name: u.Name, Grants: u.Grants}, ok && !u.Disabled
 }
 
-func (f *Fleet) byToken(id string) (Principal, bool) {
+// Holder is who holds the token with the id, with the rights of now; ok is false when
+// the token or its user is not in force any more. It does not block.
+func (f *Fleet) Holder(id string) (p Principal, ok bool) {
 	f.mu.RLock()
 	t, ok := f.tokens[id]
 	f.mu.RUnlock()
@@ -112,7 +114,7 @@ func (f *Fleet) byToken(id string) (Principal, bool) {
 
 func (r *Requester) principal() (Principal, bool) {
 	if r.token != "" {
-		return r.fleet.byToken(r.token)
+		return r.fleet.Holder(r.token)
 	}
 	return r.fleet.byUser(r.name)
 }

@@ -20,9 +20,8 @@ var errAskedTooOften = errors.New("oidc: the issuer was asked for its keys too o
 type keyAsker struct {
 	now func() time.Time
 
-	mu      sync.Mutex
-	full    time.Time // when the bucket of those who asked will have drained
-	refused int       // calls
+	mu   sync.Mutex
+	full time.Time // when the bucket of those who asked will have drained
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -41,16 +40,8 @@ func (k *keyAsker) take() bool {
 		k.full = now
 	}
 	if k.full.After(now.Add((keysBurst - 1) * keysEvery)) {
-		k.refused++
 		return false
 	}
 	k.full = k.full.Add(keysEvery)
 	return true
-}
-
-// refusals counts the calls that were not made.
-func (k *keyAsker) refusals() int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.refused
 }

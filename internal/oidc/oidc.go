@@ -103,14 +103,12 @@ func (v *Verifier) Verify(ctx context.Context, token string) (fleet.Principal, e
 	if err != nil {
 		return fleet.Principal{}, fault.Wrap(err, fault.Unavailable, "the issuer of the token cannot be reached; try again later")
 	}
-	refused := v.keys.refusals()
 	id, err := by.Verify(ctx, token)
 	var expired *oidc.TokenExpiredError
 	switch {
 	case errors.As(err, &expired):
 		return fleet.Principal{}, fault.New(fault.Unauthenticated, "the token has expired; get another one from its issuer")
-	case err != nil && v.keys.refusals() > refused:
-		// Perhaps for another token: then this one comes again, and is refused.
+	case err != nil && strings.Contains(err.Error(), errAskedTooOften.Error()): // its text is all that go-oidc passes on
 		return fleet.Principal{}, fault.Wrap(err, fault.Unavailable, "the issuer was asked for its keys too often; try again later")
 	case err != nil:
 		return fleet.Principal{}, fault.Wrap(err, fault.Unauthenticated, "the token is not one of the issuer %s for the audience %s, or its signature is wrong",
@@ -124,7 +122,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (fleet.Principal, e
 	if !validName(name) {
 		return fleet.Principal{}, fault.New(fault.Unauthenticated, "the token's claim %s is not a name of 1 to %d printable characters", v.opt.NameClaim, maxName)
 	}
-	return fleet.Principal{Name: name, Grants: v.grants(at(claims, v.opt.RolesClaim))}, nil
+	return fleet.Principal{Name: name, Grants: v.grants(at(claims, v.opt.RolesClaim)), Until: id.Expiry}, nil
 }
 
 // discovered gives what verifies, after asking the issuer for its keys' place if

@@ -35,6 +35,8 @@ type Fleet interface {
 	LoginUser(ctx context.Context, name, password, remote string) (t Token, secret string, err error)
 	// VerifyToken says who holds the token; Unauthenticated when nobody does.
 	VerifyToken(ctx context.Context, token string) (Principal, error)
+	// Holder is who holds the token with the id now; ok is false when nobody does.
+	Holder(id string) (p Principal, ok bool)
 }
 
 // What the fleet keeps, and what it is asked to make and to change.

@@ -30,6 +30,8 @@ const eventPage = 500
 // buffer: a slow reader costs nothing but its own place in the store.
 type Tail struct {
 	s      *Service
+	who    Principal
+	group  string // that was asked for
 	filter EventFilter
 	after  int64
 }
@@ -40,16 +42,26 @@ func (s *Service) Tail(ctx context.Context, p Principal, f EventFilter, after in
 	if err := must(p, Viewer); err != nil {
 		return nil, err
 	}
-	var err error
-	if f.Group, f.groups, err = narrow(p, f.Group); err != nil {
+	t := &Tail{s: s, who: p, group: f.Group, filter: f, after: after}
+	if err := t.narrow(); err != nil {
 		return nil, err
 	}
 	if after < 0 {
-		if after, err = s.opt.Store.LastEvent(ctx); err != nil {
+		var err error
+		if t.after, err = s.opt.Store.LastEvent(ctx); err != nil {
 			return nil, done(err)
 		}
 	}
-	return &Tail{s: s, filter: f, after: after}, nil
+	return t, nil
+}
+
+// narrow makes the filter one of what its reader may look at now.
+func (t *Tail) narrow() error {
+	p, err := t.s.now(t.who)
+	if err == nil {
+		t.filter.Group, t.filter.groups, err = narrow(p, t.group)
+	}
+	return err
 }
 
 // After is the id of the last event that has been passed, selected or not.
@@ -63,8 +75,10 @@ type Batch struct {
 	GapFirst int64
 }
 
-// Next blocks until there are events that the filter selects, or a gap. Its
-// error is that of ctx or of the store; after one of ctx the tail can go on.
+// Next blocks until there are events that the filter selects, or a gap. Rights are
+// those of the moment of reading. Its error is that of ctx or of the store, or
+// Unauthenticated or Forbidden when the reader may look no more; after one of ctx the
+// tail can go on.
 func (t *Tail) Next(ctx context.Context) (Batch, error) {
 	for {
 		changed := t.s.opt.Store.Changed() // asked before reading, so that no commit is missed between
@@ -86,6 +100,9 @@ func (t *Tail) read(ctx context.Context) (Batch, error) {
 		page, err := t.s.opt.Store.Events(ctx, t.after, eventPage)
 		if err != nil {
 			return Batch{}, done(err)
+		}
+		if err := t.narrow(); err != nil {
+			return Batch{}, err
 		}
 		if len(page) == 0 {
 			return Batch{}, nil

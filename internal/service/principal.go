@@ -1,6 +1,8 @@
 package service
 
 import (
+	"time"
+
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/wire"
@@ -11,6 +13,19 @@ type (
 	Principal = fleet.Principal
 	Grant     = fleet.Grant
 )
+
+// now is p with the rights of this moment, for what goes on for long after p was let
+// in. Errors: Unauthenticated when its token is not in force any more.
+func (s *Service) now(p Principal) (Principal, error) {
+	ok := p.Until.IsZero() || time.Now().Before(p.Until)
+	if p.Token != "" {
+		p, ok = s.opt.Fleet.Holder(p.Token)
+	}
+	if !ok {
+		return Principal{}, fault.New(fault.Unauthenticated, "the token is not in force any more")
+	}
+	return p, nil
+}
 
 // Role is what a grant is of.
 type Role = fleet.Role

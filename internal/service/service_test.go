@@ -236,3 +236,18 @@ func BenchmarkSendBulk(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/MaxBulk, "ns/command")
 }
+
+// TestStreamsEndWithTheIssuersToken: who came by a token of an issuer elsewhere
+// looks on until that expires.
+func TestStreamsEndWithTheIssuersToken(t *testing.T) {
+	s := newService(&parts{})
+	p := Principal{Name: "ann", Grants: fleet.Everywhere(Viewer), Until: time.Now().Add(time.Hour)}
+	tail, err := s.Tail(t.Context(), p, EventFilter{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tail.who.Until = time.Now()
+	if err := tail.narrow(); fault.CodeOf(err) != fault.Unauthenticated {
+		t.Error(err)
+	}
+}

@@ -24,6 +24,9 @@ const watchBuffer = 1000
 // EdgeTail is what happens to edge nodes while somebody looks. It is live only:
 // nothing of it is kept. It must be closed, and belongs to one goroutine.
 type EdgeTail struct {
+	s      *Service
+	who    Principal
+	group  string // that was asked for
 	filter EdgeFilter
 	groups []string // nil: all
 	watch  *host.Watch
@@ -38,13 +41,21 @@ func (s *Service) SparkplugTail(_ context.Context, p Principal, f EdgeFilter) (*
 	if f.Node != "" && (sparkplug.ValidID(f.Group) != nil || sparkplug.ValidID(f.Node) != nil) {
 		return nil, fault.Field("node", "needs group beside it, both without + and #")
 	}
-	t := &EdgeTail{filter: f}
-	var err error
-	if t.filter.Group, t.groups, err = narrow(p, f.Group); err != nil {
+	t := &EdgeTail{s: s, who: p, group: f.Group, filter: f}
+	if err := t.narrow(); err != nil {
 		return nil, err
 	}
 	t.watch = s.opt.Sparkplug.Watch(watchBuffer)
 	return t, nil
+}
+
+// narrow makes the filter one of what its reader may look at now.
+func (t *EdgeTail) narrow() error {
+	p, err := t.s.now(t.who)
+	if err == nil {
+		t.filter.Group, t.groups, err = narrow(p, t.group)
+	}
+	return err
 }
 
 // ErrNoMore is the error of a tail whose host has stopped.
@@ -52,8 +63,12 @@ var ErrNoMore = errors.New("the Sparkplug host has stopped")
 
 // Next blocks until something happens that the filter selects. Missed of it counts
 // what this tail has missed since the last one, selected or not. Its error is that of
-// ctx, after which the tail can go on, or ErrNoMore.
+// ctx, after which the tail can go on, ErrNoMore, or Unauthenticated or Forbidden when
+// the reader may look no more.
 func (t *EdgeTail) Next(ctx context.Context) (host.Event, error) {
+	if err := t.narrow(); err != nil {
+		return host.Event{}, err
+	}
 	for {
 		select {
 		case e, ok := <-t.watch.C:
@@ -61,6 +76,9 @@ func (t *EdgeTail) Next(ctx context.Context) (host.Event, error) {
 				return host.Event{}, ErrNoMore
 			}
 			t.missed += e.Missed
+			if err := t.narrow(); err != nil {
+				return host.Event{}, err
+			}
 			if t.match(&e) {
 				e.Missed, t.missed = t.missed, 0
 				return e, nil
