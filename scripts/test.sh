@@ -47,15 +47,15 @@ formatted() {
 # packages lists those that match or, with -v, do not match a pattern.
 packages() { go list ./... | grep "$@" || true; }
 
-# The stores on disk come at a small size, which is still minutes with the race
-# detector; scripts/soak.sh has the large one.
-stores='/store/\(pebble\|sqlite\)$'
+# The stores on disk and the scenarios come at a small size, which is still a minute
+# with the race detector; scripts/soak.sh has the large one.
+small='/store/\(pebble\|sqlite\)$\|/internal/scenario$'
 
 unit_tests() {
 	local list
-	mapfile -t list < <(packages -v "/e2e\\(/\\|$\\)\\|$stores")
+	mapfile -t list < <(packages -v "/e2e\\(/\\|$\\)\\|$small")
 	go test $RACE -timeout 10m "${list[@]}"
-	mapfile -t list < <(packages "$stores")
+	mapfile -t list < <(packages "$small")
 	go test $RACE -short -timeout 10m "${list[@]}"
 }
 
