@@ -2,9 +2,16 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/wilco-iot/wilco/client"
+	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
 )
 
@@ -39,7 +46,56 @@ func (a *app) gatewayCommand() *cobra.Command {
 	ledger := &cobra.Command{Use: "ledger", Short: "Read a gateway's ledger of former states"}
 	ledger.AddCommand(a.gatewayLedger("verify", "Say whether every entry is as it was written; exit code 5 when one is not", false),
 		a.gatewayLedger("show", "Print the entries: what changed, what it was before, who did it", true))
-	c.AddCommand(a.parent(ledger))
+	c.AddCommand(a.parent(ledger), a.gatewayConflicts())
+	return c
+}
+
+// conflictKinds are the anomalies that tell of a gateway's command and the server's that
+// may contradict each other.
+var conflictKinds = []string{"gateway_conflict", string(command.GatewayActed)}
+
+func (a *app) gatewayConflicts() *cobra.Command {
+	c := &cobra.Command{Use: "conflicts GROUP/GATEWAY", Short: "List where what a gateway did alone contradicts what was asked for at the server",
+		Args: a.args("GROUP/GATEWAY"),
+		Long: "Conflicts lists, of all devices behind a gateway, newest first, where what it did alone and what was asked for at the server\n" +
+			"meanwhile may contradict each other: values that stayed as the server has them, and commands that the gateway did not\n" +
+			"have when it acted. Ask the server above."}
+	c.RunE = a.withDevice(func(ctx context.Context, c *client.Client, gateway string) error {
+		group, _, _ := strings.Cut(gateway, "/")
+		list, behind := []client.Anomaly{}, 0
+		for o := (client.DeviceOptions{Group: group, Limit: 1000}); ; {
+			page, err := c.Devices(ctx, o)
+			if err != nil {
+				return err
+			}
+			for _, d := range page.Items {
+				if d.Via != gateway {
+					continue
+				}
+				behind++
+				all, err := c.Anomalies(ctx, d.Device, 0)
+				if err != nil {
+					return err
+				}
+				list = append(list, slices.DeleteFunc(all, func(x client.Anomaly) bool { return !slices.Contains(conflictKinds, x.Kind) })...)
+			}
+			if o.Cursor = page.Next; o.Cursor == "" {
+				break
+			}
+		}
+		if behind == 0 {
+			return fault.New(fault.NotFound, "no device is registered behind %s; ask the server above, and name the gateway as it is registered there", gateway)
+		}
+		slices.SortStableFunc(list, func(x, y client.Anomaly) int { return y.At.Compare(x.At) })
+		return a.print(client.AnomalyList{Items: list}, func(out io.Writer) {
+			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "AT\tDEVICE\tKIND\tTID\tDETAIL")
+			for _, x := range list {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", stamp(x.At), clean(x.Device), clean(x.Kind), clean(x.TID), clean(x.Detail))
+			}
+			w.Flush()
+		})
+	})
 	return c
 }
 

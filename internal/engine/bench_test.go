@@ -33,6 +33,9 @@ func (nowhere) Document(_ context.Context, id store.DocumentID) (store.Document,
 func (nowhere) CommandByKey(context.Context, wire.Address, string) (command.TID, string, error) {
 	return command.TID{}, "", fault.New(fault.NotFound, "not here")
 }
+func (nowhere) List(context.Context, store.Query) ([]command.Command, string, error) {
+	return nil, "", nil
+}
 func (nowhere) OpenCommands(context.Context) iter.Seq2[store.Open, error] {
 	return func(func(store.Open, error) bool) {}
 }

@@ -46,6 +46,7 @@ type Store interface {
 	Command(context.Context, command.TID) (command.Command, error)
 	Commands(context.Context, []command.TID) ([]command.Command, error)
 	CommandByKey(context.Context, wire.Address, string) (command.TID, string, error)
+	List(context.Context, store.Query) ([]command.Command, string, error)
 	OpenCommands(context.Context) iter.Seq2[store.Open, error]
 	Document(context.Context, store.DocumentID) (store.Document, error)
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -88,9 +89,14 @@ func (t *turn) gatewayAct(j *upJob) bool {
 	if err != nil {
 		return j.waits(t, d, err)
 	}
+	ended, err := t.endedSince(&c, act.Seen, gateway)
+	if err != nil {
+		return j.waits(t, d, err)
+	}
 	t.create(d, c)
 	t.undoneThere(d, &c)
 	t.overtaken(d, &c, act.Seen)
+	clashes = append(clashes, ended...)
 	for _, text := range clashes {
 		t.gatewayConflict(d, &c, text)
 	}
@@ -256,6 +262,35 @@ func (t *turn) overtaken(d *device, c *command.Command, seen string) {
 			t.s.e.log.Error("what a gateway did could not be noted", "tid", tid, "error", err)
 		}
 	}
+}
+
+// endedSince says, in words, which commands of this server the device has carried out
+// after c, that the gateway did not have when it made c: what they say has come up
+// before the act. At most 100 are looked at.
+func (t *turn) endedSince(c *command.Command, seen string, gateway wire.Address) (list []string, err error) {
+	if seen == "" {
+		return nil, nil // it had none of this server's, so nothing tells the old ones from those since
+	}
+	page, _, err := t.s.e.opt.Store.List(context.Background(), store.Query{Group: c.Device.Group, Device: c.Device.Device, Limit: 100})
+	if err != nil {
+		return nil, err
+	}
+	for i := range page {
+		if !since(page[i].TID.String(), seen) || strings.HasSuffix(page[i].RequestedBy, at("", gateway)) {
+			continue
+		}
+		other, err := t.command(page[i].TID) // as this turn has it
+		if err != nil {
+			return nil, err
+		}
+		if other.State != command.Executed && other.State != command.Failed {
+			continue
+		}
+		if common, ok := meet(c, &other); ok {
+			list = append(list, fmt.Sprintf("%s %s has ended since; the gateway had not got it when it did %s%s", other.Name, other.TID, c.Name, common))
+		}
+	}
+	return list, nil
 }
 
 // meet says whether two commands may touch the same: paths that both change, or

@@ -153,6 +153,32 @@ func TestWhatContradictsIsShownAndStays(t *testing.T) {
 	})
 }
 
+// What a device has executed by the time that its gateway tells of an act before it is
+// shown as well: results and acts come up on two ways.
+func TestWhatHasEndedSinceIsShownToo(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.behindGateway()
+		r.online(valve, "b1")
+		had := r.send(valve, "turn", command.Policy{})
+		r.answer(valve, had.TID.String(), "result", "SUCCESS")
+		since := r.send(valve, "turn", command.Policy{})
+		r.answer(valve, since.TID.String(), "result", "SUCCESS")
+		r.expect(since.TID, command.Executed, command.DeviceSucceeded)
+		for _, tid := range []string{actTID, strings.Replace(actTID, "000000000001", "000000000002", 1)} { // the second is not about the first
+			r.says(gateway, "gateway/act", act(tid, "close", "{}", had.TID.String(), "bo"), tid)
+		}
+		list, err := r.store.Anomalies(t.Context(), valve, 0)
+		if err != nil || len(list) != 2 {
+			t.Fatalf("shown: %+v %v", list, err)
+		}
+		for _, x := range list {
+			if x.Kind != AnomalyGateway || !strings.Contains(x.Detail, "turn "+since.TID.String()) {
+				t.Errorf("shown: %+v", x)
+			}
+		}
+	})
+}
+
 func TestBadActsChangeNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.behindGateway()

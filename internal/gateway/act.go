@@ -79,6 +79,10 @@ func (g *Gateway) setReach(up bool) {
 	}
 }
 
+// firstAnswer is how long a gateway that has started waits for the server above before
+// it looks at the rules.
+const firstAnswer = 5 * time.Second
+
 // ruleRetryMax bounds the wait between two tries of a rule that is refused.
 const ruleRetryMax = time.Minute
 
@@ -104,6 +108,11 @@ func (t trying) after(now time.Time, err error) trying {
 
 // runRules looks at the rules, and does what is due.
 func (g *Gateway) runRules() {
+	// Nobody is out of reach before he has been asked: an outage that was under way when
+	// the gateway stopped goes on if the server above does not answer now.
+	for asked := time.Now(); g.ctx.Err() == nil && !g.inReach.Load() && time.Since(asked) < firstAnswer; {
+		g.wait(pause / 20)
+	}
 	failing := map[string]trying{}
 	var was error
 	for g.ctx.Err() == nil {
@@ -121,8 +130,12 @@ func (g *Gateway) stepRules(failing map[string]trying) error {
 	g.outage.mu.Lock()
 	defer g.outage.mu.Unlock()
 	now := time.Now()
-	next, changed, due := g.outage.state.Step(g.cfg.Rules, g.reportedOf(now), now)
-	if changed || g.outage.unkept {
+	is, back := g.outage.state, false
+	if g.inReach.Load() {
+		is, back = is.Reach(true, now) // what setReach will say too
+	}
+	next, changed, due := is.Step(g.cfg.Rules, g.reportedOf(now), now)
+	if changed || back || g.outage.unkept {
 		if err := g.keep(next); err != nil {
 			return err
 		}

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
@@ -105,11 +107,47 @@ const (
 	refusedStands = 30 * time.Second
 )
 
+// asked are the topics whose messages the server above gives. The zero value is ready
+// for use.
+type asked struct {
+	mu     sync.Mutex
+	topics map[string]bool
+}
+
+// forget takes out what was not granted again by a server that has lost the session.
+func (a *asked) forget(refused []mqtt.Subscription) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range refused {
+		delete(a.topics, s.Filter)
+	}
+}
+
+func (a *asked) set(topic string, is bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.topics == nil {
+		a.topics = map[string]bool{}
+	}
+	if is {
+		a.topics[topic] = true
+	} else {
+		delete(a.topics, topic)
+	}
+}
+
+func (a *asked) list() map[string]bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.topics)
+}
+
 // runDevices asks the server above for the commands of each device that is
 // registered here, and of the gateway itself, which refuses them.
 func (g *Gateway) runDevices() {
-	asked, refused := map[string]bool{}, map[string]time.Time{}
+	refused := map[string]time.Time{}
 	for g.ctx.Err() == nil {
+		asked := g.asked.list()
 		want := map[string]bool{g.profile.Topic(g.cfg.Name): true}
 		for d := range g.server.Fleet.All() {
 			want[g.profile.Topic(d.Address)] = true
@@ -134,7 +172,7 @@ func (g *Gateway) runDevices() {
 					}
 					refused[topic] = time.Now()
 				} else {
-					asked[topic] = true
+					g.asked.set(topic, true)
 					delete(refused, topic)
 				}
 			}
@@ -143,7 +181,7 @@ func (g *Gateway) runDevices() {
 		for topic := range asked {
 			if !want[topic] {
 				if g.up.Unsubscribe(g.ctx, topic) == nil {
-					delete(asked, topic)
+					g.asked.set(topic, false)
 				}
 			}
 		}

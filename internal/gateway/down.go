@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -22,11 +21,22 @@ import (
 // gateway remembers one that its device never answers.
 const patience = command.Duration(30 * 24 * time.Hour)
 
+// arriving is since when messages of the server above have been dealt with without a
+// pause: none of those has waited here for longer. Only fromAbove touches it.
+type arriving struct{ busy, ended time.Time }
+
+// idle is a pause between two messages that says that none was waiting.
+const idle = 20 * time.Millisecond
+
 // fromAbove takes one message of the server above, in their order. It returns when
 // what the message means is durable, and acknowledges it then; while nothing can be
 // kept here it blocks, so that the server above is held back.
 func (g *Gateway) fromAbove(d *client.Delivery) {
 	device, ok := g.commandTopic(d.Topic)
+	if began := time.Now(); began.Sub(g.above.ended) > idle {
+		g.above.busy = began // nothing has waited: this has just come
+	}
+	defer func() { g.above.ended = time.Now() }()
 	if !ok {
 		g.mirrorDown(d)
 		return
@@ -71,7 +81,7 @@ func (g *Gateway) obey(device wire.Address, doc *wire.Command, d *client.Deliver
 	var c command.Command
 	switch doc.Status {
 	case wire.Request:
-		return g.request(device, tid, doc)
+		return g.request(device, tid, doc, d)
 	case wire.Cancel:
 		c, err = g.server.Engine.Cancel(g.ctx, tid, Upstream, "asked for by the server above")
 		if fault.CodeOf(err) == fault.Conflict {
@@ -92,11 +102,11 @@ func (g *Gateway) obey(device wire.Address, doc *wire.Command, d *client.Deliver
 }
 
 // request makes the command of the server above one of this server, under its tid.
-func (g *Gateway) request(device wire.Address, tid command.TID, doc *wire.Command) bool {
+func (g *Gateway) request(device wire.Address, tid command.TID, doc *wire.Command, d *client.Delivery) bool {
 	policy := g.cfg.Server.Policy.Command()
 	policy.Heartbeat, policy.FinishBy, policy.Settle, policy.Supersede = 0, patience, patience, false
 	if !doc.NotAfter.IsZero() {
-		left := time.Until(doc.NotAfter).Truncate(time.Millisecond)
+		left := timeLeft(doc.NotAfter, d.Expiry, g.above.busy, time.Now())
 		if left < 10*time.Millisecond {
 			g.refuse(device, doc.TID, wire.ReasonExpired, "it came to the gateway too late")
 			return true
@@ -127,6 +137,18 @@ func (g *Gateway) request(device wire.Address, tid command.TID, doc *wire.Comman
 		return false
 	}
 	return true
+}
+
+// timeLeft is how long a command may still wait that came at the time came or later.
+// notAfter is of the clock of the server above; expiry, what its broker has counted
+// down, in whole seconds, is of none: where the two do not agree so far, the clocks
+// differ, and it counts.
+func timeLeft(notAfter time.Time, expiry time.Duration, came, now time.Time) time.Duration {
+	left, waited := notAfter.Sub(now).Truncate(time.Millisecond), now.Sub(came)
+	if off := left + waited - expiry; expiry > 0 && (off < -2*time.Second || off > 2*time.Second) {
+		return expiry - waited
+	}
+	return left
 }
 
 // termsOf is the condition of a command, which is asked here of younger reports than
@@ -243,8 +265,7 @@ func (g *Gateway) mirrorDown(d *client.Delivery) {
 			continue
 		}
 		err := local.Publish(g.ctx, d.Message)
-		var refused *client.ReasonError
-		if err == nil || errors.As(err, &refused) && !passing(refused.Code) || errors.Is(err, client.ErrExpired) {
+		if err == nil || neverTaken(err) {
 			if err != nil {
 				g.log.Error("a message from above cannot be mirrored, and is dropped", "topic", d.Topic, "error", err)
 			}

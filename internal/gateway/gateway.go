@@ -55,6 +55,8 @@ type Gateway struct {
 	// local is the client of the lasting session, nil before the first.
 	local atomic.Pointer[client.Client]
 	own   ownTIDs
+	asked asked
+	above arriving
 
 	reach chan bool // the server above has come into reach, or has gone; one slot, the last word
 	// actsWanted takes what is to be closed when all acts up to now are told above.
@@ -134,7 +136,7 @@ func (g *Gateway) newUpstream() (*client.Client, error) {
 	o := client.Options{Servers: []string{u.URL}, TLS: t, ClientID: g.cfg.Name.String(), Username: g.cfg.Name.String(),
 		SessionExpiry: forEver, KeepAlive: u.KeepAlive, Will: g.will, OnMessage: g.fromAbove, Logger: g.log,
 		Backoff: client.Backoff{Max: reconnectWithin}, MaxQueued: 4 * upWindow, MaxQueuedBytes: 256 << 20,
-		OnUp:   func(client.Up) { g.tellReach(true) },
+		OnUp:   func(up client.Up) { g.asked.forget(up.Refused); g.tellReach(true) },
 		OnDown: func(err error) { g.log.Warn("the server above is out of reach", "error", err); g.tellReach(false) }}
 	if u.Secret != "" {
 		o.Password = []byte(u.Secret)

@@ -128,13 +128,11 @@ func (u *uplink) take(d *client.Delivery) {
 
 // done is how the server above has answered.
 func (u *uplink) done(d *client.Delivery, r client.Result) {
-	var refused *client.ReasonError
 	switch {
 	case r.Err == nil:
 	case errors.Is(r.Err, client.ErrStopped):
 		return
-	case errors.Is(r.Err, client.ErrExpired), errors.Is(r.Err, client.ErrSize), errors.Is(r.Err, client.ErrQoS), errors.Is(r.Err, client.ErrRetain),
-		errors.As(r.Err, &refused) && !passing(refused.Code):
+	case neverTaken(r.Err):
 		u.g.log.Error("a message cannot go up, and is dropped", "topic", d.Topic, "bytes", len(d.Payload), "error", r.Err)
 	default:
 		u.stop()
@@ -151,13 +149,22 @@ func (u *uplink) done(d *client.Delivery, r client.Result) {
 	}
 }
 
-// passing says whether a refusal may be otherwise later.
-func passing(code mqtt.ReasonCode) bool {
-	switch code {
-	case mqtt.NotAuthorized, mqtt.TopicNameInvalid, mqtt.PayloadFormatInvalid:
+// neverTaken says whether a message that was not accepted never will be.
+func neverTaken(err error) bool {
+	for _, why := range []error{client.ErrExpired, client.ErrSize, client.ErrQoS, client.ErrRetain} {
+		if errors.Is(err, why) {
+			return true
+		}
+	}
+	var refused *client.ReasonError
+	if !errors.As(err, &refused) {
 		return false
 	}
-	return true
+	switch refused.Code {
+	case mqtt.NotAuthorized, mqtt.TopicNameInvalid, mqtt.PayloadFormatInvalid, mqtt.PacketTooLarge:
+		return true
+	}
+	return false
 }
 
 // ownTIDs remembers whose commands are whose. The zero value is ready for use.
