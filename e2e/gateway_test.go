@@ -132,6 +132,7 @@ type edge struct {
 	line       *cable
 	above, own *client.Client // APIs of the two
 	serverEnv  []string
+	http       string // address of the server's API
 	config     string // of the gateway
 	dir        string // of its data
 	tcp        string // address of its broker
@@ -164,7 +165,8 @@ func newEdgeIn(t *testing.T, dir, more string) *edge {
 	data := filepath.Join(t.TempDir(), "server")
 	e.serverEnv = []string{"WILCO_DATA=" + data, "WILCO_HTTP_ADDRESS=" + addresses[0], "WILCO_MQTT_TCP=" + addresses[1], "WILCO_LOG_LEVEL=warn"}
 	e.startServer()
-	e.above = apiOf(t, addresses[0], data)
+	e.http = addresses[0]
+	e.above = apiOf(t, e.http, data)
 	gateway, err := e.above.AddDevice(t.Context(), client.NewDevice{Device: "plant-1/gw-1"})
 	if err != nil {
 		t.Fatal(err)

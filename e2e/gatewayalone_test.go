@@ -209,7 +209,9 @@ func TestGatewayActsAlone(t *testing.T) {
 	if err != nil || len(list) < 4 {
 		t.Errorf("contradictions that are shown: %+v %v", list, err)
 	}
-	if out, err := exec.Command(program("wilco"), "gateway", "conflicts", "plant-1/gw-1", "--server", e.srv.base, "--token", e.srv.token).CombinedOutput(); err != nil ||
+	conflicts := exec.Command(program("wilco"), "gateway", "conflicts", "plant-1/gw-1")
+	conflicts.Env = append(append(os.Environ(), e.serverEnv...), "WILCO_SERVER=http://"+e.http)
+	if out, err := conflicts.CombinedOutput(); err != nil ||
 		!strings.Contains(string(out), "gateway_conflict") || !strings.Contains(string(out), "gateway_acted") || !strings.Contains(string(out), waiting) {
 		t.Errorf("conflicts that are listed: %v\n%s", err, out)
 	}
