@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
@@ -52,6 +53,8 @@ type rebuilding struct {
 	active []deleted // that the merge has reached
 	last   uint64    // newest message of the tables
 	keys   int
+	ours   bool  // the tables say the format
+	alien  error // why a table cannot be read that is not damaged
 }
 
 // rebuild makes the store anew. found is what damaged logs have cost, or nil. It
@@ -61,6 +64,9 @@ func (s *Store) rebuild(fs *files, found *salvage, cause error) (*salvage, error
 		return nil, err // it is of another version, perhaps
 	}
 	s.log.Error("broker store: it is damaged, and made anew of what can be read", "dir", s.dir, "error", cause)
+	if err := s.roomToRebuild(fs); err != nil {
+		return nil, err
+	}
 	if found == nil {
 		found = new(salvage)
 	}
@@ -73,7 +79,7 @@ func (s *Store) rebuild(fs *files, found *salvage, cause error) (*salvage, error
 		return nil, err
 	}
 	if err := r.fill(); err != nil {
-		return nil, fmt.Errorf("make the store anew: %w", err)
+		return nil, errors.Join(fmt.Errorf("make the store anew: %w", err), fs.RemoveAll(r.dir)) // it may have filled the disk
 	}
 	aside, err := nextAside(fs, s.dir)
 	if err != nil {
@@ -87,10 +93,56 @@ func (s *Store) rebuild(fs *files, found *salvage, cause error) (*salvage, error
 	return found, s.finishSwap(fs)
 }
 
-// fill writes the new store.
-func (r *rebuilding) fill() (err error) {
+// roomToRebuild tells whether the disk has room for another copy of everything.
+func (s *Store) roomToRebuild(fs vfs.FS) error {
+	u, err := s.disk()
+	if err != nil {
+		return nil // then it shows
+	}
+	names, err := fs.List(s.dir)
+	if err != nil {
+		return err
+	}
+	var size uint64
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".log") {
+			info, err := fs.Stat(filepath.Join(s.dir, name))
+			if err != nil {
+				return err
+			}
+			size += uint64(info.Size())
+		}
+	}
+	if size > u.AvailBytes {
+		return fmt.Errorf("it is damaged, and to make it anew takes %d bytes of free space, of which there are %d; make room, and start again",
+			size, u.AvailBytes)
+	}
+	return nil
+}
+
+// fill writes the new store. Pebble tries for ever what it does in the background: when
+// that fails, it is left to the end of the process.
+func (r *rebuilding) fill() error {
 	o := r.s.pebbleOptions(r.fs)
 	o.EventListener.DataCorruption = nil // it is told as what was lost
+	o.DisableWAL = true                  // a crash has it begin anew
+	failed, done := make(chan error, 1), make(chan error, 1)
+	o.EventListener.BackgroundError = func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}
+	go func() { done <- r.write(o) }()
+	select {
+	case err := <-done:
+		return err
+	case err := <-failed:
+		return err
+	}
+}
+
+func (r *rebuilding) write(o *pebble.Options) (err error) {
 	if r.db, err = pebble.Open(r.dir, o); err != nil {
 		return err
 	}
@@ -98,6 +150,9 @@ func (r *rebuilding) fill() (err error) {
 	err = errors.Join(r.openTables(o), r.put([]byte{keyFormat}, []byte(format)))
 	if err == nil {
 		err = r.merge()
+	}
+	if err == nil && !r.ours && (r.alien != nil || !r.lostFormat()) {
+		err = errors.Join(errors.New("nothing says that it is a store of wilco; use another directory"), r.alien)
 	}
 	for _, t := range r.tables {
 		_ = t.close() // what could not be read was told
@@ -129,8 +184,11 @@ func (r *rebuilding) openTables(o *pebble.Options) error {
 		}
 		t, ranges, err := openTable(r.fs, path, o.MakeReaderOptions(), lost)
 		if err != nil {
-			if isSystem(err) {
+			switch {
+			case isSystem(err):
 				return err
+			case !isDamage(err):
+				r.alien = err
 			}
 			lost(nil, nil, err)
 			continue
@@ -140,6 +198,12 @@ func (r *rebuilding) openTables(o *pebble.Options) error {
 	}
 	slices.SortFunc(r.ranges, func(a, b deleted) int { return bytes.Compare(a.from, b.from) })
 	return err
+}
+
+// lostFormat tells whether what cannot be read may have said the format.
+func (r *rebuilding) lostFormat() bool {
+	key := []byte{keyFormat}
+	return len(r.tables) == 0 || slices.ContainsFunc(r.found.Ranges, func(l lostRange) bool { return l.has(key, append(key, 0)) })
 }
 
 // merge writes the newest version of each key.
@@ -201,6 +265,7 @@ func (r *rebuilding) choose(key []byte, versions []version) error {
 			if string(v.value) != format {
 				return fmt.Errorf("its format is %q, not %q: another version made it", v.value, format)
 			}
+			r.ours = true
 			return nil
 		case keyLast:
 			d := newDecoder(v.value)

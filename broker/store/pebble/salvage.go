@@ -2,7 +2,6 @@ package pebblestore
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -259,7 +258,7 @@ func readSalvage(fs vfs.FS, dir string) (*salvage, error) {
 	}
 	v := new(salvage)
 	if err == nil {
-		err = json.Unmarshal(b, v)
+		err = fromJSON(salvageFile, b, v)
 	}
 	v.resumed = true
 	return v, err

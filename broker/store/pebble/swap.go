@@ -30,11 +30,11 @@ func (s *Store) finishSwap(fs *files) error {
 	made := filepath.Join(s.dir, rebuildDir)
 	b, err := readAll(fs, filepath.Join(s.dir, swapFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return fs.RemoveAll(made)
+		return nil
 	}
 	var x swap
 	if err == nil {
-		err = json.Unmarshal(b, &x)
+		err = fromJSON(swapFile, b, &x)
 	}
 	if err != nil {
 		return err
@@ -54,16 +54,26 @@ func (s *Store) finishSwap(fs *files) error {
 	if err := moveAll(fs, made, s.dir, func(string) bool { return true }); err != nil {
 		return err
 	}
-	if err := fs.Remove(filepath.Join(s.dir, swapFile)); err != nil {
+	if err := errors.Join(fs.RemoveAll(made), pruneAside(fs, s.dir, x.Aside)); err != nil {
 		return err
 	}
-	return errors.Join(fs.RemoveAll(made), pruneAside(fs, s.dir, x.Aside))
+	return fs.Remove(filepath.Join(s.dir, swapFile))
 }
 
-// isPebbles tells files of the store from what belongs to its directory.
+// isPebbles tells files of the store from what else is in its directory, which may be
+// another's. It leaves the lock and the logs that were put aside.
 func isPebbles(name string) bool {
-	return name != "LOCK" && name != rebuildDir && !strings.HasPrefix(name, swapFile) &&
-		!strings.HasPrefix(name, asideDir) && !strings.HasSuffix(name, damagedSuffix)
+	for _, prefix := range []string{"MANIFEST-", "OPTIONS-", "marker.", "temporary.", salvageFile} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	for _, kind := range []string{".log", ".sst", ".short", ".new"} {
+		if digits, _, _ := strings.Cut(name, "."); strings.HasSuffix(name, kind) && strings.Trim(digits, "0123456789") == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // moveAll moves the files that are meant, durably.
@@ -105,6 +115,14 @@ func pruneAside(fs vfs.FS, dir, keep string) error {
 		}
 	}
 	return err
+}
+
+// fromJSON reads what writeJSON wrote.
+func fromJSON(name string, b []byte, v any) error {
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %s: %w", errMalformed, name, err)
+	}
+	return nil
 }
 
 func writeJSON(fs vfs.FS, dir, name string, v any) error {
