@@ -93,21 +93,27 @@ func (p *places) take(c claim) {
 
 // ask gives c its places, if it has not got them before, or says why not; it then
 // stands in line if wait is true. The places of those who are leaving count as free.
-// Who stood behind c in a line may be given places by it.
+// What it needs may be other than before: a device gets tags and loses them. Who
+// stood behind c in a line may be given places by it.
 func (p *places) ask(c claim, wait bool, leaving []command.TID) (why string, given []*claim) {
 	known := p.claims[c.tid]
-	if known != nil && known.has {
+	same := known != nil && slices.Equal(known.needs, c.needs)
+	if same && known.has {
 		return "", nil
 	}
-	if why = p.hinders(&c, leaving); why == "" {
-		stood := p.drop(c.tid)
-		p.take(c)
-		return "", p.give(stood)
+	var left []need
+	if !same {
+		left = p.drop(c.tid)
 	}
-	if known == nil && wait {
+	why = p.hinders(&c, leaving)
+	switch {
+	case why == "":
+		left = slices.Concat(left, p.drop(c.tid))
+		p.take(c)
+	case wait && !same:
 		p.wait(&c)
 	}
-	return why, nil
+	return why, p.give(left)
 }
 
 // leave takes out a claim, if it is there, and returns those who now have places.

@@ -193,3 +193,37 @@ func TestNeedsOfACommand(t *testing.T) {
 		}
 	}
 }
+
+// TestNeedsChangeWhileItWaits: a device is given a tag, or loses one, while its
+// command is in line or has been given a place and has not gone. It stands in the
+// lines of what it needs now, and nobody waits behind it anywhere else.
+func TestNeedsChangeWhileItWaits(t *testing.T) {
+	a, b := roomName{word: "a"}, roomName{word: "b"}
+	one := func(n byte, rooms ...roomName) claim {
+		c := claim{tid: command.TID{n}}
+		for _, r := range rooms {
+			c.needs = append(c.needs, need{r, 1})
+		}
+		return c
+	}
+	p := newPlaces()
+	p.ask(one(1, a), true, nil)
+	p.ask(one(2, b), true, nil)
+	p.ask(one(3, a, b), true, nil)
+	p.ask(one(4, b), true, nil)
+	if why, given := p.ask(one(3, a), true, nil); why == "" || len(given) != 0 {
+		t.Errorf("it does not need b any more: %q, %v", why, given)
+	}
+	if given := p.leave(command.TID{2}); len(given) != 1 || given[0].tid != (command.TID{4}) {
+		t.Errorf("b is free: %v", given)
+	}
+	if given := p.leave(command.TID{1}); len(given) != 1 || given[0].tid != (command.TID{3}) {
+		t.Errorf("a is free: %v", given)
+	}
+	if why, given := p.ask(one(3, a, b), true, nil); why == "" || len(given) != 0 {
+		t.Errorf("it needs b too: %q, %v", why, given)
+	}
+	if given := p.leave(command.TID{4}); len(given) != 1 || given[0].tid != (command.TID{3}) {
+		t.Errorf("b is free again: %v", given)
+	}
+}

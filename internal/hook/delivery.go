@@ -53,6 +53,10 @@ const MaxDepth = 5
 // slash, and a device's has one. Stored; never change.
 const byPrefix = "hook/"
 
+// KeyPrefix begins the idempotency keys of follow-ups. Nobody else may use such keys.
+// Stored; never change.
+const KeyPrefix = "hook/"
+
 func byOf(hook string, depth int) string { return byPrefix + hook + "/" + strconv.Itoa(depth) }
 
 // depthOf is how many hooks stand before the command that was asked for by this name.
@@ -86,7 +90,7 @@ func newDelivery(r *Rule, e *store.Event, c *command.Command, now time.Time) *De
 }
 
 func (d *Delivery) order(r *Rule, e *store.Event, c *command.Command) error {
-	d.Order = &Order{Device: e.Device, Name: r.Command.Name, Key: byPrefix + r.Name + "/" + strconv.FormatInt(e.ID, 10)}
+	d.Order = &Order{Device: e.Device, Name: r.Command.Name, Key: KeyPrefix + r.Name + "/" + strconv.FormatInt(e.ID, 10)}
 	if c == nil {
 		return fmt.Errorf("the command is not kept any more")
 	}

@@ -146,6 +146,6 @@ func (a *Audited) commit(ctx context.Context, e audit.Entry, docs []store.Docume
 // made the hook: an admin of everything.
 func (a *Audited) FollowUp(ctx context.Context, o hook.Order) error {
 	_, err := a.Send(ctx, Principal{Name: o.By, Grants: fleet.Everywhere(Operator)}, Order{Device: o.Device, Name: o.Name, Params: o.Params,
-		Key: o.Key})
+		Key: o.Key, ours: true})
 	return err
 }

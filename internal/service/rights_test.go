@@ -292,6 +292,25 @@ func TestRollbackOfADynamicRollout(t *testing.T) {
 	}
 }
 
+// TestKeysOfTheServer: who could use one would make a command in the place of one that
+// a roll-out, a hook or a rule is about to make.
+func TestKeysOfTheServer(t *testing.T) {
+	p := &parts{command: &command.Command{TID: tid1, Device: valve, Name: "valve.open"}, known: map[wire.Address]store.Device{valve: {Address: valve}}}
+	s := New(Options{Engine: p, Store: p, Fleet: fleetOf{p: p}})
+	for _, key := range []string{"rollout/fw/1", "hook/siren/42", "rule/stop/0/1"} {
+		o := Order{Device: valve, Name: "valve.open", Key: key}
+		if err := s.checkOrder(only(Admin, ""), &o); fault.From(err).Field != "Idempotency-Key" {
+			t.Errorf("%s: sent: %v", key, err)
+		}
+		if _, err := s.Rollback(t.Context(), only(Admin, ""), tid1, RollbackOptions{Key: key}); fault.From(err).Field != "Idempotency-Key" {
+			t.Errorf("%s: taken back: %v", key, err)
+		}
+		if o.ours = true; s.checkOrder(only(Admin, ""), &o) != nil {
+			t.Errorf("%s: the server itself may not", key)
+		}
+	}
+}
+
 // only has a role in a group, or, for "", in all.
 func only(r Role, group string) Principal {
 	g := Grant{Role: r}

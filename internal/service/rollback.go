@@ -3,12 +3,10 @@ package service
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
-	"github.com/wilco-iot/wilco/internal/rollout"
 	"github.com/wilco-iot/wilco/internal/undo"
 )
 
@@ -66,13 +64,11 @@ func (s *Service) Rollback(ctx context.Context, p Principal, tid command.TID, o 
 	if err != nil {
 		return Created{}, err
 	}
-	switch {
-	case o.Force && o.Why == "":
+	if o.Force && o.Why == "" {
 		return Created{}, fault.Field("reason", "missing; say why it is forced")
-	case !validKey(o.Key):
-		return Created{}, fault.Field("Idempotency-Key", "must be at most %d printable ASCII characters", MaxKey)
-	case strings.HasPrefix(o.Key, rollout.KeyPrefix):
-		return Created{}, fault.Field("Idempotency-Key", "keys that begin with %q are the server's own; use another one", rollout.KeyPrefix)
+	}
+	if err := checkKey(o.Key); err != nil {
+		return Created{}, err
 	}
 	out := Created{}
 	how := func(plan undo.Plan) (engine.How, error) {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/gateway/rules"
+	"github.com/wilco-iot/wilco/internal/hook"
 	"github.com/wilco-iot/wilco/internal/rollout"
 	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/wire"
@@ -54,6 +56,25 @@ type Order struct {
 	// Err is why the order could not be read. It stays the outcome of this
 	// item, so that the items of a bulk request keep their places.
 	Err error
+
+	ours bool // the key is one of the server's own
+}
+
+// ownKeys begin the idempotency keys that the server makes commands by. Who could use
+// one could guess the next, and take its place.
+var ownKeys = []string{rollout.KeyPrefix, hook.KeyPrefix, rules.KeyPrefix}
+
+// checkKey says what is wrong with an idempotency key that somebody asks with.
+func checkKey(key string) error {
+	if !validKey(key) {
+		return fault.Field("Idempotency-Key", "must be at most %d printable ASCII characters", MaxKey)
+	}
+	for _, own := range ownKeys {
+		if strings.HasPrefix(key, own) {
+			return fault.Field("Idempotency-Key", "keys that begin with %q are the server's own; use another one", own)
+		}
+	}
+	return nil
 }
 
 // Send makes one command.
@@ -166,10 +187,10 @@ func (s *Service) checkOrder(p Principal, o *Order) error {
 	case len(o.Params) > MaxParams:
 		return &fault.Error{Code: fault.TooLarge, Field: "params",
 			Message: fmt.Sprintf("%d bytes; at most %d", len(o.Params), MaxParams)}
-	case !validKey(o.Key):
-		return fault.Field("Idempotency-Key", "must be at most %d printable ASCII characters", MaxKey)
-	case strings.HasPrefix(o.Key, rollout.KeyPrefix):
-		return fault.Field("Idempotency-Key", "keys that begin with %q are the server's own; use another one", rollout.KeyPrefix)
+	case !o.ours:
+		if err := checkKey(o.Key); err != nil {
+			return err
+		}
 	}
 	return params(o.Params)
 }

@@ -31,6 +31,10 @@ import (
 	"github.com/wilco-iot/wilco/wire/state"
 )
 
+// KeyPrefix begins the idempotency keys of what rules do. Nobody else may use such
+// keys. Stored; never change.
+const KeyPrefix = "rule/"
+
 // Rule is one dead-man rule. It has Down, If, or both.
 type Rule struct {
 	Name string // unique among the rules
@@ -127,7 +131,7 @@ func (s State) Step(list []Rule, reported func(wire.Address) state.Reported, now
 			changed = true
 		}
 		if h.Times == 0 || r.Again > 0 && !now.Before(h.Last.Add(r.Again)) {
-			due = append(due, Firing{Rule: r, Key: fmt.Sprintf("rule/%s/%d/%d", r.Name, h.Since.UnixMilli(), h.Times+1)})
+			due = append(due, Firing{Rule: r, Key: fmt.Sprintf("%s%s/%d/%d", KeyPrefix, r.Name, h.Since.UnixMilli(), h.Times+1)})
 		}
 	}
 	return next, changed, due
