@@ -77,7 +77,7 @@ func TestUsers(t *testing.T) {
 	refused(t, as("PATCH", "/v1/users/root", `{"disabled":true}`), 404, "not_found", "name", "no such user")
 	refused(t, as("DELETE", "/v1/users/root", ""), 404, "not_found", "name", "no such user")
 	refused(t, as("POST", "/v1/users/root/password", `{"password":"another horse"}`), 404, "not_found", "name", "no such user")
-	refused(t, as("POST", "/v1/tokens", `{"name":"x","user":"root"}`), 403, "forbidden", "", "more than it has")
+	refused(t, as("POST", "/v1/tokens", `{"name":"x","user":"root"}`), 404, "not_found", "name", "no such user")
 	refused(t, as("PATCH", "/v1/users/bo", `{"grants":[{"role":"admin","groups":["mill"]}]}`), 403, "forbidden", "", "plant")
 	refused(t, as("PATCH", "/v1/users/bo", `{"grants":[]}`), 400, "invalid", "grants", "empty")
 	refused(t, as("PATCH", "/v1/users/bo", `{}`), 400, "invalid", "", "nothing to change")
@@ -100,4 +100,27 @@ func TestUsers(t *testing.T) {
 		refused(t, w.do(t, request{method: "POST", path: "/v1/login", body: `{"name":"bo","password":"wrong horse"}`, token: "-"}), 401, "unauthenticated", "", "user name or password is wrong")
 	}
 	refused(t, w.do(t, request{method: "POST", path: "/v1/login", body: `{"name":"bo","password":"correct horse"}`, token: "-"}), 429, "too_many", "", "try again in")
+}
+
+// TestTokensOfOthers: an admin of one group learns nothing of the users that it does
+// not manage, and makes no token by the name of another's.
+func TestTokensOfOthers(t *testing.T) {
+	w := newWorld(t, options{})
+	w.login(t, "ann", `{"role":"operator","groups":["plant"]}`)
+	w.token(t, fleet.NewToken{Name: "panel", Grants: []fleet.Grant{{Role: fleet.Operator, Groups: []string{"plant"}}}})
+	mill := w.token(t, fleet.NewToken{Name: "miller", Grants: []fleet.Grant{{Role: fleet.Admin, Groups: []string{"mill"}}}})
+	create := func(body string) reply {
+		return w.do(t, request{method: "POST", path: "/v1/tokens", body: body, token: mill})
+	}
+	for _, user := range []string{"ann", "nobody"} {
+		refused(t, create(fmt.Sprintf(`{"name":"x","user":%q}`, user)), 404, "not_found", "name", "there is no such user")
+	}
+	refused(t, create(`{"name":"panel","role":"operator"}`), 409, "exists", "name", "which is not yours")
+	for range 2 {
+		read[client.APIToken](t, create(`{"name":"saw","role":"operator"}`), 201)
+	}
+	list := read[client.AuditPage](t, w.do(t, request{path: "/v1/audit"}), 200)
+	if last := list.Items[len(list.Items)-1]; last.Detail != "name=saw grants=operator@mill" {
+		t.Errorf("the audit log says %+v", last)
+	}
 }

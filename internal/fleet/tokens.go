@@ -213,7 +213,14 @@ func (f *Fleet) FirstToken(ctx context.Context) (string, error) {
 	if managed {
 		return "", nil
 	}
-	_, text, err := f.CreateToken(ctx, NewToken{Name: "first-admin", Grants: Everywhere(Admin)})
+	name := "first-admin"
+	for i := 2; ; i++ { // whoever has made a user of that name must not keep the server from starting
+		if _, taken := f.User(name); !taken {
+			break
+		}
+		name = fmt.Sprintf("first-admin-%d", i)
+	}
+	_, text, err := f.CreateToken(ctx, NewToken{Name: name, Grants: Everywhere(Admin)})
 	return text, err
 }
 
@@ -231,7 +238,8 @@ func (f *Fleet) Tokens(context.Context) ([]Token, error) {
 	return list, nil
 }
 
-// RemoveToken makes a token void at once. Errors: NotFound.
+// RemoveToken makes a token void at once. With the last token of a name goes what is
+// kept for the name: whoever has it next is another. Errors: NotFound.
 func (f *Fleet) RemoveToken(ctx context.Context, id string) error {
 	f.changing.Lock()
 	defer f.changing.Unlock()
@@ -250,7 +258,7 @@ func (f *Fleet) RemoveToken(ctx context.Context, id string) error {
 	f.mu.Lock()
 	delete(f.tokens, id)
 	f.mu.Unlock()
-	f.tellUser(t.holder(), false)
+	f.tellUser(t.holder(), t.User == "" && !f.tokenNamed(t.Name))
 	return nil
 }
 

@@ -290,3 +290,37 @@ func TestTooManyLoginsAtOnce(t *testing.T) {
 		wantCode(t, err, fault.TooMany)
 	})
 }
+
+// TestTheFirstTokenHasAName: a user who has taken its name keeps nobody out.
+func TestTheFirstTokenHasAName(t *testing.T) {
+	r := newRig(t)
+	r.user("first-admin", "correct horse", Grant{Role: Viewer})
+	text, err := r.FirstToken(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := r.VerifyToken(t.Context(), text); err != nil || p.Name != "first-admin-2" || Text(p.Grants) != "admin" {
+		t.Errorf("%+v %v", p, err)
+	}
+}
+
+// TestWhatIsKeptForANameGoesWithItsLastToken: the next of that name is another.
+func TestWhatIsKeptForANameGoesWithItsLastToken(t *testing.T) {
+	r := newRig(t)
+	var ids []string
+	for range 2 {
+		made, _, err := r.CreateToken(t.Context(), NewToken{Name: "panel", Grants: Everywhere(Operator)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, made.ID)
+	}
+	for _, id := range ids {
+		if err := r.RemoveToken(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"panel", "panel removed"}; !slices.Equal(r.changes, want) {
+		t.Errorf("told %q", r.changes)
+	}
+}

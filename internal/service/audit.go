@@ -281,12 +281,21 @@ func (a *Audited) CreateToken(ctx context.Context, p Principal, n NewToken) (Tok
 	if n.User != "" {
 		detail += " user=" + n.User
 	} else {
-		detail += " grants=" + fleet.Text(n.Grants)
+		detail += " grants=" + fleet.Text(given(t.Grants, n.Grants, err))
 	}
 	if n.TTL > 0 {
 		detail += " ttl=" + n.TTL.Round(time.Second).String()
 	}
 	return t, secret, a.record(ctx, entryOf(p, actCreateToken, t.ID, detail), err)
+}
+
+// given are the grants that an act has given, which may be narrower than those that
+// were asked for.
+func given(got, asked []Grant, err error) []Grant {
+	if err == nil {
+		return got
+	}
+	return asked
 }
 
 // RemoveToken makes a token void at once.

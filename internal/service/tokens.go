@@ -10,7 +10,10 @@ import (
 
 // CreateToken makes a token and returns its text, which is kept nowhere. Nobody
 // gives what it has not: an admin of some groups makes tokens of these, and a
-// grant that names no groups is for all that the admin has.
+// grant that names no groups is for all that the admin has. A name is one party, so
+// nobody makes a token of a name that has more than it has itself: by it the answers
+// to requests of others would come. Errors: NotFound also for a user that p may not
+// change.
 func (s *Service) CreateToken(ctx context.Context, p Principal, n NewToken) (Token, string, error) {
 	if err := must(p, Admin); err != nil {
 		return Token{}, "", err
@@ -18,14 +21,37 @@ func (s *Service) CreateToken(ctx context.Context, p Principal, n NewToken) (Tok
 	given := within(p, n.Grants)
 	if n.User == "" {
 		n.Grants = given
-	} else if u, ok := s.opt.Fleet.User(n.User); ok {
+	} else {
+		u, err := s.userOf(p, n.User)
+		if err != nil {
+			return Token{}, "", err
+		}
 		given = u.Grants
 	}
 	if err := mayGive(p, given); err != nil {
 		return Token{}, "", err
 	}
+	if n.User == "" {
+		if err := s.mayName(ctx, p, n.Name); err != nil {
+			return Token{}, "", err
+		}
+	}
 	t, secret, err := s.opt.Fleet.CreateToken(ctx, n)
 	return t, secret, done(err)
+}
+
+// mayName says Exists when the name is that of a token that p may not remove.
+func (s *Service) mayName(ctx context.Context, p Principal, name string) error {
+	all, err := s.opt.Fleet.Tokens(ctx)
+	if err != nil {
+		return done(err)
+	}
+	for i := range all {
+		if t := &all[i]; t.User == "" && t.Name == name && !p.Covers(t.Grants) {
+			return &fault.Error{Code: fault.Exists, Field: "name", Message: "there is a token named " + name + ", which is not yours to manage; take another name"}
+		}
+	}
+	return nil
 }
 
 // within gives grants that are for all groups those of p, if it has only some.

@@ -154,7 +154,7 @@ func (s *Service) Logout(ctx context.Context, p Principal) error {
 // AddUser makes a user.
 func (a *Audited) AddUser(ctx context.Context, p Principal, n NewUser) (User, error) {
 	u, err := a.Service.AddUser(ctx, p, n)
-	return u, a.record(ctx, entryOf(p, actAddUser, n.Name, "grants="+fleet.Text(n.Grants)), err)
+	return u, a.record(ctx, entryOf(p, actAddUser, n.Name, "grants="+fleet.Text(given(u.Grants, n.Grants, err))), err)
 }
 
 // ChangeUser changes what a user may do.
@@ -162,7 +162,7 @@ func (a *Audited) ChangeUser(ctx context.Context, p Principal, name string, c Us
 	u, err := a.Service.ChangeUser(ctx, p, name, c)
 	detail := ""
 	if c.Grants != nil {
-		detail = "grants=" + fleet.Text(c.Grants)
+		detail = "grants=" + fleet.Text(given(u.Grants, c.Grants, err))
 	}
 	if c.Disabled != nil && *c.Disabled {
 		detail += " disabled"
