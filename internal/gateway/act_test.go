@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/gateway/config"
 	"github.com/wilco-iot/wilco/internal/gateway/ledger"
 	"github.com/wilco-iot/wilco/internal/gateway/rules"
 )
@@ -31,6 +32,21 @@ func TestARuleThatHasActedDoesNotActAgain(t *testing.T) {
 	}
 	if r, err := ledger.Verify(dir); err != nil || r.Entries > 0 {
 		t.Errorf("%d entries: %v", r.Entries, err)
+	}
+}
+
+// An outage that was under way when the gateway stopped is over when the server above
+// answers at the start: it makes no rule due.
+func TestAnOutageThatIsOverMakesNoRuleDue(t *testing.T) {
+	g := stored(t)
+	g.cfg = &config.Config{Rules: []rules.Rule{{Name: "close", Down: time.Minute, Do: rules.Action{Device: valve, Command: "close"}}}}
+	g.outage.state = rules.State{Down: noon}
+	g.inReach.Store(true)
+	if err := g.stepRules(map[string]trying{}); err != nil { // to act takes an engine, which is not there
+		t.Fatal(err)
+	}
+	if s := g.outage.state; !s.Down.IsZero() || len(s.Holds) > 0 || g.outage.version != 1 {
+		t.Errorf("%+v, version %d", s, g.outage.version)
 	}
 }
 

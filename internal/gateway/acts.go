@@ -44,17 +44,23 @@ func (g *Gateway) runActs() {
 		g.wait(pause)
 	}
 	var waiting []chan struct{}
+	failing := false
 	for g.ctx.Err() == nil {
 		changed := g.server.Store.Changed() // before reading, so that nothing is missed between
 		n, err := a.step()
 		var again <-chan time.Time
 		switch {
 		case err != nil && g.ctx.Err() == nil:
-			g.log.Error("what was done here cannot be told above now; tried again", "error", err)
+			if !failing {
+				g.log.Error("what was done here cannot be told above now; tried again", "error", err)
+			}
+			failing = true
 			again, changed = time.After(pause), nil
 		case n > 0:
+			failing = false
 			continue
 		default:
+			failing = false
 			for _, w := range waiting {
 				close(w)
 			}

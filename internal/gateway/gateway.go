@@ -56,7 +56,9 @@ type Gateway struct {
 	local atomic.Pointer[client.Client]
 	own   ownTIDs
 	asked asked
-	above arriving
+	// dropped counts what the server above will never take.
+	dropped atomic.Int64
+	above   arriving
 
 	reach chan bool // the server above has come into reach, or has gone; one slot, the last word
 	// actsWanted takes what is to be closed when all acts up to now are told above.

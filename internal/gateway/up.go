@@ -133,7 +133,9 @@ func (u *uplink) done(d *client.Delivery, r client.Result) {
 	case errors.Is(r.Err, client.ErrStopped):
 		return
 	case neverTaken(r.Err):
-		u.g.log.Error("a message cannot go up, and is dropped", "topic", d.Topic, "bytes", len(d.Payload), "error", r.Err)
+		if n := u.g.dropped.Add(1); n&(n-1) == 0 { // ever more seldom: all that waits may be of this kind
+			u.g.log.Error("a message cannot go up, and is dropped", "topic", d.Topic, "bytes", len(d.Payload), "error", r.Err, "so far", n)
+		}
 	default:
 		u.stop()
 		u.g.log.Warn("the server above takes nothing at present; what waits stays in its order", "topic", d.Topic, "error", r.Err)

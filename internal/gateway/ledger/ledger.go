@@ -121,6 +121,9 @@ func Open(dir string, max int64) (*Ledger, []Damage, error) {
 		}
 	}
 	l.size, l.total = whole, l.total-last+whole
+	if err := syncDir(dir); err != nil { // the file may be new
+		return nil, nil, errors.Join(fmt.Errorf("ledger: %w", err), l.file.Close())
+	}
 	return l, r.Damage, nil
 }
 
@@ -259,7 +262,11 @@ func (l *Ledger) next() error {
 		}
 		l.total -= info.Size()
 	}
-	d, err := os.Open(l.dir)
+	return syncDir(l.dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
