@@ -20,8 +20,9 @@ import (
 	"github.com/wilco-iot/wilco/wire"
 )
 
-// Act is something that the demo shows beside the mass of commands: what people
-// do, over the API, to devices of the group "acts" behind the same networks.
+// Act is something that the demo shows beside the mass of commands: what people do,
+// over the API, to devices of the group "acts". These are behind the same networks,
+// but for the one that is behind a gateway.
 type Act struct {
 	Name string `json:"name"`
 	Said string `json:"said"` // how it went

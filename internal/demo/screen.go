@@ -96,7 +96,7 @@ func (s *Screen) Report(r Report) {
 	}
 	fmt.Fprintf(w, "\n  retries %d, duplicates absorbed %d, reboots survived %d, reorderings seen %d\n", r.Retries, r.Duplicates, r.Reboots, r.Reordered)
 	fmt.Fprintf(w, "  from creation to executed: half within %.0f ms, 99 %% within %.0f ms\n\n", r.P50Ms, r.P99Ms)
-	fmt.Fprintf(w, "People did this meanwhile:\n")
+	fmt.Fprintf(w, "This went on meanwhile:\n")
 	for _, a := range r.Acts {
 		word := ""
 		if !a.Good {

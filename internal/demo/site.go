@@ -28,8 +28,8 @@ var (
 	pumpAddress    = wire.Address{Group: actsGroup, Device: "pump"}
 )
 
-// alone is the rule that acts when the server above is out of reach.
-const alone = "slow-down"
+// ruleName is of the rule that acts when the server above is out of reach.
+const ruleName = "slow-down"
 
 // gatewayFile is what somebody writes for the gateway.
 const gatewayFile = `name: %s
@@ -83,7 +83,7 @@ func (d *director) site(ctx context.Context, s *stage) (*site, error) {
 		return x, err
 	}
 	file := filepath.Join(o.Data, "gateway.yaml")
-	text := fmt.Sprintf(gatewayFile, gatewayAddress, x.line.Addr(), above.Secret, o.Data, alone, pumpAddress)
+	text := fmt.Sprintf(gatewayFile, gatewayAddress, x.line.Addr(), above.Secret, o.Data, ruleName, pumpAddress)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return x, err
 	}
@@ -188,7 +188,7 @@ func (s *stage) cutOff(ctx context.Context) (string, error) {
 	if err := s.told(ctx, slowed, waiting); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("cut off for %.1f s: its rule took the pump from 80 back to 10; what had waited above made it 55, marked as overtaken", away.Seconds()), nil
+	return fmt.Sprintf("alone for %.1f s, it took the pump back from 80 to 10; then what had waited above came, marked", away.Seconds()), nil
 }
 
 // desire asks above for a speed of the pump.
@@ -213,7 +213,7 @@ func (s *stage) reaches(ctx context.Context, online bool) error {
 func (x *site) ruled(ctx context.Context, undoes string) (*client.Command, error) {
 	var made []client.Command
 	err := poll(ctx, func() (bool, error) {
-		page, err := x.own.List(ctx, client.ListOptions{RequestedBy: "rule:" + alone})
+		page, err := x.own.List(ctx, client.ListOptions{RequestedBy: "rule:" + ruleName})
 		if err != nil {
 			return false, err
 		}
