@@ -195,8 +195,10 @@ func (f *Fleet) ChangeUser(ctx context.Context, name string, c UserChange) (User
 }
 
 // SetPassword gives a user another password; its sessions end. Errors: NotFound,
-// Invalid.
+// Invalid; Conflict when the user was changed while the password was hashed: whoever
+// might give the password of the one before might not of one that has more.
 func (f *Fleet) SetPassword(ctx context.Context, name, password string) (User, error) {
+	was, _ := f.User(name)
 	hash, err := f.newPassword(ctx, password)
 	if err != nil {
 		return User{}, err
@@ -206,6 +208,9 @@ func (f *Fleet) SetPassword(ctx context.Context, name, password string) (User, e
 	u, ok := f.User(name)
 	if !ok {
 		return User{}, unknownUser(name)
+	}
+	if u.version != was.version || !u.Created.Equal(was.Created) {
+		return User{}, fault.New(fault.Conflict, "the user %s was changed at this moment; look, and try again", name)
 	}
 	u.Password, u.Changed = hash, f.opt.Now().UTC().Truncate(time.Millisecond)
 	if u, err = f.putUser(ctx, u, f.tokensOf(name, false)); err == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -323,4 +324,36 @@ func TestWhatIsKeptForANameGoesWithItsLastToken(t *testing.T) {
 	if want := []string{"panel", "panel removed"}; !slices.Equal(r.changes, want) {
 		t.Errorf("told %q", r.changes)
 	}
+}
+
+// waiting tells when somebody begins to wait for it.
+type waiting struct {
+	context.Context
+	begin func()
+}
+
+func (w waiting) Done() <-chan struct{} { w.begin(); return w.Context.Done() }
+
+// TestNoPasswordForAnother: who might give a user's password when it asked does not
+// become, by waiting, who has given that of a user with more rights.
+func TestNoPasswordForAnother(t *testing.T) {
+	r := newRig(t)
+	r.user("ann", "correct horse", Grant{Role: Viewer})
+	for range maxHashes {
+		if _, err := r.hashing(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun, ended := make(chan struct{}), make(chan error)
+	go func() {
+		_, err := r.SetPassword(waiting{t.Context(), sync.OnceFunc(func() { close(begun) })}, "ann", "battery staple")
+		ended <- err
+	}()
+	<-begun
+	if _, err := r.ChangeUser(t.Context(), "ann", UserChange{Grants: Everywhere(Admin)}); err != nil {
+		t.Fatal(err)
+	}
+	<-r.hashes
+	wantCode(t, <-ended, fault.Conflict)
+	r.session("ann", "correct horse")
 }
