@@ -17,7 +17,7 @@ for dir in ${properties[@]+"${properties[@]}"}; do
 	go test $RACE -count=1 -timeout 0 "$dir" -rapid.checks="${SOAK_CHECKS:-20000}"
 done
 go test $RACE -count=1 -timeout 0 ./broker/store/pebble ./internal/store/sqlite # make test has them at a small size
-WILCO_SOAK=1 go test -count=1 -timeout 0 ./broker/store/pebble -run 'TestKill|TestPowerCut|TestFaults|TestWhatACrashCosts|TestDamage|TestMemory' -v |
+WILCO_SOAK=1 go test -count=1 -timeout 0 ./broker/store/pebble -run 'TestKill|TestPowerCut|TestFaults|TestWhatACrashCosts|TestDamage|TestMemory|TestAsMemory' -v |
 	grep -v '^=== RUN\|^    --- PASS'
 WILCO_SIM_SEEDS="${SOAK_SEEDS:-5000}" go test -count=1 -timeout 0 ./internal/scenario -run TestSeeds -v | grep -v '^=== RUN\|^    --- PASS'
 WILCO_KILL_ROUNDS="${SOAK_KILLS:-500}" go test -count=1 -timeout 0 ./e2e -run 'TestBrokerKillNine|TestRollbackAfterKill' -v

@@ -85,7 +85,7 @@ func queueOf(t testing.TB, s store.Store, client string, after uint64, limit int
 // TestAsMemory does the same at random with this store and with store.Memory,
 // opens this one anew now and then, and finds no difference.
 func TestAsMemory(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(often(8)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 1))

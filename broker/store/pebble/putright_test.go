@@ -242,7 +242,7 @@ func TestCrashWhileSalvaging(t *testing.T) {
 		if len(cuts) < 10 {
 			t.Errorf("only %d cuts", len(cuts))
 		}
-		for i, cut := range cuts {
+		for i, cut := range some(cuts) {
 			s := mustOpen(t, "data", Options{Reserve: -1, fs: cut})
 			if got := inShort(t, s); got != want {
 				t.Errorf("%d%%, cut %d of %d: %q", percent, i, len(cuts), got)

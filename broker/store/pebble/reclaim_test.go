@@ -139,13 +139,11 @@ func TestDiskFull(t *testing.T) {
 	s := mustOpen(t, filepath.Join(dir, "data"), Options{Reserve: 24 << 20})
 	commit(t, s, putSession("a", true))
 	payload := make([]byte, 10_000)
-	rng := rand.New(rand.NewPCG(1, 1))
+	random := rand.NewChaCha8([32]byte{1})
 	var n uint64
 	fill := func() {
 		for {
-			for i := range payload {
-				payload[i] = byte(rng.Uint32())
-			}
+			_, _ = random.Read(payload) // never fails
 			err := try(s, appendOp(n+1, message("t", string(payload)), "a"))
 			if errors.Is(err, ErrFull) {
 				return

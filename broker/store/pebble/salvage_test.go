@@ -390,7 +390,7 @@ func TestDamagedFiles(t *testing.T) {
 	}
 	for _, pattern := range []string{"*.sst", "MANIFEST-*", "OPTIONS-*", "marker.*"} {
 		opened := 0
-		for trial := range 12 {
+		for trial := range often(12) {
 			copied := liveCopy(t, dir)
 			files := glob(t, copied, pattern)
 			file := files[rng.IntN(len(files))]

@@ -57,10 +57,24 @@ func often(n int) int {
 	switch {
 	case os.Getenv(soak) != "":
 		return 10 * n
+	case testing.Short() && raceEnabled:
+		return max(n/10, 2)
 	case testing.Short():
-		return n / 4
+		return max(n/4, 2)
 	}
 	return n
+}
+
+// some leaves out most of the places at which a test disturbs something, in a short run.
+func some[T any](places []T) []T {
+	if !testing.Short() {
+		return places
+	}
+	var few []T
+	for i := 0; i < len(places); i += 5 {
+		few = append(few, places[i])
+	}
+	return few
 }
 
 func mustOpen(t testing.TB, dir string, o Options) *Store {
