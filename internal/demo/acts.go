@@ -14,6 +14,7 @@ import (
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/app"
+	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/sim"
@@ -145,11 +146,16 @@ func (d *director) played() []Act {
 	return slices.Clone(d.acts)
 }
 
-// order has longer clocks than the mass of commands: an act is not over before its end.
+// actPolicy is the server's, for commands that name none: all but the mass. It is
+// more patient than that of the mass: an act is not over before its end.
+func actPolicy() command.Policy {
+	p := policy
+	p.DeliverBy, p.MaxAttempts = command.Duration(time.Minute), 10
+	return p
+}
+
 func order(name, params string) client.Order {
-	return client.Order{Name: name, Params: json.RawMessage(params), Policy: &client.Policy{DeliverBy: client.Duration(time.Minute),
-		AckBy: client.Duration(policy.AckBy), Heartbeat: client.Duration(policy.Heartbeat), FinishBy: client.Duration(policy.FinishBy),
-		Settle: client.Duration(policy.Settle), MaxAttempts: 10}}
+	return client.Order{Name: name, Params: json.RawMessage(params)}
 }
 
 // ended waits for the end of a command, which must be executed.
@@ -247,7 +253,7 @@ func (s *stage) rollout(ctx context.Context) (string, error) {
 	for i := range devices {
 		devices[i] = fmt.Sprintf("%s/line-%02d", actsGroup, i+1)
 	}
-	r, err := s.operator.StartRollout(ctx, client.RolloutSpec{Name: "demo", Command: install, Policy: order(install, "").Policy,
+	r, err := s.operator.StartRollout(ctx, client.RolloutSpec{Name: "demo", Command: install,
 		Targets: client.RolloutTargets{Devices: devices}, Concurrency: 2, Abort: &client.RolloutThreshold{Share: 0.3, Minimum: 3}})
 	if err != nil {
 		return "", err

@@ -164,7 +164,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 
 // start starts a server over o.Data.
 func start(ctx context.Context, o Options) (*app.Server, error) {
-	s := app.New(app.Options{Data: o.Data, HTTP: "127.0.0.1:0", Logger: o.Logger,
+	s := app.New(app.Options{Data: o.Data, HTTP: "127.0.0.1:0", Logger: o.Logger, Policy: actPolicy(),
 		Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
 	return s, s.Start(ctx)
 }

@@ -27,3 +27,15 @@ func TestEveryCommandOfTheDemoEndsInAStateThatIsTrue(t *testing.T) {
 		t.Error("the demo was too quiet to prove anything")
 	}
 }
+
+// With this seed the result of the rollback is lost: the server must ask for it
+// while somebody still looks.
+func TestALostResultKeepsNoActFromItsEnd(t *testing.T) {
+	r, err := Run(t.Context(), Options{For: time.Second, Devices: 3, Seed: 4, Settle: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Good() || r.Retries == 0 && r.Faults.AnswersLost == 0 {
+		t.Errorf("%+v", r)
+	}
+}
