@@ -14,6 +14,17 @@ type (
 	Grant     = fleet.Grant
 )
 
+// Role is what a grant is of.
+type Role = fleet.Role
+
+// The roles; each may do all that the ones before may.
+const (
+	Viewer   = fleet.Viewer   // look
+	Operator = fleet.Operator // send, cancel and retry commands
+	Approver = fleet.Approver // agree to commands of others, or not
+	Admin    = fleet.Admin    // devices, users and tokens
+)
+
 // now is p with the rights of this moment, for what goes on for long after p was let
 // in. Errors: Unauthenticated when its token is not in force any more.
 func (s *Service) now(p Principal) (Principal, error) {
@@ -26,17 +37,6 @@ func (s *Service) now(p Principal) (Principal, error) {
 	}
 	return p, nil
 }
-
-// Role is what a grant is of.
-type Role = fleet.Role
-
-// The roles; each may do all that the ones before may.
-const (
-	Viewer   = fleet.Viewer   // look
-	Operator = fleet.Operator // send, cancel and retry commands
-	Approver = fleet.Approver // agree to commands of others, or not
-	Admin    = fleet.Admin    // devices, users and tokens
-)
 
 // must says Forbidden when p has the role r nowhere. It stands before what is
 // asked of the parts; whether p has the role in the very place is a matter of
