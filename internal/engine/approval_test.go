@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/store"
 )
 
 // hold makes a command that waits for quorum people for a minute.
@@ -89,6 +91,19 @@ func TestAHeldCommandEndsUnsent(t *testing.T) {
 		}
 		if docs := r.link.take(); len(docs) != 1 || docs[0].TID != broken.TID.String() {
 			t.Errorf("published %+v", docs)
+		}
+		events, err := r.store.Events(ctx, 0, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var alarms []string
+		for _, e := range events {
+			if e.Type == store.EventAlarm && *e.TID == broken.TID {
+				alarms = append(alarms, e.By+" "+string(e.Reason)+" "+e.Detail)
+			}
+		}
+		if want := []string{"bo break_glass let go without the approval that it needs: fire"}; !slices.Equal(alarms, want) {
+			t.Errorf("alarms %q", alarms)
 		}
 		r.stop()
 		r.restart()

@@ -208,6 +208,10 @@ func (t *turn) event(c *command.Command, from command.State) {
 			Kind: string(line.Reason), TID: c.TID.String(), Detail: anomalyText(c, &line)})
 	}
 	t.batch.Events = append(t.batch.Events, ev)
+	if line.Kind == command.BreakGlass {
+		t.batch.Events = append(t.batch.Events, store.Event{Type: store.EventAlarm, At: ev.At, Device: c.Device, TID: &c.TID, Name: c.Name,
+			State: line.State, Reason: line.Reason, By: line.By, Detail: "let go without the approval that it needs: " + line.Detail})
+	}
 }
 
 func anomalyText(c *command.Command, line *command.Entry) string {

@@ -121,7 +121,7 @@ const (
 	EventDevice  EventType = "device"  // a device came online, went offline, or rebooted
 	EventState   EventType = "state"   // what is desired or reported of a device has changed
 	EventAnomaly EventType = "anomaly" // a device said what it should not have said
-	EventAlarm   EventType = "alarm"   // a hook raised one at the end of a command
+	EventAlarm   EventType = "alarm"   // somebody should look: a hook or a roll-out says so, or an approval was passed over
 )
 
 // Presence is what a device last said of itself, or its Will for it.

@@ -256,6 +256,9 @@ func (m *step) vote(ev *Event) error {
 		m.to(Denied, NotApproved, ev.By, ev.Text)
 	case after.State == command.Created:
 		m.to(Scheduled, map[Kind]Reason{Approve: Approved, BreakGlass: GlassBroken}[ev.Kind], ev.By, ev.Text)
+		if ev.Kind == BreakGlass {
+			m.do(Action{Act: Alarm, Target: -1, Text: ev.By + " has let the roll-out " + m.r.ID + " go without the approval that it needs: " + ev.Text})
+		}
 	case after.Version != held.Version:
 		m.line(VoteCounted, ev.By, ev.Text)
 	}
