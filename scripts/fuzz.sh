@@ -2,7 +2,7 @@
 # Runs every fuzz target of the module for a while, two at a time.
 #
 #   FUZZ_SECONDS  seconds a target (default 10)
-#   FUZZ_BUDGET   seconds in all (default 60); where all targets do not fit at 2 seconds each, those that do are taken
+#   FUZZ_BUDGET   seconds in all (default 30); where all targets do not fit at 2 seconds each, those that do are taken
 #                 in turn, another part with each commit
 #   FUZZ_TARGETS  only those whose name contains this
 #
@@ -11,7 +11,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 wanted=${FUZZ_SECONDS:-10}
-budget=${FUZZ_BUDGET:-60}
+budget=${FUZZ_BUDGET:-30}
 together=2
 start_up=3 # seconds that a target takes beside its fuzzing
 
