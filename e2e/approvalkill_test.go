@@ -85,22 +85,7 @@ func TestApprovalAfterKill(t *testing.T) {
 	}
 	seed := seedOf(t)
 	rnd := rand.New(rand.NewPCG(seed, 23))
-	data := t.TempDir()
-	web, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tcp, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := func() *server {
-		srv, err := serve([]string{"WILCO_DATA=" + data, "WILCO_HTTP_ADDRESS=" + web, "WILCO_MQTT_TCP=" + tcp, "WILCO_LOG_LEVEL=error"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return srv
-	}
+	data, web, tcp, start := restartable(t)
 	srv := start()
 	t.Cleanup(func() { srv.kill() })
 	s := newSite(t, seed, web, adminToken(t, data), 10)
@@ -109,7 +94,7 @@ func TestApprovalAfterKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ann, ben := s.voter("ann", 0), s.voter("benjamin", 0.05)
+	ann, ben := s.voter("ann", 0), s.voter("benjamin", 0.2)
 	s.powerOn(tcp)
 	voting, rest := context.WithCancel(t.Context())
 	var people sync.WaitGroup

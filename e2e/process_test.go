@@ -212,3 +212,24 @@ func freeAddress() (string, error) {
 	}
 	return "", errors.New("no free port")
 }
+
+// restartable gives what starts a server, and starts it again, over one directory and
+// at the same addresses of its API and its broker.
+func restartable(t *testing.T) (data, web, tcp string, start func() *server) {
+	t.Helper()
+	data = t.TempDir()
+	var err error
+	if web, err = freeAddress(); err != nil {
+		t.Fatal(err)
+	}
+	if tcp, err = freeAddress(); err != nil {
+		t.Fatal(err)
+	}
+	return data, web, tcp, func() *server {
+		srv, err := serve([]string{"WILCO_DATA=" + data, "WILCO_HTTP_ADDRESS=" + web, "WILCO_MQTT_TCP=" + tcp, "WILCO_LOG_LEVEL=error"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return srv
+	}
+}

@@ -112,22 +112,7 @@ func stateAfterKill(t *testing.T, v mqtt.Version) {
 	}
 	seed := seedOf(t)
 	rnd := rand.New(rand.NewPCG(seed, 19))
-	data := t.TempDir()
-	web, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tcp, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := func() *server {
-		srv, err := serve([]string{"WILCO_DATA=" + data, "WILCO_HTTP_ADDRESS=" + web, "WILCO_MQTT_TCP=" + tcp, "WILCO_LOG_LEVEL=error"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return srv
-	}
+	data, web, tcp, start := restartable(t)
 	srv := start()
 	t.Cleanup(func() { srv.kill() })
 	s := newSite(t, seed, web, adminToken(t, data), 2)
