@@ -68,7 +68,7 @@ func StartMosquitto(t testing.TB, file string) (pid int) {
 		}
 	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Process.Kill() // just after it says "running" it forgets a signal to stop
 		<-ended
 		_ = cmd.Wait()
 		if t.Failed() {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -200,27 +201,36 @@ func TestReadingWhileSegmentsGo(t *testing.T) {
 
 // An entry that is being written while somebody reads is no damage.
 func TestAnEntryThatIsBeingWrittenIsNoDamage(t *testing.T) {
-	dir := t.TempDir()
-	l, _ := open(t, dir, 1<<20)
-	fill(t, l, 3)
-	l.Close()
-	file := filepath.Join(dir, "former-00000001.jsonl")
-	whole, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(file, int64(len(whole)-20)); err != nil {
-		t.Fatal(err)
-	}
-	written := make(chan error, 1)
-	time.AfterFunc(tornPause, func() { written <- os.WriteFile(file, whole, 0o600) })
-	r, err := Verify(dir)
-	if err := <-written; err != nil {
-		t.Fatal(err)
-	}
-	if err != nil || len(r.Damage) > 0 || r.Seq != 3 {
-		t.Errorf("%v, %+v", err, r)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		l, _ := open(t, dir, 1<<20)
+		fill(t, l, 3)
+		l.Close()
+		file := filepath.Join(dir, "former-00000001.jsonl")
+		whole, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part := len(whole) - 20
+		if err := os.Truncate(file, int64(part)); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			time.Sleep(tornPause + tornPause/2)
+			f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			if _, err := f.Write(whole[part:]); err != nil {
+				t.Error(err)
+			}
+		}()
+		if r, err := Verify(dir); err != nil || len(r.Damage) > 0 || r.Seq != 3 {
+			t.Errorf("%v, %+v", err, r)
+		}
+	})
 }
 
 // A write that fails leaves the ledger as it was, and the next one goes through.
