@@ -1,7 +1,7 @@
 # Every target does its own set-up: Go and make are enough to begin with.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench bench-mqtt bench-commands bench-sparkplug generate soak clean
+.PHONY: help build test demo bench bench-mqtt bench-commands bench-sparkplug brokers generate soak clean
 
 # A checkout that git will not read is built without its revision.
 BUILDVCS := $(shell git status >/dev/null 2>&1 && echo auto || echo false)

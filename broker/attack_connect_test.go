@@ -496,6 +496,7 @@ func TestF07_NamesInLogs(t *testing.T) {
 	}
 }
 
+// Shows [B4a].
 func TestF09_DiskFull(t *testing.T) {
 	disk := &lagging{Memory: store.NewMemory()}
 	b := start(t, Options{Store: disk})

@@ -39,6 +39,7 @@ func TestC06_RepeatsWithoutPubrel(t *testing.T) {
 	sub.quiet()
 }
 
+// Shows [B7b].
 func TestC07_NeverReleased(t *testing.T) {
 	b := start(t, Options{Limits: Limits{ReceiveMaximum: 100}})
 	p := join(t, b, clean("x"))
@@ -95,6 +96,7 @@ func TestC09_SpoofedAcknowledgements(t *testing.T) {
 	sub.expect(dup(pub("t", "0", 1, 1)), dup(pub("t", "1", 1, 2)), pub("t", "2", 1, 3), pub("t", "3", 1, 4), pub("t", "4", 1, 5))
 }
 
+// Shows [B7b].
 func TestC10_ReceiveMaximumExceeded(t *testing.T) {
 	b := start(t, Options{Limits: Limits{ReceiveMaximum: 3}})
 	p := join(t, b, clean("x"))
@@ -114,6 +116,7 @@ func TestC10_ReceiveMaximumExceeded(t *testing.T) {
 	p.closed()
 }
 
+// Shows [B6a] [B7a].
 func TestC11_NeverAcknowledges(t *testing.T) {
 	virtual(t, Options{Limits: Limits{QueueMessages: 10}}, func(t *testing.T, b *Broker) {
 		from := join(t, b, mqtt.Connect{Version: mqtt.V311, ClientID: "from", CleanStart: true})
@@ -278,6 +281,7 @@ func TestD09_SharedBesidePlain(t *testing.T) {
 	}
 }
 
+// Shows [B10h].
 func TestD11_RetainedScans(t *testing.T) {
 	const messages = 20_000
 	virtual(t, Options{Limits: Limits{QoS0Messages: 3000}}, func(t *testing.T, b *Broker) {
@@ -362,6 +366,7 @@ func TestE01_ReadRevokedOnline(t *testing.T) {
 	p.quiet()
 }
 
+// Shows [B10c].
 func TestE02_ReadRevokedOffline(t *testing.T) {
 	var revoked atomic.Bool
 	r := trusted("r")
@@ -422,6 +427,7 @@ func (r registry) Identify(name string) (Identity, bool) {
 	return u, ok
 }
 
+// Shows [B10c].
 func TestE04_PublishRevokedAfterRetaining(t *testing.T) {
 	var revoked atomic.Bool
 	w := trusted("w")
@@ -470,6 +476,7 @@ func TestE06_WillOnInternalTopics(t *testing.T) {
 	refused(t, b, c, mqtt.RetainNotSupported)
 }
 
+// Shows [B10c].
 func TestE07_DelayedWillAfterRevocation(t *testing.T) {
 	var revoked atomic.Bool
 	u := trusted("u")
@@ -553,6 +560,7 @@ func TestE13_WhatADeniedPublisherLearns(t *testing.T) {
 }
 
 // Who publishes too fast is read from more slowly, and loses nothing.
+// Shows [B6a].
 func TestF03_PublisherIsTooFast(t *testing.T) {
 	virtual(t, Options{Limits: Limits{PublishRate: 100}}, func(t *testing.T, b *Broker) {
 		sub, from := join(t, b, clean("sub")), join(t, b, clean("from"))
@@ -599,6 +607,7 @@ func TestF04_RetainedMessagesAreBounded(t *testing.T) {
 
 // One identity has a tenth of what all may retain, and what it gives back it may
 // use again.
+// Shows [B10g].
 func TestF04_RetainedMessagesOfOneIdentity(t *testing.T) {
 	b := start(t, Options{
 		Authority: registry{door{"u": trusted("u"), "v": trusted("v")}},
@@ -627,6 +636,7 @@ func TestF04_RetainedMessagesOfOneIdentity(t *testing.T) {
 	}
 }
 
+// Shows [B6a].
 func TestF05_HugePayloadsForASlowClient(t *testing.T) {
 	b := start(t, Options{Limits: Limits{QueueBytes: 1 << 20}})
 	sub, from := join(t, b, lasting("sub")), join(t, b, clean("from"))

@@ -118,7 +118,7 @@ func (p *peer) login(n int, secret string) []byte {
 	return proof(secret, text+" server")
 }
 
-// Shows [MQTT-4.12.0-2] [MQTT-4.12.0-3] [MQTT-4.12.0-5] [MQTT-4.12.1-1].
+// Shows [MQTT-4.12.0-2] [MQTT-4.12.0-3] [MQTT-4.12.0-5] [MQTT-4.12.1-1] [B11d].
 func TestChallenge(t *testing.T) {
 	b := start(t, Options{Authority: &toy{secret: "s"}})
 	p := open(t, b)
@@ -163,7 +163,7 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
-// Shows [MQTT-4.12.0-1] [MQTT-4.12.0-4] [MQTT-3.1.2-30].
+// Shows [MQTT-4.12.0-1] [MQTT-4.12.0-4] [MQTT-3.1.2-30] [B11d].
 func TestChallengeRefused(t *testing.T) {
 	b := start(t, Options{Authority: &toy{secret: "s"}, Limits: Limits{MaxPacketSize: 1 << 10}})
 	for name, c := range map[string]struct {
@@ -250,7 +250,7 @@ func TestChallengeTakesTooLong(t *testing.T) {
 	}
 }
 
-// Shows [MQTT-4.12.1-2] [MQTT-4.12.0-5].
+// Shows [MQTT-4.12.1-2] [MQTT-4.12.0-5] [B11d].
 func TestChallengeAgainRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		send    []mqtt.Packet

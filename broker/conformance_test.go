@@ -242,6 +242,7 @@ func TestWillRetain(t *testing.T) {
 
 // A QoS 2 message that went to one member of a share is that member's:
 // [MQTT-4.8.2-3] [MQTT-4.8.2-4] [MQTT-4.8.2-5] [MQTT-4.8.2-6].
+// Shows [B8d].
 func TestSharedMessageStaysWithItsMember(t *testing.T) {
 	b := start(t, Options{})
 	from := join(t, b, clean("from"))
@@ -306,6 +307,7 @@ func TestEveryMatchingSession(t *testing.T) {
 
 // The limit that a client gave holds for what would introduce an alias as well
 // [MQTT-3.1.2-24] [MQTT-3.1.2-25] [MQTT-3.1.2-26] [MQTT-3.3.2-8].
+// Shows [B5b].
 func TestClientLimits(t *testing.T) {
 	b := start(t, Options{})
 	c := clean("sub")
@@ -341,6 +343,7 @@ func TestClientLimits(t *testing.T) {
 
 // DUP is that of the copy, not of the one that came in [MQTT-3.3.1-3], and a
 // handshake goes on when its message has expired [MQTT-4.3.3-13].
+// Shows [B9c].
 func TestDupAndExpiryInAHandshake(t *testing.T) {
 	virtual(t, Options{}, func(t *testing.T, b *Broker) {
 		sub, from := join(t, b, clean("sub")), join(t, b, clean("from"))

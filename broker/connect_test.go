@@ -181,7 +181,7 @@ func trusted(name string) *user {
 }
 
 // Another identity, or nobody, cannot touch a client's session by its id.
-// Shows [MQTT-3.1.3-8] [MQTT-3.1.4-2].
+// Shows [MQTT-3.1.3-8] [MQTT-3.1.4-2] [B10b].
 func TestForeignClientID(t *testing.T) {
 	b := start(t, Options{Authority: door{"alice": trusted("alice"), "mallory": trusted("mallory")}})
 	alice := join(t, b, as("alice", lasting("a")))
@@ -265,6 +265,7 @@ func TestTakeoverLoop(t *testing.T) {
 
 // Who is refused has changed nothing, and who had a session may begin it anew also
 // where there are more than a later setting allows.
+// Shows [B10g].
 func TestMoreSessionsThanAllowed(t *testing.T) {
 	s := store.NewMemory()
 	first := start(t, Options{Store: s})

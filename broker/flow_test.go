@@ -41,7 +41,7 @@ func TestPublishToSubscriber(t *testing.T) {
 // The unacknowledged come first, with DUP and in their order, then PUBRELs,
 // then the backlog, then what is live.
 // Shows [MQTT-3.3.1-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.6.0-4] [MQTT-4.9.0-1]
-// [MQTT-4.9.0-2].
+// [MQTT-4.9.0-2] [B3a].
 func TestResumeOrder(t *testing.T) {
 	b := start(t, Options{})
 	sub, from := join(t, b, mqtt.Connect{ClientID: "sub", SessionExpirySeconds: 60, ReceiveMaximum: 4}), join(t, b, clean("from"))
@@ -74,7 +74,7 @@ func TestResumeOrder(t *testing.T) {
 	sub.expect(pub("t", "h", 1, 8))
 }
 
-// Shows [MQTT-3.1.4-3] [MQTT-4.13.2-1].
+// Shows [MQTT-3.1.4-3] [MQTT-4.13.2-1] [B3b].
 func TestTakeover(t *testing.T) {
 	b := start(t, Options{})
 	first := join(t, b, lasting("x"))

@@ -11,6 +11,7 @@ import (
 
 // FuzzBroker sends arbitrary bytes into a whole broker, raw and after a good
 // CONNECT, while another client must go on as if nothing were.
+// Shows [B10a].
 func FuzzBroker(f *testing.F) {
 	seeds := []mqtt.Packet{
 		&mqtt.Connect{Version: mqtt.V5, ClientID: "x", CleanStart: true},

@@ -50,6 +50,7 @@ func queuedFor(t *testing.T, s store.Store, id string) (payloads []string) {
 
 // A PUBACK waits for the one who takes the message, and for what else has to be
 // stored; nothing is stored for the taker. Other words do not wait.
+// Shows [B4d].
 func TestHandover(t *testing.T) {
 	disk := &lagging{Memory: store.NewMemory()}
 	b := start(t, Options{Store: disk})
@@ -98,6 +99,7 @@ func TestHandover(t *testing.T) {
 
 // Wills and QoS 2 have nobody who could wait for the taker alone: they are stored
 // for it, and keep their place among what is handed over.
+// Shows [B4d].
 func TestHandoverStoresTheRest(t *testing.T) {
 	disk := store.NewMemory()
 	b := start(t, Options{Store: disk, Limits: Limits{Window: 1}})
@@ -131,6 +133,7 @@ func TestHandoverStoresTheRest(t *testing.T) {
 
 // When the taker goes, who waits for it is cut off without an answer; while it is
 // away messages are stored for it, and come before what is handed over later.
+// Shows [B4d].
 func TestHandoverTakerGoes(t *testing.T) {
 	disk := store.NewMemory()
 	b := start(t, Options{Store: disk})
@@ -168,6 +171,7 @@ func TestHandoverTakerGoes(t *testing.T) {
 // A taker that does not come on costs bounded memory: then publishers are refused,
 // and one that asks for more than it may is not read from. Who publishes to others
 // is not held up, and all goes on when the taker does.
+// Shows [B4d].
 func TestHandoverStalls(t *testing.T) {
 	b := start(t, Options{Store: store.NewMemory(), Limits: Limits{QueueMessages: 20, ReceiveMaximum: 4}})
 	srv := taker(t, b, lasting("srv"))
@@ -231,6 +235,7 @@ func TestHandoverStalls(t *testing.T) {
 // Whatever the store says, and whoever comes and goes: what a publisher was told is
 // taken is either committed by the taker or in its stored queue, and the first
 // copies of each publisher's messages are in their order while the store works.
+// Shows [B4d].
 func TestHandoverLosesNothing(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { handoverRun(t, rand.New(rand.NewPCG(seed, 7))) })

@@ -128,6 +128,7 @@ func TestWillRules(t *testing.T) {
 }
 
 // The will's right is asked again when it is published.
+// Shows [B10c].
 func TestWillDeniedWhenDue(t *testing.T) {
 	var revoked atomic.Bool
 	device := trusted("device")
@@ -203,7 +204,7 @@ func TestSessionExpires(t *testing.T) {
 	})
 }
 
-// Shows [MQTT-3.3.2-5] [MQTT-3.3.2-6].
+// Shows [MQTT-3.3.2-5] [MQTT-3.3.2-6] [B9a] [B9b].
 func TestMessageExpiry(t *testing.T) {
 	virtual(t, Options{}, func(t *testing.T, b *Broker) {
 		sub := join(t, b, lasting("sub"))
@@ -276,6 +277,7 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// Shows [B4e].
 func TestWillSurvivesRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := store.NewMemory()

@@ -13,7 +13,7 @@ import (
 // All subscribers see one interleaving of all publishers, over several topics
 // and both QoS, and each publisher's messages are in it in the order in which
 // it sent them; one subscriber is cut all the time, and resumes.
-// Shows [MQTT-4.6.0-5] [MQTT-4.6.0-6].
+// Shows [MQTT-4.6.0-5] [MQTT-4.6.0-6] [B1a] [B1b] [B2a].
 func TestTotalOrder(t *testing.T) {
 	const publishers, subscribers, each = 4, 4, 400
 	b := start(t, Options{Listeners: loopback, Limits: Limits{Takeovers: 1_000_000}})
@@ -114,6 +114,7 @@ func (p *peer) takeOne() string {
 
 // A backlog of many windows comes in order on resume, and nothing live
 // overtakes it while publishing goes on.
+// Shows [B3a].
 func TestBacklogThenLive(t *testing.T) {
 	b := start(t, Options{Listeners: loopback, Limits: Limits{Window: 64}})
 	sub := dial(t, b, "tcp")

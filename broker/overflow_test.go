@@ -13,6 +13,7 @@ import (
 )
 
 // The reader of gap notes knows what the broker writes.
+// Shows [B5b].
 func TestGapNoteIsRead(t *testing.T) {
 	if order.PropertyGap != GapProperty {
 		t.Fatal(order.PropertyGap)
@@ -41,6 +42,7 @@ func by(o Overflow) []Listener {
 // TestOverflow fills the queue of a subscriber that is away, or there and slow,
 // and looks what it gets in the end. The publisher is accepted, and a third
 // party misses nothing.
+// Shows [B5a] [B5b] [B6c].
 func TestOverflow(t *testing.T) {
 	for _, policy := range []Overflow{DropNewest, DropOldest} {
 		for _, version := range []mqtt.Version{mqtt.V5, mqtt.V311} {
@@ -135,6 +137,7 @@ func (anyPolicy) Authenticate(_ context.Context, c Credentials) (Identity, error
 // A policy belongs to the session: that of its identity before that of its
 // listener, and it stays over a restart of the broker. The publisher is refused
 // when one of the subscribers wants that.
+// Shows [B6c].
 func TestOverflowPolicy(t *testing.T) {
 	s := store.NewMemory()
 	o := Options{Authority: anyPolicy{}, Store: s, Limits: Limits{QueueMessages: 2}, Listeners: by(DropOldest)}
@@ -174,6 +177,7 @@ func TestOverflowPolicy(t *testing.T) {
 
 // One turn of a publisher may overflow several stored queues several times; its
 // messages and the answers to it keep their order.
+// Shows [B6c].
 func TestOverflowInOneTurn(t *testing.T) {
 	b := start(t, Options{Limits: Limits{QueueMessages: 3, Window: 2}, Listeners: by(DropOldest)})
 	for _, id := range []string{"a", "b"} {
@@ -204,6 +208,7 @@ func TestOverflowInOneTurn(t *testing.T) {
 
 // What a share lends to a member is taken by its full queue. When that drops it
 // later, the share lends on.
+// Shows [B6d].
 func TestOverflowOfShare(t *testing.T) {
 	b := start(t, Options{Limits: Limits{QueueMessages: 2}, Listeners: by(DropOldest)})
 	c := lasting("a")
@@ -225,6 +230,7 @@ func TestOverflowOfShare(t *testing.T) {
 
 // A will has nobody who could be told to send it again: it goes to those who
 // have room.
+// Shows [B6c].
 func TestOverflowByWill(t *testing.T) {
 	b := start(t, Options{Limits: Limits{QueueMessages: 1}})
 	full, live := join(t, b, lasting("full")), join(t, b, clean("live"))
@@ -245,6 +251,7 @@ func TestOverflowByWill(t *testing.T) {
 
 // The note counts against the client's Maximum Packet Size: when it does not
 // fit, the message comes without it, and another one tells.
+// Shows [B5b].
 func TestGapNoteAndPacketSize(t *testing.T) {
 	b := start(t, Options{})
 	c := lasting("sub")
@@ -289,6 +296,7 @@ func (s *tight) Commit(b *store.Batch, done func(error)) {
 
 // When the store finds only at the commit that it is full, the publisher is told
 // all the same, whatever else its turn had, and keeps its connection.
+// Shows [B5d].
 func TestStoreFullAtCommit(t *testing.T) {
 	s := &tight{Memory: store.NewMemory()}
 	b := start(t, Options{Store: s})
@@ -337,6 +345,7 @@ func TestWillOnFullStore(t *testing.T) {
 }
 
 // QoS 0 gives way when QoS 1 needs the bytes.
+// Shows [B6b].
 func TestQoS0ShedFirst(t *testing.T) {
 	b := start(t, Options{Limits: Limits{QueueBytes: 64 << 10}})
 	slow, from := join(t, b, clean("slow")), join(t, b, clean("from"))

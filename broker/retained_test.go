@@ -44,6 +44,7 @@ const topics = 2000
 // O32: the first copy of a topic is the retained one and what follows is newer,
 // or all are newer; never an older one after a newer one [MQTT-3.3.1-5]. Another
 // client is served while the retained messages are read.
+// Shows [B2b] [B10h].
 func TestRetainedChangesWhileItIsRead(t *testing.T) {
 	b := amid(t, func(b *Broker) {
 		p := join(t, b, as("all", clean("other")))

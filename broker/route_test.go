@@ -98,6 +98,7 @@ func TestOverlappingFilters(t *testing.T) {
 	from.publish(pub("c", "x", 1, 1), mqtt.NoMatchingSubscribers)
 }
 
+// Shows [B8a].
 func TestSharedSubscriptions(t *testing.T) {
 	b := start(t, Options{})
 	from := join(t, b, clean("from"))
@@ -140,6 +141,7 @@ func TestSharedSubscriptions(t *testing.T) {
 }
 
 // A member that is away gets messages only when nobody else is there.
+// Shows [B8a].
 func TestSharedMemberAway(t *testing.T) {
 	b := start(t, Options{})
 	from, away, here := join(t, b, clean("from")), join(t, b, lasting("away")), join(t, b, clean("here"))
@@ -187,6 +189,7 @@ func TestForbiddenTopicsAndFilters(t *testing.T) {
 	p.quiet()
 }
 
+// Shows [B10c].
 func TestRights(t *testing.T) {
 	var revoked atomic.Bool
 	reader := &user{name: "reader", password: "reader", publish: "none", subscribe: "#", receive: "ok/#", noDelivery: revoked.Load}
@@ -225,6 +228,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// Shows [B5a] [B5d] [B6c].
 func TestQueueFull(t *testing.T) {
 	b := start(t, Options{Limits: Limits{QueueMessages: 3}})
 	sub, live := join(t, b, lasting("sub")), join(t, b, clean("live"))
@@ -260,6 +264,7 @@ func TestQueueFull(t *testing.T) {
 }
 
 // A client that does not read costs its limit, and nobody else anything.
+// Shows [B6a].
 func TestSlowConsumer(t *testing.T) {
 	b := start(t, Options{Limits: Limits{QoS0Bytes: 64 << 10}})
 	slow, fast, from := join(t, b, clean("slow")), join(t, b, clean("fast")), join(t, b, clean("from"))
@@ -293,7 +298,7 @@ func TestSlowConsumer(t *testing.T) {
 	}
 }
 
-// Shows [MQTT-3.3.4-7].
+// Shows [MQTT-3.3.4-7] [B7b].
 func TestReceiveMaximumExceeded(t *testing.T) {
 	b := start(t, Options{Limits: Limits{ReceiveMaximum: 5}})
 	p := join(t, b, clean("p"))
@@ -308,7 +313,7 @@ func TestReceiveMaximumExceeded(t *testing.T) {
 	p.closed()
 }
 
-// Shows [MQTT-4.3.3-10] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1].
+// Shows [MQTT-4.3.3-10] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1] [B3a].
 func TestExactlyOnceOverCuts(t *testing.T) {
 	b := start(t, Options{})
 	sub, from := join(t, b, lasting("sub")), join(t, b, lasting("from"))
@@ -483,6 +488,7 @@ func (l *lagging) waiting() int {
 
 // Nothing is acknowledged, nor delivered to a lasting session, before the store
 // says it is durable.
+// Shows [B4a].
 func TestAcknowledgeWhenDurable(t *testing.T) {
 	disk := &lagging{Memory: store.NewMemory()}
 	b := start(t, Options{Store: disk})
@@ -512,7 +518,7 @@ func reopened(p *peer) *peer {
 	return q
 }
 
-// Shows [MQTT-4.8.0-2 v3.1.1].
+// Shows [MQTT-4.8.0-2 v3.1.1] [B4a].
 func TestStoreFailure(t *testing.T) {
 	disk := &lagging{Memory: store.NewMemory()}
 	failed := make(chan error, 9)
@@ -619,6 +625,7 @@ func TestSubscriptionLimit(t *testing.T) {
 
 // A QoS 2 message that is not durable yet is not acknowledged to a connection
 // that takes over and repeats it.
+// Shows [B3b].
 func TestRepeatAfterTakeoverWaitsForTheStore(t *testing.T) {
 	disk := &lagging{Memory: store.NewMemory()}
 	b := start(t, Options{Store: disk})

@@ -11,6 +11,7 @@ import (
 
 // TestShareWorkOfATurn has members come back, and go, over many more keys than one turn
 // may look at: no turn does more than its part, and every key finds its owner.
+// Shows [B6d].
 func TestShareWorkOfATurn(t *testing.T) {
 	const keys, members = 20_000, 30
 	b := start(t, shared(ByTopic))

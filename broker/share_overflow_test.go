@@ -39,6 +39,7 @@ func missing(t *testing.T, p *mqtt.Publish) uint64 {
 // TestShareOverflow fills the queue of a share whose member is away, or there and
 // slow, and looks what comes in the end: the publisher is accepted, what is lent stays,
 // and each message comes or is told to be missing.
+// Shows [B5c] [B6d].
 func TestShareOverflow(t *testing.T) {
 	for how := RoundRobin; how <= ByPublisher; how++ {
 		for _, policy := range []Overflow{DropNewest, DropOldest} {
@@ -108,6 +109,7 @@ func shareOverflow(t *testing.T, how Share, policy Overflow, qos mqtt.QoS, away 
 
 // What is lost of a key is told to the member that owns it, with its next message of
 // the key.
+// Shows [B5c].
 func TestShareGapIsToldToTheOwner(t *testing.T) {
 	b := start(t, full(ByTopic, DropOldest, 4))
 	mine, others := topicOf("a", "b"), topicOf("b", "a")
@@ -129,6 +131,7 @@ func TestShareGapIsToldToTheOwner(t *testing.T) {
 
 // A message that goes to another member takes its note along, one that was told and
 // answered is not told again, and MQTT 3.1.1 has no place for it.
+// Shows [B5c].
 func TestShareGapGoesWithItsMessage(t *testing.T) {
 	b := start(t, full(Sticky, DropNewest, 2))
 	from, first := join(t, b, clean("from")), join(t, b, window(clean("first"), 1))
@@ -154,6 +157,7 @@ func TestShareGapGoesWithItsMessage(t *testing.T) {
 }
 
 // What nobody has heard of is told after a restart; what was answered is not.
+// Shows [B5c].
 func TestShareGapAfterRestart(t *testing.T) {
 	s := store.NewMemory()
 	o := full(ByTopic, DropOldest, 2)
@@ -186,6 +190,7 @@ func TestShareGapAfterRestart(t *testing.T) {
 
 // QoS 0 that waits behind others of its key gives way when they need the bytes, and
 // what nobody is there for is told like the rest.
+// Shows [B6b].
 func TestShareQoS0GoesFirst(t *testing.T) {
 	o := full(ByTopic, Refuse, 10)
 	o.Limits.QueueBytes = 64 << 10

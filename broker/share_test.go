@@ -54,6 +54,7 @@ func (g *group) ownerOf(topic string) string {
 
 // A member that comes or goes moves only the keys that become its own, or were,
 // and those are its fair part.
+// Shows [B8c].
 func TestShareMovesFewKeys(t *testing.T) {
 	const keys = 10_000
 	names := []string{"m0", "m1", "m2", "m3", "m4", "m5"}
@@ -122,6 +123,7 @@ func (p *peer) has(id uint16) {
 
 // A key that becomes another's is drained before: what is new of it waits, what
 // is of other keys does not.
+// Shows [B8c].
 func TestShareDrainsBeforeHandOver(t *testing.T) {
 	b := start(t, shared(ByTopic))
 	from, old := join(t, b, clean("from")), join(t, b, clean("old"))
@@ -147,6 +149,7 @@ func TestShareDrainsBeforeHandOver(t *testing.T) {
 
 // What a member had unacknowledged goes to the others when it is gone, in order
 // and before what is newer.
+// Shows [B8c] [B8d].
 func TestShareOfMemberThatDies(t *testing.T) {
 	for _, how := range []Share{Sticky, ByTopic, ByPublisher} {
 		t.Run(how.String(), func(t *testing.T) {
@@ -175,6 +178,7 @@ func TestShareOfMemberThatDies(t *testing.T) {
 
 // A member that is the only one has its messages sent again when it is back, as
 // any session has [MQTT-4.4.0-1]; when another is there, that one gets them.
+// Shows [B8c].
 func TestShareOfMemberThatIsAway(t *testing.T) {
 	b := start(t, shared(ByTopic))
 	from, only := join(t, b, clean("from")), join(t, b, lasting("only"))
@@ -196,6 +200,7 @@ func TestShareOfMemberThatIsAway(t *testing.T) {
 }
 
 // Sticky stays with its member when others come.
+// Shows [B8b].
 func TestShareSticky(t *testing.T) {
 	b := start(t, shared(Sticky))
 	from, first := join(t, b, clean("from")), join(t, b, lasting("first"))
@@ -234,6 +239,7 @@ func TestShareSticky(t *testing.T) {
 }
 
 // What waits in a share is bounded; beyond that its publishers are refused.
+// Shows [B6d].
 func TestShareBounds(t *testing.T) {
 	o := shared(ByTopic)
 	o.Limits.QueueMessages = 5
@@ -257,6 +263,7 @@ func TestShareBounds(t *testing.T) {
 }
 
 // A busy key does not keep others from the window of its owner.
+// Shows [B8c].
 func TestShareKeysTakeTurns(t *testing.T) {
 	b := start(t, shared(ByTopic))
 	from := join(t, b, clean("from"))
@@ -318,6 +325,7 @@ func TestShareWaitsOnce(t *testing.T) {
 }
 
 // Who may not receive a topic never owns its key, nor stands in its way.
+// Shows [B8c] [B10c].
 func TestShareRights(t *testing.T) {
 	blind := &user{name: "blind", password: "blind", publish: "none", subscribe: "#", receive: "else/#"}
 	for _, how := range []Share{RoundRobin, Sticky, ByTopic, ByPublisher} {
@@ -345,6 +353,7 @@ func TestShareRights(t *testing.T) {
 }
 
 // What expires while it waits is dropped and counted, and holds up nothing.
+// Shows [B9b].
 func TestShareExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, shared(ByTopic))
@@ -368,6 +377,7 @@ func TestShareExpiry(t *testing.T) {
 
 // QoS 2 that its member may have had is never another's [MQTT-4.8.2-5]; what it
 // cannot have had is. The key waits as long as the session lasts [MQTT-4.8.2-4].
+// Shows [B8d].
 func TestShareQoS2(t *testing.T) {
 	b := start(t, shared(ByTopic))
 	from := join(t, b, clean("from"))
@@ -395,6 +405,7 @@ func TestShareQoS2(t *testing.T) {
 }
 
 // The last member takes the share with it, and what waited is told.
+// Shows [B5a] [B8e].
 func TestShareEnds(t *testing.T) {
 	b := start(t, shared(ByTopic))
 	from := join(t, b, clean("from"))

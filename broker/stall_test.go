@@ -179,6 +179,7 @@ func TestQoS0AfterWhatWasNotKept(t *testing.T) {
 
 // What the store did not keep of the retained messages is not retained: what was
 // there before is.
+// Shows [B4a].
 func TestRetainedThatWasNotKept(t *testing.T) {
 	for _, fails := range []error{store.ErrFull, errors.New("broken")} {
 		t.Run(fails.Error(), func(t *testing.T) {

@@ -93,6 +93,7 @@ func (l *logLines) Handle(_ context.Context, r slog.Record) error {
 
 // Drops are one line a second in the log, which together count all; what comes
 // last is told when the broker stops.
+// Shows [B5a].
 func TestDropLog(t *testing.T) {
 	l := &logLines{Handler: slog.DiscardHandler}
 	virtual(t, Options{Logger: slog.New(l), Limits: Limits{QueueMessages: 1}}, func(t *testing.T, b *Broker) {

@@ -19,6 +19,7 @@ var stallFor = flag.Duration("stall", time.Second, "how long TestNothingStalls l
 // publishers that are faster than the subscribers, sessions that are cut, and
 // shares; and ends when a broker has something for clients that would take it, and
 // nothing moves.
+// Shows [B6a].
 func TestNothingStalls(t *testing.T) {
 	for begin := time.Now(); time.Since(begin) < *stallFor && !t.Failed(); {
 		seed := rand.Uint64()

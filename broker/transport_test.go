@@ -25,7 +25,7 @@ func (byCertificate) Authenticate(_ context.Context, c Credentials) (Identity, e
 	return trusted(c.TLS.PeerCertificates[0].DNSNames[0]), nil
 }
 
-// Shows [MQTT-4.2.0-1] [MQTT-6.0.0-2].
+// Shows [MQTT-4.2.0-1] [MQTT-6.0.0-2] [B11b].
 func TestTransports(t *testing.T) {
 	servers, devices := testkit.NewCA(t), testkit.NewCA(t)
 	roots := servers.Pool()
@@ -97,7 +97,7 @@ func TestTransports(t *testing.T) {
 	}
 }
 
-// Shows [MQTT-6.0.0-1] [MQTT-6.0.0-3] [MQTT-6.0.0-4].
+// Shows [MQTT-6.0.0-1] [MQTT-6.0.0-3] [MQTT-6.0.0-4] [B11b].
 func TestWebSocketRules(t *testing.T) {
 	b := start(t, Options{Listeners: []Listener{{Name: "ws", Network: "ws", Address: "127.0.0.1:0"}}})
 	url := "http://" + b.Addr("ws").String()

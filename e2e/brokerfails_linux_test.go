@@ -13,6 +13,7 @@ import (
 
 // TestBrokerEndsWhenItsStoreFails has a broker that may write no file above a
 // limit: it ends by itself, says why, and a new start has what it acknowledged.
+// Shows [B4a].
 func TestBrokerEndsWhenItsStoreFails(t *testing.T) {
 	t.Parallel()
 	address, err := freeAddress()

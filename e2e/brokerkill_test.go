@@ -41,6 +41,7 @@ func roundsOf(t *testing.T, small int) int {
 // Nothing that was acknowledged is lost, QoS 2 comes once, and each publisher's
 // messages come in order: to each subscriber, and to the two together that share
 // a subscription by topic.
+// Shows [B4b].
 func TestBrokerKillNine(t *testing.T) {
 	t.Parallel()
 	for _, durability := range []string{"fsync", "os"} { // a killed process costs neither of them anything

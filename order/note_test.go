@@ -47,6 +47,7 @@ func TestParseGap(t *testing.T) {
 }
 
 // What was told counts for as many messages, whichever stream misses them.
+// Shows [B5b].
 func TestNotes(t *testing.T) {
 	var n order.Notes
 	if got := n.Take(order.Gap{}); got != order.Silent {

@@ -425,6 +425,7 @@ func (c *crowd) check() {
 // TestOverflow checks the three policies over random traffic, limits, answers,
 // cuts and crashes: what is refused, dropped and kept, that no message in flight
 // is dropped, the order of what comes, the totals, the store, and the notes.
+// Shows [B5b] [B6c].
 func TestOverflow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := newCrowd(t)

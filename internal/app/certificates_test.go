@@ -48,6 +48,7 @@ func touch(t *testing.T, at time.Time, files ...string) {
 	}
 }
 
+// Shows [B10f].
 func TestCertificatesAreReadAnewWhenTheyChange(t *testing.T) {
 	ca, dir := testkit.NewCA(t), t.TempDir()
 	first, second, third := ca.Sign("first", nil), ca.Sign("second", nil), ca.Sign("third", nil)
@@ -171,6 +172,7 @@ func TestClientCertificatesMustBeOfTheAuthorityInForce(t *testing.T) {
 }
 
 // TestReloadOfTheServer goes the whole way: SIGHUP, and what a client meets then.
+// Shows [B10f].
 func TestReloadOfTheServer(t *testing.T) {
 	ca, dir := testkit.NewCA(t), t.TempDir()
 	cert, key := testkit.WriteCert(t, dir, ca.Sign("first", nil))

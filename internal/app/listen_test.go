@@ -63,6 +63,7 @@ func connectLamp(t *testing.T, address, secret string, o client.Options) *client
 
 // A device that speaks the moment the listener opens, and until it is sent away,
 // again and again: the server has heard every word that was acknowledged.
+// Shows [B4d].
 func TestNoWordIsAcknowledgedAndNotHeard(t *testing.T) {
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -122,6 +123,7 @@ func TestNoWordIsAcknowledgedAndNotHeard(t *testing.T) {
 // What the server cannot keep is not acknowledged: here the database is locked
 // from before the word until after the device was sent away. A clean stop takes
 // it all the same.
+// Shows [B4d].
 func TestNothingIsAcknowledgedBeforeTheServerHasKeptIt(t *testing.T) {
 	for _, durability := range []string{"memory", "fsync"} {
 		t.Run(durability, func(t *testing.T) {

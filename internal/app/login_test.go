@@ -116,6 +116,7 @@ func named(name string) func(*x509.Certificate) {
 
 // TestDevicesLogInByCertificate: over the real listener, a device is whom its
 // certificate says, and nobody else.
+// Shows [B10e].
 func TestDevicesLogInByCertificate(t *testing.T) {
 	ca, devices, other := testkit.NewCA(t), testkit.NewCA(t), testkit.NewCA(t)
 	s, dial := secured(t, ca, devices)
@@ -191,6 +192,7 @@ func TestDevicesLogInByCertificate(t *testing.T) {
 
 // TestRightsEndWithTheDevice: what is done to a device holds for its live
 // connection at once, before anything that it sends afterwards.
+// Shows [B10d].
 func TestRightsEndWithTheDevice(t *testing.T) {
 	for name, change := range map[string]struct {
 		do   func(*Server, wire.Address) error

@@ -151,6 +151,7 @@ func TestUsersAuthority(t *testing.T) {
 
 // TestE09_UsersFile: whatever happens to the file, the rights are those of the
 // last one that could be used, and what is taken away is gone at once.
+// Shows [B10f].
 func TestE09_UsersFile(t *testing.T) {
 	secret, hash := fleet.NewSecret()
 	_, otherHash := fleet.NewSecret()
@@ -236,6 +237,7 @@ func TestE09_UsersFile(t *testing.T) {
 	}
 }
 
+// Shows [B6c].
 func TestOverflowOfUsers(t *testing.T) {
 	secret, hash := fleet.NewSecret()
 	file := filepath.Join(t.TempDir(), "users.yaml")

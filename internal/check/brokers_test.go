@@ -119,6 +119,7 @@ func quick(t *testing.T, slow ...string) []string {
 	return ids
 }
 
+// Shows [B1a] [B2a] [B7a] [B7c].
 func TestOurBrokerViolatesNothing(t *testing.T) {
 	both(t, func(t *testing.T, v mqtt.Version) {
 		r := mustRun(t, Options{URL: ownBroker(t), Version: v, Strict: true, Cases: quick(t, "O18")})
@@ -138,6 +139,7 @@ func TestOurBrokerViolatesNothing(t *testing.T) {
 	})
 }
 
+// Shows [B8c].
 func TestOurSharesKeepTheOrderPerKey(t *testing.T) {
 	for _, how := range []broker.Share{broker.Sticky, broker.ByTopic, broker.ByPublisher} {
 		t.Run(how.String(), func(t *testing.T) {

@@ -190,6 +190,7 @@ func plainly(got []Receipt) map[Verdict]bool {
 	}
 }
 
+// Shows [B5b].
 func TestGapTold(t *testing.T) {
 	for _, x := range []struct {
 		key, value string

@@ -20,6 +20,7 @@ var attackTest = regexp.MustCompile(`^Test([A-J][0-9]{2})_`)
 
 // TestEveryAttackHasATest holds docs/attacks.csv to the tests that carry the
 // attacks' names, and the other way round. The last column is written from them.
+// Shows [B10a].
 func TestEveryAttackHasATest(t *testing.T) {
 	name := filepath.Join(root, "docs/attacks.csv")
 	was, err := os.ReadFile(name)

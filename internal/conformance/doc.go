@@ -1,8 +1,9 @@
 // Package conformance writes docs/conformance.md: for every normative statement
-// of MQTT 5.0 and 3.1.1, where it is obeyed and which test shows it. It also holds
-// docs/attacks.csv and docs/promises.md to the tests that they name, and writes
-// docs/sparkplug-conformance.md in the same way, from the citations of sparkplug,
-// [tck-id-topic-structure], and the cases of docs/sparkplug-nasty.csv.
+// of MQTT 5.0 and 3.1.1, where it is obeyed and which test shows it. In the same
+// way it writes docs/sparkplug-conformance.md, from the citations of sparkplug,
+// [tck-id-topic-structure], and the cases of docs/sparkplug-nasty.csv, and
+// docs/promises.md, from the tests that cite a clause of a promise by its id. It
+// also holds docs/attacks.csv to the tests that are named after its attacks.
 //
 // There is nothing here but tests. They read the lists of statements in
 // docs/conformance, and collect the citations, [MQTT-3.1.0-1] for MQTT 5.0 and

@@ -14,6 +14,7 @@ var update = flag.Bool("update", false, "write the pages of docs")
 // TestConformanceCurrent holds docs/conformance.md to the citations, and the
 // citations to the statements: none of an unknown statement, no statement
 // without code and test unless reasons has one, and no reason that is not needed.
+// Shows [B11a].
 func TestConformanceCurrent(t *testing.T) {
 	versions := []struct {
 		title string
@@ -106,7 +107,7 @@ func reason(s *statement) string {
 const head = `# Conformance
 
 Every normative statement of MQTT 5.0 and MQTT 3.1.1, where it is obeyed, and the test that shows it. This page is
-written by ` + "`scripts/generate.sh`" + ` from the citations in the source, and a test fails when it is not current. The
+written by ` + "`make generate`" + ` from the citations in the source, and a test fails when it is not current. The
 statements are paraphrased; the standards have the words that count. "Side" is whom a statement binds; a statement
 for clients is obeyed by the client library, or by the broker in what it refuses, or by both.
 `

@@ -81,7 +81,7 @@ func repeat(t *testing.T, byID map[string]*statement) {
 const sparkplugHead = `# Sparkplug conformance
 
 Every requirement of Sparkplug 3.0.0, where it is obeyed, and the test that shows it. This page is written by
-` + "`scripts/generate.sh`" + ` from the citations in the source, and a test fails when it is not current. The requirements
+` + "`make generate`" + ` from the citations in the source, and a test fails when it is not current. The requirements
 are paraphrased; the specification has the words that count. What binds an edge node or a payload is obeyed by
 ` + "`sparkplug/edge`" + ` in what it sends, and by ` + "`sparkplug/session`" + ` and ` + "`sparkplug/host`" + ` in what they make of it.
 `

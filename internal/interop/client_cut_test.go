@@ -148,6 +148,7 @@ func newCutter(network string, seed uint64, cuts int) *cutter {
 
 // Publisher and subscriber are cut off again and again; what arrives is as if
 // nothing had happened, but for repetitions of QoS 1.
+// Shows [B1b] [B3a].
 func TestClientResumesWhileBeingCut(t *testing.T) {
 	for _, tc := range []struct {
 		network string
@@ -235,6 +236,7 @@ func (s *shuffler) take(d *client.Delivery) { s.in <- d }
 
 // With Receive Maximum 1 on both sides, a message comes again only directly
 // after itself, however the connections end.
+// Shows [B7c].
 func TestClientReceiveMaximumOneWhileBeingCut(t *testing.T) {
 	for _, network := range []string{"tcp", "memory"} {
 		for name, version := range versions {

@@ -17,6 +17,7 @@ import (
 
 // A session goes from client to client in the middle of its messages; each goes
 // on with the first one that its forerunner left unacknowledged.
+// Shows [B3b].
 func TestClientTakeover(t *testing.T) {
 	matrix(t, all, func(t *testing.T, network string, version mqtt.Version) {
 		const takers, acked, held = 5, 20, 10
@@ -77,6 +78,7 @@ func TestClientTakeover(t *testing.T) {
 
 // The broker stops and starts over the same store, again and again, while a
 // client publishes and another receives.
+// Shows [B3c].
 func TestClientBrokerRestarts(t *testing.T) {
 	matrix(t, all, func(t *testing.T, network string, version mqtt.Version) {
 		const rounds, each = 4, 60
@@ -187,6 +189,7 @@ func TestClientWill(t *testing.T) {
 
 // The time that a message waits, in the client and in the broker, is taken off
 // its expiry; when nothing is left it is not delivered.
+// Shows [B9a].
 func TestClientMessageExpiry(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig, version mqtt.Version) {
 		shown := make(chan *client.Delivery, 10)

@@ -34,6 +34,7 @@ var (
 
 // What one client publishes reaches another in order, across topics and across
 // QoS 1 and 2.
+// Shows [B1a].
 func TestClientOrder(t *testing.T) {
 	matrix(t, all, func(t *testing.T, network string, version mqtt.Version) {
 		r := newRig(t, network, broker.Limits{})
@@ -153,6 +154,7 @@ func ackAll(list []*client.Delivery) {
 
 // With Receive Maximum 1, each side has one message under way, until its
 // handshake is over.
+// Shows [B7a].
 func TestClientReceiveMaximumOne(t *testing.T) {
 	matrix(t, some, func(t *testing.T, network string, version mqtt.Version) {
 		const n = 100

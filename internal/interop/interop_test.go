@@ -106,6 +106,7 @@ func version5(t *testing.T, addr, id string, onPublish func(*paho.Publish)) *pah
 	return c
 }
 
+// Shows [B1a] [B11c].
 func TestPahoVersion5(t *testing.T) {
 	_, tcp, _ := start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -169,6 +170,7 @@ func done(t *testing.T, token paho3.Token) {
 	}
 }
 
+// Shows [B1a] [B11c].
 func TestPahoVersion311(t *testing.T) {
 	_, tcp, ws := start(t)
 	for _, url := range []string{"tcp://" + tcp, "ws://" + ws} {
@@ -216,6 +218,7 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
+// Shows [B11c].
 func TestMosquittoClients(t *testing.T) {
 	sub, pub := tool(t, "mosquitto_sub"), tool(t, "mosquitto_pub")
 	b, tcp, _ := start(t)

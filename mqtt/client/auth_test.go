@@ -56,7 +56,7 @@ func (p *peer) admit() {
 	p.send(&mqtt.Connack{AuthMethod: "RIDDLE", AuthData: []byte("welcome")})
 }
 
-// Shows [MQTT-4.12.0-3] [MQTT-4.12.0-5] [MQTT-4.12.1-1].
+// Shows [MQTT-4.12.0-3] [MQTT-4.12.0-5] [MQTT-4.12.1-1] [B11d].
 func TestAuth(t *testing.T) {
 	n := newNetwork(t, mqtt.V5)
 	c := start(t, n.riddled())

@@ -106,6 +106,7 @@ func stop(t *testing.T, c *client.Client) {
 // the broker is killed several times, and then drains them: nothing that was
 // acknowledged is lost, each publisher's messages are in order, and those of
 // QoS 2 come once.
+// Shows [B3c] [B4b].
 func TestBrokerKilled(t *testing.T) {
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -78,6 +78,7 @@ func work(dir string) {
 
 // TestKill kills a process that writes, again and again over one store, and
 // looks that what it said is so.
+// Shows [B4b].
 func TestKill(t *testing.T) {
 	for _, d := range []Durability{Fsync, OS} {
 		t.Run(d.String(), func(t *testing.T) { testKill(t, d) })

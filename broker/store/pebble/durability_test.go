@@ -38,6 +38,7 @@ func crashed(t *testing.T, d Durability, seed uint64, percent int) (*vfs.MemFS, 
 // TestWhatACrashCosts shows of each durability what it promises, and that it
 // promises no more: a process that dies leaves all that it has written to the
 // operating system, and a machine only what was synced.
+// Shows [B4c].
 func TestWhatACrashCosts(t *testing.T) {
 	for _, c := range []struct {
 		name    string

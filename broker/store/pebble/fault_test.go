@@ -91,6 +91,7 @@ func begin(t *testing.T, fs vfs.FS) *Store {
 
 // TestPowerCut cuts the power at random: what was not synced is there in part,
 // or not.
+// Shows [B4c].
 func TestPowerCut(t *testing.T) {
 	for seed := range uint64(often(20)) {
 		fs := vfs.NewCrashableMem()
@@ -134,6 +135,7 @@ func earliest(acked map[uint64]bool, n int) map[uint64]bool {
 
 // TestFaults lets the n-th write or sync of the log fail, and all after it. No
 // done may lie, and all that come later are told.
+// Shows [B4a].
 func TestFaults(t *testing.T) {
 	for _, kind := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSync, errorfs.OpFileSyncData} {
 		for n := int32(1); n < 60; n += 7 {
@@ -247,6 +249,7 @@ func glob(t *testing.T, dir, pattern string) []string {
 
 // TestDamagedQueue flips a bit in a table: the rest of the queue is delivered,
 // and the damage is counted.
+// Shows [B4f].
 func TestDamagedQueue(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, Options{})
@@ -291,6 +294,7 @@ func TestDamagedQueue(t *testing.T) {
 }
 
 // TestTornLog cuts the log short, as a power cut does: what was whole is there.
+// Shows [B4c].
 func TestTornLog(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, filepath.Join(dir, "live"), Options{})

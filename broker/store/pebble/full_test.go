@@ -108,6 +108,7 @@ func (c *caller) publish(payload string, qos mqtt.QoS) {
 // told 0x97 and stay, the connection of a 3.1.1 publisher closes, subscribers
 // are served and make room, what needs no disk goes on; and when there is space
 // again so does the rest. Nothing that was accepted is lost.
+// Shows [B5d].
 func TestBrokerOnFullDisk(t *testing.T) {
 	fs := vfs.NewMem()
 	space := func(bytes uint64) { fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: bytes}) }

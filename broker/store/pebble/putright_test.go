@@ -42,6 +42,7 @@ func exactly(seq uint64, clients ...string) store.Op {
 // TestLostGroup loses one group of several, of each kind, and looks what that
 // means for the others. The group that is lost is the one after nil; in want, 2#9
 // is the message 2 with the packet id 9.
+// Shows [B4f].
 func TestLostGroup(t *testing.T) {
 	type ops = []store.Op
 	subscribe := func(filter string) store.Op {
@@ -202,6 +203,7 @@ func TestNumbersAreNotGivenAgain(t *testing.T) {
 
 // TestCrashWhileSalvaging cuts the power before every write of a start that finds
 // damage: the next start ends with the same.
+// Shows [B4f].
 func TestCrashWhileSalvaging(t *testing.T) {
 	h := write(t, [][]store.Op{{putSession("a", false)}, {exactly(1, "a"), exactly(2, "a"), step("a", session.Reserved, 1, 1)},
 		{step("a", session.Released, 1, 1), appendOp(3, message("t", "3"), "a")}, {step("a", session.Reserved, 2, 2)}, {putSession("a", false)}})

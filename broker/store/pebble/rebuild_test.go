@@ -126,6 +126,7 @@ func (l lived) check(t *testing.T, dir string) (missing, back int, damaged uint6
 // are about the others. The store starts: what it has is right, what it has lost is
 // reported, by a file, and nothing is lost by a file that holds no messages. How much a
 // bit can cost say TestDamagedTable, of tables, and TestDamageAnywhere, of logs.
+// Shows [B4g].
 func TestDamageOfEveryFile(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 4))
 	l := live(t)
@@ -201,6 +202,7 @@ func contents(t *testing.T, path string) (list []string, lost []lostRange) {
 
 // TestDamagedTable flips a bit of a table: all is read that is not in the same block,
 // unless the bit is behind the blocks of data, in what tells where they are.
+// Shows [B4g].
 func TestDamagedTable(t *testing.T) {
 	l := live(t)
 	rng := rand.New(rand.NewPCG(9, 9))
@@ -269,6 +271,7 @@ func dataEnd(t *testing.T, path string) int {
 }
 
 // A store that was made anew has kept the old files, and puts only the last aside.
+// Shows [B4g].
 func TestRebuiltKeepsTheOldFiles(t *testing.T) {
 	l := live(t)
 	for i := range 2 {
@@ -297,6 +300,7 @@ func TestRebuiltKeepsTheOldFiles(t *testing.T) {
 }
 
 // A store of another version is left as it is.
+// Shows [B4g].
 func TestOtherVersionIsNotRebuilt(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, Options{})
@@ -327,6 +331,7 @@ func TestOtherVersionIsNotRebuilt(t *testing.T) {
 
 // TestCrashWhileRebuilding cuts the power before every write of a start that makes the
 // store anew: the next start ends with the same.
+// Shows [B4g].
 func TestCrashWhileRebuilding(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, Options{})

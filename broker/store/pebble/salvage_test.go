@@ -36,6 +36,7 @@ func logTo(b *bytes.Buffer) *slog.Logger {
 
 // TestDamagedLog flips a bit in what a crash left as log: it costs the record
 // that it is in, and that is told, counted and kept aside.
+// Shows [B4f].
 func TestDamagedLog(t *testing.T) {
 	const n = 500
 	live := t.TempDir()
@@ -133,6 +134,7 @@ func numberOf(t *testing.T, file string) (number uint32) {
 // TestDamageAnywhere damages a log at random, and looks that nothing is gone but
 // what was in the damaged blocks, or after a cut, that nothing comes back but
 // what was removed there, and that order and totals are right.
+// Shows [B4f].
 func TestDamageAnywhere(t *testing.T) {
 	trials := often(60)
 	rng := rand.New(rand.NewPCG(7, 7))
@@ -334,6 +336,7 @@ func FuzzReadLog(f *testing.F) {
 
 // TestTornIsNoLoss cuts the last record: that is said, with its size, and is not
 // counted as damage.
+// Shows [B4f].
 func TestTornIsNoLoss(t *testing.T) {
 	h := write(t, [][]store.Op{{putSession("a", true)}, {appendOp(1, message("t", "1"), "a")}, {appendOp(2, message("t", "2"), "a")}})
 	last := h.records[2]
@@ -374,6 +377,7 @@ func TestKeptAside(t *testing.T) {
 // TestDamagedFiles damages every other file at random places: the store opens
 // with what it had, but for what it reports, or says which file it is and what
 // to do.
+// Shows [B4g].
 func TestDamagedFiles(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 5))
 	groups, all := traffic(rng)

@@ -24,6 +24,7 @@ import (
 // broker crash. An oracle that knows nothing but what members got and answered
 // says whether the order per key was kept, whether a key ever was with two
 // members, and whether anything was lost.
+// Shows [B8c] [B8d].
 func TestShares(t *testing.T) {
 	seeds := 8
 	if testing.Short() {

@@ -210,6 +210,7 @@ func TestNoWillAfterDisconnect(t *testing.T) {
 
 // TestWillAtEveryCut cuts the power before each sync of a client's life: from
 // CONNACK on its will is on the disk.
+// Shows [B4e].
 func TestWillAtEveryCut(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	type cut struct {
