@@ -8,8 +8,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/service"
 	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/mqtt/client"
+	"github.com/wilco-iot/wilco/wire"
 )
 
 // still is an engine whose commands never go on, and a store that keeps what was
@@ -97,5 +101,41 @@ func TestNobodyTakesAnswersAway(t *testing.T) {
 	var kept address
 	if err := json.Unmarshal(db.docs[len(db.docs)-1].Body, &kept); err != nil || kept.Topic != elsewhere.Topic {
 		t.Errorf("%+v %v", kept, err)
+	}
+}
+
+// once is a service that has made one command, by a key.
+type once struct {
+	key  string
+	made command.Command
+}
+
+func (s *once) Send(_ context.Context, _ service.Principal, o service.Order) (service.Created, error) {
+	if o.Key == s.key {
+		return service.Created{Created: engine.Created{Command: s.made, Existed: true}}, nil
+	}
+	return service.Created{Created: engine.Created{Command: command.Command{TID: uuid.UUID{0xff}}}}, o.Room()
+}
+
+// TestARequestThatComesAgainNeedsNoRoom: it is told of its command, however many are
+// open; one that is new is not taken.
+func TestARequestThatComesAgainNeedsNoRoom(t *testing.T) {
+	db := &still{}
+	r := New(Options{Engine: db, Store: db, Service: &once{key: "k"}})
+	defer func() { _ = r.Stop(context.Background()); r.running.Wait() }()
+	for i := range maxOpenEach {
+		if err := r.follow(t.Context(), &command.Command{TID: uuid.UUID{0: byte(i >> 8), 1: byte(i)}}, answersOf("ann")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send := func(key string) error {
+		d := &client.Delivery{Message: client.Message{Payload: []byte(`{"name":"n","key":"` + key + `"}`)}}
+		return r.send(t.Context(), service.Principal{Name: "ann"}, "app", wire.Address{Group: "g", Device: "d"}, answersOf("ann"), d)
+	}
+	if err := send("k"); err != nil {
+		t.Error("the same again:", err)
+	}
+	if err := send("new"); fault.CodeOf(err) != fault.TooMany {
+		t.Error("a new one:", err)
 	}
 }

@@ -101,10 +101,7 @@ func (r *Runner) send(ctx context.Context, who service.Principal, clientID strin
 	if err != nil {
 		return err
 	}
-	if err := r.room(to); err != nil {
-		return err
-	}
-	o.Device = device
+	o.Device, o.Room = device, func() error { return r.room(to) }
 	if o.Key == "" {
 		o.Key = keyOf(who.Name, clientID, to)
 	}

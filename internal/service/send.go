@@ -53,6 +53,9 @@ type Order struct {
 	// IfDesired is the version of the desired state that a StateDesired was made
 	// for; nil: any.
 	IfDesired *int64
+	// Room says why nothing more can be made now; nil: there is room. It is not asked
+	// about an order that has made its command already.
+	Room func() error
 	// Err is why the order could not be read. It stays the outcome of this
 	// item, so that the items of a bulk request keep their places.
 	Err error
@@ -117,6 +120,9 @@ func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]
 		if err == nil {
 			err = s.fits(o, &d)
 		}
+		if err == nil && o.Room != nil {
+			err = o.Room()
+		}
 		if err != nil {
 			out[i] = s.refused(ctx, o, err)
 			continue
@@ -144,8 +150,8 @@ func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]
 	return out, nil
 }
 
-// refused is the outcome of an order that does not fit its type: the command that
-// it made when it did, if its key has one.
+// refused is the outcome of an order that does not fit its type, or for which there is
+// no room: the command that it made when it did, if its key has one.
 func (s *Service) refused(ctx context.Context, o *Order, why error) (c Created) {
 	c.Err = why
 	if o.Key == "" {

@@ -31,6 +31,8 @@ type parts struct {
 	asked   []Request
 	err     error
 	knows   []string // commands that the device has announced
+
+	key, digest string // by which the command was made
 }
 
 func (p *parts) Presence(a wire.Address) store.Presence {
@@ -59,8 +61,11 @@ func (p *parts) Create(_ context.Context, reqs []Request) ([]engine.Created, err
 	return out, p.err
 }
 
-func (p *parts) CommandByKey(context.Context, wire.Address, string) (command.TID, string, error) {
-	return command.TID{}, "", fault.New(fault.NotFound, "")
+func (p *parts) CommandByKey(_ context.Context, _ wire.Address, key string) (command.TID, string, error) {
+	if p.command == nil || key == "" || key != p.key {
+		return command.TID{}, "", fault.New(fault.NotFound, "")
+	}
+	return p.command.TID, p.digest, nil
 }
 
 func (p *parts) Command(_ context.Context, tid command.TID) (command.Command, error) {
@@ -75,6 +80,29 @@ func newService(p *parts) *Service {
 }
 
 var tid1 = uuid.MustParse("01890a5d-ac96-774b-bcce-b302099a8057")
+
+// TestWhatIsMadeNeedsNoRoom: where there is no room for more, an order that comes again
+// still finds its command.
+func TestWhatIsMadeNeedsNoRoom(t *testing.T) {
+	o := Order{Device: valve, Name: "valve.open", Key: "k", Room: func() error { return fault.New(fault.TooMany, "no room") }}
+	p := &parts{known: map[wire.Address]store.Device{valve: {}}, command: &command.Command{TID: tid1}, key: "k", digest: digest(&o)}
+	s := newService(p)
+	ann := Principal{Name: "ann", Grants: fleet.Everywhere(Operator)}
+	if made, err := s.Send(t.Context(), ann, o); err != nil || !made.Existed || made.Command.TID != tid1 {
+		t.Errorf("the same again: %+v %v", made, err)
+	}
+	for _, change := range []func(*Order){func(o *Order) { o.Key = "other" }, func(o *Order) { o.Key = "" }, func(o *Order) { o.Name = "valve.close" }} {
+		other := o
+		change(&other)
+		if _, err := s.Send(t.Context(), ann, other); fault.CodeOf(err) != fault.TooMany || len(p.asked) != 0 {
+			t.Errorf("another one: %v, made %d", err, len(p.asked))
+		}
+	}
+	o.Key, o.Room = "other", func() error { return nil }
+	if made, err := s.Send(t.Context(), ann, o); err != nil || made.Existed || len(p.asked) != 1 {
+		t.Errorf("with room: %+v %v", made, err)
+	}
+}
 
 func TestOrdersAreChecked(t *testing.T) {
 	disabled := wire.Address{Group: "plant", Device: "off"}
