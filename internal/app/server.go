@@ -355,7 +355,7 @@ func (s *Server) startHTTP(svc *service.Audited) error {
 	return nil
 }
 
-// startPurge forgets ended commands and events when their time is over.
+// startPurge forgets ended commands, events, roll-outs and tokens when their time is over.
 func (s *Server) startPurge() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -375,6 +375,9 @@ func (s *Server) startPurge() {
 					s.log.Error("purge of old commands failed; tried again later", "error", err)
 					break
 				}
+			}
+			if err := s.Fleet.Forget(ctx, time.Now().Add(-s.opt.Retention)); err != nil {
+				s.log.Error("purge of old tokens failed; tried again later", "error", err)
 			}
 			if err := s.rollouts.Forget(ctx, time.Now().Add(-s.opt.Retention)); err != nil {
 				s.log.Error("purge of old roll-outs failed; tried again later", "error", err)

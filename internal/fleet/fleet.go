@@ -58,9 +58,6 @@ type Store interface {
 	Devices(ctx context.Context, q store.DeviceQuery) (page []store.Device, next string, err error)
 	AllDevices(ctx context.Context) iter.Seq2[store.Device, error]
 	RemoveDevice(ctx context.Context, a wire.Address) error
-	// Tokens and RemoveToken are for those that an older version has kept.
-	Tokens(ctx context.Context) ([]store.Token, error)
-	RemoveToken(ctx context.Context, id string) error
 	Commit(ctx context.Context, b *store.Batch) (lastEvent int64, err error)
 	Documents(ctx context.Context, kind store.Kind, prefix, after string, limit int) ([]store.Document, error)
 	Meta(ctx context.Context, key string) ([]byte, error)

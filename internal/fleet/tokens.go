@@ -133,8 +133,7 @@ func (f *Fleet) commit(ctx context.Context, docs ...store.DocumentWrite) error {
 	return err
 }
 
-// loadTokens reads all tokens. Those that an older version has kept in a table of
-// their own become documents first.
+// loadTokens reads all tokens.
 func (f *Fleet) loadTokens(ctx context.Context) (map[string]Token, error) {
 	tokens := map[string]Token{}
 	err := f.eachDocument(ctx, kindToken, func(d *store.Document) error {
@@ -145,36 +144,7 @@ func (f *Fleet) loadTokens(ctx context.Context) (map[string]Token, error) {
 		tokens[t.ID] = t
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	old, err := f.opt.Store.Tokens(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for i := range old {
-		if err := f.moveToken(ctx, tokens, &old[i]); err != nil {
-			return nil, err
-		}
-	}
-	return tokens, nil
-}
-
-// moveToken makes a document of a row, and then removes the row. A kill in between
-// leaves both, and then only the row is to be removed.
-func (f *Fleet) moveToken(ctx context.Context, tokens map[string]Token, row *store.Token) error {
-	if _, moved := tokens[row.ID]; !moved {
-		g := Grant{Role: Role(row.Role)}
-		if row.Group != "" {
-			g.Groups = []string{row.Group}
-		}
-		t := Token{ID: row.ID, Hash: row.Hash, Name: row.Name, Grants: []Grant{g}, Created: row.Created, Expires: row.Expires}
-		if err := f.commit(ctx, tokenWrite(&t)); err != nil {
-			return err
-		}
-		tokens[t.ID] = t
-	}
-	return f.opt.Store.RemoveToken(ctx, row.ID)
+	return tokens, err
 }
 
 // eachDocument gives all documents of a kind.

@@ -326,6 +326,57 @@ func TestWhatIsKeptForANameGoesWithItsLastToken(t *testing.T) {
 	}
 }
 
+// TestWhatHasEndedIsForgotten: sessions at once, tokens after a while; a name that a
+// token had is free again then, and not before.
+func TestWhatHasEndedIsForgotten(t *testing.T) {
+	r := newRig(t)
+	ctx := t.Context()
+	r.user("ann", "correct horse", Grant{Role: Viewer})
+	for range 3 {
+		r.session("ann", "correct horse")
+	}
+	create := func(n NewToken) {
+		if _, _, err := r.CreateToken(ctx, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create(NewToken{Name: "laptop", User: "ann", TTL: time.Hour})
+	for range forgetAtOnce {
+		create(NewToken{Name: "panel", Grants: Everywhere(Operator), TTL: time.Hour})
+	}
+	create(NewToken{Name: "stays", Grants: Everywhere(Operator)})
+	r.changes = nil
+	left := func(want int) {
+		t.Helper()
+		if err := r.Forget(ctx, r.now.Add(-24*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if list, _ := r.Tokens(ctx); len(list) != want {
+				t.Errorf("%d tokens, want %d", len(list), want)
+			}
+			r.restart()
+		}
+	}
+	left(forgetAtOnce + 5)
+	r.now = r.now.Add(SessionTTL)
+	left(forgetAtOnce + 2) // without the sessions
+	_, err := r.AddUser(ctx, NewUser{Name: "panel", Password: "correct horse", Grants: Everywhere(Viewer)})
+	wantCode(t, err, fault.Exists)
+	if r.changes != nil {
+		t.Errorf("told %q", r.changes)
+	}
+	r.now = r.now.Add(24 * time.Hour)
+	r.opt.Store = failing{r.db}
+	wantCode(t, r.Forget(ctx, r.now), fault.StorageFull)
+	r.opt.Store = r.db
+	left(1)
+	if want := []string{"panel removed"}; !slices.Equal(r.changes, want) {
+		t.Errorf("told %q", r.changes)
+	}
+	r.user("panel", "correct horse", Grant{Role: Viewer})
+}
+
 // waiting tells when somebody begins to wait for it.
 type waiting struct {
 	context.Context

@@ -166,17 +166,6 @@ type Device struct {
 	Presence Presence
 }
 
-// Token lets a person or a program use the HTTP API.
-type Token struct {
-	ID      string // public, part of the token
-	Hash    []byte // keyed hash of the whole token
-	Name    string
-	Role    string // of the closed set in package fleet
-	Group   string // "" means all
-	Created time.Time
-	Expires time.Time // zero: never
-}
-
 // DeviceQuery selects devices. Zero fields select all.
 type DeviceQuery struct {
 	Group  string

@@ -42,7 +42,7 @@
 //   - events: one row for up to 256 events of one transaction. The writer numbers
 //     them, so that the numbers have no gaps and follow the order of commit.
 //   - documents: what other parts keep, by kind and key.
-//   - devices, anomalies, tokens, meta.
+//   - devices, anomalies, meta.
 //
 // # Settings of SQLite, and why
 //

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/wilco-iot/wilco/internal/fault"
-	"github.com/wilco-iot/wilco/internal/store"
 )
 
 // refused opens what must be refused, and looks for words in the error.
@@ -193,15 +192,60 @@ func TestMigrations(t *testing.T) {
 func TestStrangeNames(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wilco?mode=memory&x=%41#y é.db")
 	s := open(t, path)
-	if err := s.PutToken(t.Context(), store.Token{ID: "x", Hash: []byte{1}, Name: "n", Role: "r"}); err != nil {
+	if err := s.SetMeta(t.Context(), "k", []byte("v"), nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
 	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
 		t.Fatalf("not where it was asked for: %v", err)
 	}
-	if _, err := open(t, path).Token(t.Context(), "x"); err != nil {
+	if v, err := open(t, path).Meta(t.Context(), "k"); err != nil || string(v) != "v" {
 		t.Error(err)
+	}
+}
+
+// TestOldTokensBecomeDocuments: those of the table that the first versions had, but for
+// one that has been moved already.
+func TestOldTokensBecomeDocuments(t *testing.T) {
+	all := migrations
+	t.Cleanup(func() { migrations = all })
+	path := filepath.Join(t.TempDir(), "wilco.db")
+	migrations = all[:6]
+	open(t, path).Close()
+	c, err := dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{
+		`INSERT INTO tokens VALUES ('aa', x'010203', 'all', 'admin', '', 1700000000000, 0)`,
+		`INSERT INTO tokens VALUES ('bb', x'04', 'one', 'operator', 'site', 1700000000000, 1700003600000)`,
+		`INSERT INTO tokens VALUES ('cc', x'05', 'moved', 'viewer', '', 1700000000000, 0)`,
+		`INSERT INTO documents VALUES ('token', CAST('cc' AS BLOB), 1, x'7b7d')`,
+	} {
+		if err := c.once(sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.close(); err != nil {
+		t.Fatal(err)
+	}
+	migrations = all
+	for range 2 {
+		s := open(t, path)
+		list, err := s.Documents(t.Context(), "token", "", "", 10)
+		if err != nil || len(list) != 3 {
+			t.Fatal(list, err)
+		}
+		for i, want := range []string{
+			`{"id":"aa","hash":"AQID","name":"all","grants":[{"role":"admin"}],"created":"2023-11-14T22:13:20Z"}`,
+			`{"id":"bb","hash":"BA==","name":"one","grants":[{"role":"operator","groups":["site"]}],"created":"2023-11-14T22:13:20Z","expires":"2023-11-14T23:13:20Z"}`,
+			`{}`,
+		} {
+			if d := list[i]; string(d.Body) != want || d.Version != 1 {
+				t.Errorf("%s at %d: %s", d.Key, d.Version, d.Body)
+			}
+		}
+		s.Close()
 	}
 }
 

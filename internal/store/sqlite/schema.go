@@ -108,6 +108,12 @@ var migrations = []func(*conn) error{
 		`ALTER TABLE devices ADD COLUMN commands TEXT NOT NULL DEFAULT ''`, // JSON; '': not announced
 	),
 	statements(`ALTER TABLE devices ADD COLUMN via TEXT NOT NULL DEFAULT ''`), // group/device of the gateway
+	func(c *conn) error {
+		if err := moveTokens(c); err != nil {
+			return err
+		}
+		return c.once(`DROP TABLE tokens`)
+	},
 }
 
 func statements(sql ...string) func(*conn) error {

@@ -202,7 +202,6 @@ func reopenKeepsEverything(s *suite) {
 	a, b := made(1, pump), made(2, valve)
 	a.Key, a.Digest = "k", "d"
 	s.no(s.PutDevice(s.ctx, store.Device{Address: pump, Tags: []string{"x"}}, 0))
-	s.no(s.PutToken(s.ctx, store.Token{ID: "t", Hash: []byte{1}, Name: "n", Role: "admin", Created: epoch}))
 	s.no(s.SetMeta(s.ctx, "m", []byte("v"), nil))
 	s.commit(store.Batch{Commands: writes(a, b), Presence: []store.Presence{{Device: pump, Known: true, Seen: epoch}},
 		Anomalies: []store.Anomaly{{At: epoch, Device: pump, Kind: "x"}}, Events: []store.Event{{Type: store.EventCommand, At: epoch}}})
@@ -218,9 +217,6 @@ func reopenKeepsEverything(s *suite) {
 		}
 		if list, err := s.Store.Anomalies(s.ctx, pump, 0); err != nil || len(list) != 1 {
 			s.Errorf("anomalies %v, %v", list, err)
-		}
-		if _, err := s.Token(s.ctx, "t"); err != nil {
-			s.Error(err)
 		}
 		if v, err := s.Store.Meta(s.ctx, "m"); err != nil || string(v) != "v" {
 			s.Errorf("meta %q, %v", v, err)

@@ -189,28 +189,6 @@ func anomalies(s *suite) {
 	}
 }
 
-func tokens(s *suite) {
-	a := store.Token{ID: "a", Hash: []byte{1, 0, 2}, Name: "first", Role: "admin", Created: epoch.Add(time.Hour)}
-	b := store.Token{ID: "b", Hash: []byte{3}, Name: "second", Role: "viewer", Group: "site", Created: epoch, Expires: epoch.Add(time.Minute)}
-	s.no(s.PutToken(s.ctx, a))
-	s.no(s.PutToken(s.ctx, b))
-	s.fails(s.PutToken(s.ctx, store.Token{ID: "a", Hash: []byte{9}, Name: "x", Role: "admin"}), fault.Exists)
-	got, err := s.Token(s.ctx, "a")
-	s.no(err)
-	if text(got) != text(a) {
-		s.Errorf("got %s", text(got))
-	}
-	list, err := s.Store.Tokens(s.ctx)
-	s.no(err)
-	if text(list) != text([]store.Token{b, a}) {
-		s.Errorf("got %s", text(list))
-	}
-	s.no(s.RemoveToken(s.ctx, "a"))
-	s.fails(s.RemoveToken(s.ctx, "a"), fault.NotFound)
-	_, err = s.Token(s.ctx, "a")
-	s.fails(err, fault.NotFound)
-}
-
 func meta(s *suite) {
 	ask := func(key string, want []byte) {
 		s.Helper()

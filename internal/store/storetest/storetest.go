@@ -44,10 +44,6 @@ type Store interface {
 	RemoveDevice(ctx context.Context, a wire.Address) error
 	Anomalies(ctx context.Context, a wire.Address, limit int) ([]store.Anomaly, error)
 
-	PutToken(ctx context.Context, t store.Token) error
-	Token(ctx context.Context, id string) (store.Token, error)
-	Tokens(ctx context.Context) ([]store.Token, error)
-	RemoveToken(ctx context.Context, id string) error
 	Meta(ctx context.Context, key string) ([]byte, error)
 	SetMeta(ctx context.Context, key string, value, was []byte) error
 
@@ -90,7 +86,6 @@ func Run(t *testing.T, start func(t *testing.T) Opener) {
 		{"DevicePages", devicePages},
 		{"Presence", presence},
 		{"Anomalies", anomalies},
-		{"Tokens", tokens},
 		{"Meta", meta},
 		{"PurgeCommands", purgeCommands},
 		{"PurgeEvents", purgeEvents},
