@@ -21,6 +21,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -114,6 +115,9 @@ type Options struct {
 	Heartbeat time.Duration
 	// MaxStreams bounds the event streams open at once; default 256.
 	MaxStreams int
+	// TrustedProxies are believed what they say in X-Forwarded-For of the address that
+	// a request comes from; none: nobody is.
+	TrustedProxies []netip.Prefix
 	// BodyTimeout bounds how long a body may take to come; default 30 s.
 	BodyTimeout time.Duration
 }

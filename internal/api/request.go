@@ -101,7 +101,7 @@ func (a *API) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 // serve takes the request through the steps before the handler.
 func (a *API) serve(w *recorder, r *http.Request, rc *http.ResponseController, rt *route) {
 	_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout + rt.waits(r))) // recorders of tests cannot
-	ctx := context.WithValue(r.Context(), remoteKey{}, r.RemoteAddr)
+	ctx := context.WithValue(r.Context(), remoteKey{}, a.clientOf(r))
 	if !rt.open || r.Header.Get("Authorization") != "" {
 		p, err := a.authenticate(r)
 		if err != nil {

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -100,6 +101,26 @@ func TestUsers(t *testing.T) {
 		refused(t, w.do(t, request{method: "POST", path: "/v1/login", body: `{"name":"bo","password":"wrong horse"}`, token: "-"}), 401, "unauthenticated", "", "user name or password is wrong")
 	}
 	refused(t, w.do(t, request{method: "POST", path: "/v1/login", body: `{"name":"bo","password":"correct horse"}`, token: "-"}), 429, "too_many", "", "try again in")
+}
+
+// TestPeopleBehindAProxy are told apart by the address that it says they have: who
+// fails there slows nobody else down, and the audit log has it.
+func TestPeopleBehindAProxy(t *testing.T) {
+	w := newWorld(t, options{Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	w.login(t, "ann", `{"role":"viewer"}`)
+	from := func(address, password string) reply {
+		return w.do(t, request{method: "POST", path: "/v1/login", body: fmt.Sprintf(`{"name":"ann","password":%q}`, password),
+			token: "-", header: map[string]string{"X-Forwarded-For": "192.0.2.99, " + address}})
+	}
+	for range 5 {
+		refused(t, from("2001:db8::1", "wrong horse"), 401, "unauthenticated", "", "wrong")
+	}
+	refused(t, from("2001:db8::2", "correct horse"), 429, "too_many", "", "try again in") // of the same network
+	read[client.Session](t, from("2001:db8:0:1::1", "correct horse"), 201)
+	list := read[client.AuditPage](t, w.do(t, request{path: "/v1/audit"}), 200)
+	if last := list.Items[len(list.Items)-1]; last.Act != "session.login" || last.Detail != "2001:db8:0:1::1" {
+		t.Errorf("the audit log says %+v", last)
+	}
 }
 
 // TestTokensOfOthers: an admin of one group learns nothing of the users that it does

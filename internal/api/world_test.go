@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -63,6 +64,7 @@ type options struct {
 	MaxStreams     int
 	KnownTypesOnly bool
 	Body           time.Duration // in which a body must come
+	Proxies        []netip.Prefix
 	Logger         *slog.Logger
 	// Wrap changes the service that the API sees.
 	Wrap func(api.Service) api.Service
@@ -132,7 +134,7 @@ func startWorld(dir string, o options) (*world, error) {
 	if o.Wrap != nil {
 		svc = o.Wrap(svc)
 	}
-	w.API = api.New(api.Options{Service: svc, Metrics: prometheus.NewRegistry(), Logger: o.Logger, Heartbeat: o.Heartbeat, MaxStreams: o.MaxStreams, BodyTimeout: o.Body})
+	w.API = api.New(api.Options{Service: svc, Metrics: prometheus.NewRegistry(), Logger: o.Logger, Heartbeat: o.Heartbeat, MaxStreams: o.MaxStreams, TrustedProxies: o.Proxies, BodyTimeout: o.Body})
 	w.HTTP = httptest.NewServer(w.API)
 	w.URL = w.HTTP.URL
 	return w, nil

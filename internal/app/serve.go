@@ -104,6 +104,9 @@ var roles = []string{host.Primary.String(), host.Active.String(), host.Passive.S
 func options(c config.Config) (o Options, files []*watched, err error) {
 	o = Options{Data: c.Data, HTTP: c.HTTP.Address, Profile: c.Profile, Root: c.Root, Policy: c.Policy.Command(),
 		KnownTypesOnly: c.Commands.UnknownTypes == "refuse", Retention: c.Retention.D(), Broker: c.Broker.URL, RequestsToken: c.Broker.RequestsToken, Durability: c.MQTT.Durability}
+	if o.TrustedProxies, err = config.Prefixes(c.HTTP.TrustedProxies); err != nil {
+		return o, nil, fault.Field("http.trustedProxies", "%v", err)
+	}
 	if role := slices.Index(roles, c.Sparkplug.Role); role >= 0 {
 		o.Sparkplug = Sparkplug{On: true, Role: host.Role(role), HostID: c.Sparkplug.HostID, Filters: strings.Split(c.Sparkplug.Filters, ","),
 			Reported: config.List(c.Sparkplug.Reported), Servers: config.List(c.Sparkplug.Servers)}

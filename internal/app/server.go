@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,6 +53,8 @@ type Options struct {
 	HTTP string // address of the API; "" means 127.0.0.1:8080
 	// Listen makes the listener of the API in place of net.Listen with HTTP.
 	Listen func() (net.Listener, error)
+	// TrustedProxies are in front of the API; see api.Options.
+	TrustedProxies []netip.Prefix
 
 	// Listeners of the embedded broker, and the Durability of its queues, as in
 	// the setting mqtt.durability; "" means fsync. Not used with Broker.
@@ -328,7 +331,7 @@ func (s *Server) startHTTP(svc *service.Audited) error {
 	if s.edges != nil {
 		metrics.MustRegister(newEdgeCollector(s.edges))
 	}
-	handler := api.New(api.Options{Service: svc, Metrics: metrics, Logger: s.log})
+	handler := api.New(api.Options{Service: svc, Metrics: metrics, TrustedProxies: s.opt.TrustedProxies, Logger: s.log})
 	listener, err := s.opt.Listen()
 	if err != nil {
 		return fmt.Errorf("http: %w", err)

@@ -2,7 +2,9 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -38,6 +40,9 @@ func check(c *Config) (faults []*fault.Error) {
 		if text := badAddress(a.value); text != "" {
 			wrong(a.path, "%q %s; write host:port, for example 127.0.0.1:1883 or :1883", a.value, text)
 		}
+	}
+	if _, err := Prefixes(c.HTTP.TrustedProxies); err != nil {
+		wrong("http.trustedProxies", "%v", err)
 	}
 	checkBroker(c, wrong)
 	checkSparkplug(c, wrong)
@@ -109,6 +114,27 @@ func List(text string) []string {
 		return nil
 	}
 	return strings.Split(text, ",")
+}
+
+// Prefixes reads addresses and networks, with commas between. The error says which is
+// none.
+func Prefixes(text string) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, word := range List(text) {
+		word = strings.TrimSpace(word)
+		p, err := netip.ParsePrefix(word)
+		if a, failed := netip.ParseAddr(word); failed == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		switch {
+		case err != nil || p.Addr().Is4In6():
+			return nil, fmt.Errorf("%q is neither an address like 10.0.0.7 nor a network like 10.0.0.0/8", word)
+		case p.Bits() == 0:
+			return nil, fmt.Errorf("%q is everybody, whose word would be taken for any address", word)
+		}
+		list = append(list, p.Masked())
+	}
+	return list, nil
 }
 
 func checkOIDC(c *Config, wrong func(path, format string, args ...any)) {

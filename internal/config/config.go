@@ -24,6 +24,8 @@ type Config struct {
 	Data string `key:"data" default:"~/.local/share/wilco" doc:"directory that holds everything wilco keeps; made when it is missing"`
 	HTTP struct {
 		Address string `key:"address" default:"127.0.0.1:8080" doc:"address of the HTTP API, host:port; port 0 takes a free one"`
+		// TrustedProxies is read by Prefixes.
+		TrustedProxies string `key:"trustedProxies" doc:"reverse proxies in front of the HTTP API, addresses or networks like 10.0.0.0/8 with commas between: what they write in X-Forwarded-For is the address that logins are bounded and recorded by. Empty: none, and the header is not read"`
 	} `key:"http"`
 	MQTT struct {
 		TCP string `key:"tcp" default:"127.0.0.1:1883" doc:"address of the built-in broker; empty: no such listener"`
@@ -67,7 +69,7 @@ type Config struct {
 		Reported string `key:"reported" doc:"the metrics whose values are reported as the state of registered edge nodes and devices: filters, as of MQTT, over their names, several with commas between; # for all. Empty: none"`
 		Servers  string `key:"servers" secret:"all" doc:"other brokers to follow edge nodes at, beside the server's own: NAME=URL, several with commas between, each URL like that of broker.url"`
 	} `key:"sparkplug"`
-	Retention command.Duration `key:"retention" default:"720h" doc:"how long ended commands and events are kept"`
+	Retention command.Duration `key:"retention" default:"720h" doc:"how long ended commands, events, and tokens that have expired are kept"`
 	Policy    Policy           `key:"policy"`
 }
 

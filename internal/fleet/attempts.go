@@ -105,15 +105,18 @@ func (a *attempts) sweep(now time.Time) {
 	}
 }
 
-// origin is the part of a remote address that one party can be expected to have:
-// an IPv4 address, or an IPv6 network of 64 bits. What is no address is itself.
+// origin is the part of a remote address, with or without a port, that one party can be
+// expected to have: an IPv4 address, or an IPv6 network of 64 bits. What is no address
+// is itself.
 func origin(remote string) string {
-	ap, err := netip.ParseAddrPort(remote)
+	both, err := netip.ParseAddrPort(remote)
+	a := both.Addr()
 	if err != nil {
-		return remote
+		if a, err = netip.ParseAddr(remote); err != nil {
+			return remote
+		}
 	}
-	a := ap.Addr().Unmap()
-	if a.Is4() {
+	if a = a.Unmap(); a.Is4() {
 		return a.String()
 	}
 	p, _ := a.WithZone("").Prefix(64)

@@ -214,6 +214,7 @@ func TestGuessingIsBounded(t *testing.T) {
 		fails("[2001:db8::"+fmt.Sprint(i)+"]:1", fmt.Sprintf("u%d", i), fault.Unauthenticated)
 	}
 	fails("[2001:db8::ffff]:1", "other", fault.TooMany)
+	fails("2001:db8::fffe", "other", fault.TooMany) // as a proxy writes it
 	fails("[2001:db8:0:1::1]:1", "other", fault.Unauthenticated)
 	// A user, from many addresses.
 	r.now = r.now.Add(time.Hour)
