@@ -18,6 +18,7 @@ import (
 	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
+	"github.com/wilco-iot/wilco/mqtt/pipe"
 )
 
 // The tests named by a letter and two digits are the rows of docs/attacks.csv.
@@ -438,23 +439,25 @@ func (p *peer) drain(c mqtt.Connect, n int) error {
 
 // A certificate that is over ends its connection.
 func TestB18_CertificateExpires(t *testing.T) {
-	ca := testkit.NewCA(t)
-	b := start(t, Options{Listeners: []Listener{{Name: "tls", Network: "tls", Address: "127.0.0.1:0", TLS: &tls.Config{
-		Certificates: []tls.Certificate{ca.Sign("server", nil)}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
-	}}}})
-	soon := ca.Sign("device", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(3 * time.Second) })
-	nc, err := tls.Dial("tcp", b.Addr("tls").String(), &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{soon}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	p := newPeer(t, nc)
-	p.connect(clean("device"))
-	p.expect(&mqtt.Disconnect{Reason: mqtt.NotAuthorized})
-	p.closed()
-	if time.Now().Before(soon.Leaf.NotAfter) {
-		t.Error("closed before its time")
-	}
+	virtual(t, Options{}, func(t *testing.T, b *Broker) {
+		ca := testkit.NewCA(t)
+		near, far := pipe.Pipe()
+		defer near.Close()
+		c := b.newConn(tls.Server(far, &tls.Config{
+			Certificates: []tls.Certificate{ca.Sign("server", nil)}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+		}), "tls", false)
+		if !b.admit(c) {
+			t.Fatal("not admitted")
+		}
+		go c.serve()
+		soon := ca.Sign("device", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(3 * time.Second) })
+		p := newPeer(t, tls.Client(near, &tls.Config{RootCAs: ca.Pool(), ServerName: "server", Certificates: []tls.Certificate{soon}}))
+		p.connect(clean("device"))
+		if d := p.elapsed(&mqtt.Disconnect{Reason: mqtt.NotAuthorized}); d != 3*time.Second {
+			t.Errorf("closed after %v", d)
+		}
+		p.closed()
+	})
 }
 
 // The identity comes from the certificate, and so client identifier and user

@@ -113,6 +113,7 @@ func TestHandoverStoresTheRest(t *testing.T) {
 			from.expect(ack(mqtt.TypePubrec, uint16(i+1)))
 		}
 	}
+	from.quiet() // all are read
 	dying := join(t, b, mqtt.Connect{ClientID: "dying", CleanStart: true, Will: &mqtt.Will{Topic: "t", Payload: []byte("will"), QoS: 1}})
 	dying.drop(b, "dying")
 	from.send(pub("t", "last", 1, 6))

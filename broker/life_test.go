@@ -227,6 +227,7 @@ func TestMessageExpiry(t *testing.T) {
 		other := join(t, b, clean("other"))
 		other.subscribe(1, "#") // the retained one is over as well
 		other.quiet()
+		synctest.Wait()
 		if s := b.Stats(); s.Retained != 0 || s.Dropped[0] != 1 {
 			t.Errorf("%+v", s)
 		}

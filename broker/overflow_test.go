@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/broker/store"
@@ -114,9 +115,7 @@ func overflow(t *testing.T, policy Overflow, version mqtt.Version, away bool) {
 	case version == mqtt.V5 && missing != n-len(kept):
 		t.Errorf("%d were told to be missing, %d are", missing, n-len(kept))
 	}
-	if got := b.Stats().Dropped[session.DropQueueFull]; got != n-uint64(len(kept)) {
-		t.Errorf("counted %d", got)
-	}
+	counted(t, b, session.DropQueueFull, n-uint64(len(kept)))
 }
 
 // anyPolicy is an authority whose identities have policies: those in their name.
@@ -323,9 +322,7 @@ func TestStoreFullAtCommit(t *testing.T) {
 	sub = open(t, b)
 	sub.connect(lasting("sub"))
 	sub.expect(pub("t", "2", 2, 1))
-	if n := b.Stats().Dropped[session.DropStoreFull]; n != 3 {
-		t.Errorf("%d counted", n)
-	}
+	counted(t, b, session.DropStoreFull, 3)
 }
 
 // A will that the store has no room for is lost, and its subscriber is told.
@@ -347,23 +344,27 @@ func TestWillOnFullStore(t *testing.T) {
 // QoS 0 gives way when QoS 1 needs the bytes.
 // Shows [B6b].
 func TestQoS0ShedFirst(t *testing.T) {
-	b := start(t, Options{Limits: Limits{QueueBytes: 64 << 10}})
-	slow, from := join(t, b, clean("slow")), join(t, b, clean("from"))
-	slow.subscribe(1, "t")
-	payload := string(make([]byte, 8<<10))
-	dropped := func() uint64 { return b.Stats().Dropped[session.DropQoS0Full] }
-	eventually(t, func() bool { // the socket and the queue are full
-		const n = 10
-		before := dropped()
-		for range n {
-			from.send(pub("t", payload, 0, 0))
+	virtual(t, Options{Limits: Limits{QueueBytes: 64 << 10}}, func(t *testing.T, b *Broker) {
+		slow, from := join(t, b, clean("slow")), join(t, b, clean("from"))
+		slow.subscribe(1, "t")
+		payload := string(make([]byte, 8<<10))
+		dropped := func() uint64 {
+			synctest.Wait()
+			return b.Stats().Dropped[session.DropQoS0Full]
 		}
-		from.quiet()
-		return dropped() == before+n
+		const n = 10
+		for before := dropped(); ; before = dropped() { // until the connection and the queue are full
+			for range n {
+				from.send(pub("t", payload, 0, 0))
+			}
+			if dropped() == before+n {
+				break
+			}
+		}
+		before := dropped()
+		from.publish(pub("t", payload, 1, 1)) // is taken
+		if after := dropped(); after != before+1 {
+			t.Errorf("QoS 0 dropped: %d, then %d", before, after)
+		}
 	})
-	before := dropped()
-	from.publish(pub("t", payload, 1, 1)) // is taken
-	if after := dropped(); after != before+1 {
-		t.Errorf("QoS 0 dropped: %d, then %d", before, after)
-	}
 }

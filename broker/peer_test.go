@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/pipe"
 )
@@ -41,7 +42,7 @@ func start(t testing.TB, o Options) *Broker {
 
 func stop(t testing.TB, b *Broker) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := b.Stop(ctx); err != nil {
 		t.Errorf("stop: %v", err)
@@ -82,7 +83,7 @@ func newPeer(t testing.TB, nc net.Conn) *peer {
 }
 
 // patience is how long a peer waits for what must come.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 func (p *peer) write(b []byte) {
 	p.t.Helper()
@@ -189,6 +190,14 @@ func (p *peer) quiet() {
 	p.expect(&mqtt.Pingresp{})
 }
 
+// finished waits until the broker has done with what p sent, and with what has to
+// wait for its answers; a first PINGREQ may be read together with what came before.
+func (p *peer) finished() {
+	p.t.Helper()
+	p.quiet()
+	p.quiet()
+}
+
 // connect sends CONNECT, and expects to be let in; it returns CONNACK.
 func (p *peer) connect(c mqtt.Connect) *mqtt.Connack {
 	p.t.Helper()
@@ -274,4 +283,14 @@ func eventually(t testing.TB, ok func() bool) {
 		}
 	}
 	t.Fatal("did not happen")
+}
+
+// counted waits until so many messages are counted as dropped, which is after
+// clients have seen what came of it.
+func counted(t testing.TB, b *Broker, reason session.DropReason, want uint64) {
+	t.Helper()
+	eventually(t, func() bool { return b.Stats().Dropped[reason] >= want })
+	if n := b.Stats().Dropped[reason]; n != want {
+		t.Errorf("%d dropped: %s; want %d", n, reason, want)
+	}
 }

@@ -59,11 +59,14 @@ func TestRetainedChangesWhileItIsRead(t *testing.T) {
 	sub := join(t, b, as("all", clean("sub")))
 	sub.send(&mqtt.Subscribe{PacketID: 1, Subscriptions: []mqtt.Subscription{{Filter: "r/#"}}})
 	sub.expect(&mqtt.Suback{PacketID: 1, Reasons: []mqtt.ReasonCode{0}})
-	sub.send(&mqtt.Pingreq{})
+	sub.send(pub("r/end", "", 0, 0)) // comes behind all others
 	got := map[string][]string{}
 	for {
 		m, ok := sub.must().(*mqtt.Publish)
 		if !ok {
+			t.Fatal("not a message")
+		}
+		if string(m.Topic) == "r/end" {
 			break
 		}
 		copy := string(m.Payload)

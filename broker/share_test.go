@@ -202,40 +202,43 @@ func TestShareOfMemberThatIsAway(t *testing.T) {
 // Sticky stays with its member when others come.
 // Shows [B8b].
 func TestShareSticky(t *testing.T) {
-	b := start(t, shared(Sticky))
-	from, first := join(t, b, clean("from")), join(t, b, lasting("first"))
-	first.subscribe(1, "$share/g/#")
-	var others []*peer
-	for i := range 3 {
-		others = append(others, join(t, b, clean(fmt.Sprint("other", i))))
-		others[i].subscribe(1, "$share/g/#")
-	}
-	for i := range 9 {
-		from.publish(pub(fmt.Sprint("t/", i), "x", 1, 1))
-		first.expect(pub(fmt.Sprint("t/", i), "x", 1, uint16(i+1)))
-	}
-	for _, o := range others {
-		o.quiet()
-	}
-	first.send(&mqtt.Unsubscribe{PacketID: 1, Filters: []string{"$share/g/#"}})
-	first.expect(&mqtt.Unsuback{PacketID: 1, Reasons: []mqtt.ReasonCode{0}})
-	from.publish(pub("t", "y", 1, 1))
-	for _, o := range others { // first has not done with what it was sent
-		o.quiet()
-	}
-	for i := range 9 {
-		first.has(uint16(i + 1))
-	}
-	got := 0
-	for _, o := range others {
-		o.send(&mqtt.Pingreq{})
-		if _, ok := o.must().(*mqtt.Publish); ok {
-			got++
+	virtual(t, shared(Sticky), func(t *testing.T, b *Broker) {
+		from, first := join(t, b, clean("from")), join(t, b, lasting("first"))
+		first.subscribe(1, "$share/g/#")
+		var others []*peer
+		for i := range 3 {
+			others = append(others, join(t, b, clean(fmt.Sprint("other", i))))
+			others[i].subscribe(1, "$share/g/#")
 		}
-	}
-	if got != 1 {
-		t.Errorf("%d members got the next message", got)
-	}
+		for i := range 9 {
+			from.publish(pub(fmt.Sprint("t/", i), "x", 1, 1))
+			first.expect(pub(fmt.Sprint("t/", i), "x", 1, uint16(i+1)))
+		}
+		for _, o := range others {
+			o.quiet()
+		}
+		first.send(&mqtt.Unsubscribe{PacketID: 1, Filters: []string{"$share/g/#"}})
+		first.expect(&mqtt.Unsuback{PacketID: 1, Reasons: []mqtt.ReasonCode{0}})
+		from.publish(pub("t", "y", 1, 1))
+		synctest.Wait()
+		for _, o := range others { // first has not done with what it was sent
+			o.quiet()
+		}
+		for i := range 9 {
+			first.has(uint16(i + 1))
+		}
+		synctest.Wait()
+		got := 0
+		for _, o := range others {
+			o.send(&mqtt.Pingreq{})
+			if _, ok := o.must().(*mqtt.Publish); ok {
+				got++
+			}
+		}
+		if got != 1 {
+			t.Errorf("%d members got the next message", got)
+		}
+	})
 }
 
 // What waits in a share is bounded; beyond that its publishers are refused.
@@ -369,9 +372,7 @@ func TestShareExpiry(t *testing.T) {
 		m = open(t, b)
 		m.connect(lasting("m"))
 		m.expect(told(pub("t", "long", 1, 1), "1 expired"))
-		if n := b.Stats().Dropped[session.DropExpired]; n != 1 {
-			t.Errorf("%d expired", n)
-		}
+		counted(t, b, session.DropExpired, 1)
 	})
 }
 
@@ -399,9 +400,7 @@ func TestShareQoS2(t *testing.T) {
 	second.quiet()
 	second.send(ack(mqtt.TypePubcomp, 1))
 	second.expect(pub("t", "c", 1, 2))
-	if n := b.Stats().Dropped[session.DropSessionEnded]; n != 1 {
-		t.Errorf("%d dropped", n)
-	}
+	counted(t, b, session.DropSessionEnded, 1)
 }
 
 // The last member takes the share with it, and what waited is told.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
 )
@@ -15,7 +14,7 @@ import (
 // subscriber that reads nothing, and what the subscriber's socket has taken by
 // half goes on where it stopped.
 func TestStalledSubscriberOfSmallMessages(t *testing.T) {
-	b := start(t, Options{Listeners: loopback, Limits: Limits{WriteStall: 5 * time.Second}})
+	b := start(t, Options{Listeners: loopback, Limits: Limits{WriteStall: 2 * patience}})
 	sub, from := dial(t, b, "tcp"), dial(t, b, "tcp")
 	sub.connect(clean("sub"))
 	sub.subscribe(0, "t")
