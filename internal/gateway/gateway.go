@@ -54,6 +54,9 @@ type Gateway struct {
 	up *client.Client
 	// local is the client of the lasting session, nil before the first.
 	local atomic.Pointer[client.Client]
+	// joined is closed when the lasting session has its subscriptions: from then on
+	// nothing that the gateway's own broker acknowledges is missed.
+	joined chan struct{}
 	own   ownTIDs
 	asked asked
 	// dropped counts what the server above will never take.
@@ -86,7 +89,8 @@ func Run(ctx context.Context, c *config.Config, version string, reload <-chan os
 }
 
 // Start joins a started server to the one above, in the background: that need not
-// be in reach. It reads the whole ledger first.
+// be in reach. It reads the whole ledger first, and returns when all that the
+// gateway's own broker acknowledges from now on is kept for the server above.
 func Start(ctx context.Context, c *config.Config, s *app.Server, log *slog.Logger) (*Gateway, error) {
 	profile, err := wire.Lookup("wilco", c.Server.Root)
 	if err != nil {
@@ -95,7 +99,7 @@ func Start(ctx context.Context, c *config.Config, s *app.Server, log *slog.Logge
 	boot := make([]byte, 8)
 	rand.Read(boot)
 	g := &Gateway{cfg: c, server: s, profile: profile.(wire.GatewayProfile), log: log, boot: hex.EncodeToString(boot),
-		reach: make(chan bool, 1), actsWanted: make(chan chan struct{})}
+		joined: make(chan struct{}), reach: make(chan bool, 1), actsWanted: make(chan chan struct{})}
 	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := g.outage.load(ctx, s.Store); err != nil {
 		return nil, err
@@ -116,7 +120,14 @@ func Start(ctx context.Context, c *config.Config, s *app.Server, log *slog.Logge
 	for _, f := range []func(){g.runUp, g.runArrivals, g.runActs, g.runLedger, g.runRules, g.runDevices} {
 		g.wg.Go(f)
 	}
-	return g, nil
+	select {
+	case <-g.joined:
+		return g, nil
+	case <-ctx.Done():
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), pause)
+		defer cancel()
+		return nil, errors.Join(ctx.Err(), g.Stop(stop))
+	}
 }
 
 // Stop takes leave of the server above, which is told that the devices cannot be

@@ -21,6 +21,8 @@ import (
 // connects it anew when the server above has refused a message that it may take
 // later: then that and all behind it come again, in their order.
 func (g *Gateway) runUp() {
+	joined := sync.OnceFunc(func() { close(g.joined) })
+	defer joined() // who waits for it is not to wait for ever
 	for g.ctx.Err() == nil {
 		u := &uplink{g: g, again: make(chan struct{}, 1)}
 		c, err := client.New(client.Options{Dial: g.dialLocal, ClientID: localClient, SessionExpiry: forEver,
@@ -31,6 +33,9 @@ func (g *Gateway) runUp() {
 		}
 		c.Start()
 		g.local.Store(c)
+		if c.AwaitUp(g.ctx) == nil {
+			joined()
+		}
 		select {
 		case <-g.ctx.Done():
 		case <-u.again:
