@@ -155,6 +155,9 @@ func TestHolds(t *testing.T) {
 	m := func(name string, d Datatype, v Value) Metric {
 		return Metric{Name: []byte(name), Datatype: d, Value: v}
 	}
+	par := func(name string, v Value) []Parameter {
+		return []Parameter{{Name: []byte(name), Datatype: TypeInt8, Value: v}}
+	}
 	wide := table(TypeInt8, one)
 	wide.Rows = append(wide.Rows, wide.Rows[0])
 	renamed := table(TypeInt8, one)
@@ -185,6 +188,12 @@ func TestHolds(t *testing.T) {
 		"another member's value": {TypeTemplate, template("r", m("a", TypeInt8, one)), template("r", m("a", TypeInt8, two)), false},
 		"another member's type":  {TypeTemplate, template("r", m("a", TypeInt8, one)), template("r", m("a", TypeInt16, one)), false},
 		"another definition":     {TypeTemplate, template("r"), template("s"), false},
+		"a parameter":            {TypeTemplate, Metric{Template: &Template{Parameters: par("p", one)}}, Metric{Template: &Template{Parameters: par("p", one)}}, true},
+		"another parameter":      {TypeTemplate, Metric{Template: &Template{Parameters: par("p", one)}}, Metric{Template: &Template{Parameters: par("p", two)}}, false},
+		"no parameter":           {TypeTemplate, template(""), Metric{Template: &Template{Parameters: par("p", one)}}, false},
+		"no type given":          {0, m("", TypeInt8, one), m("", TypeInt8, one), true},
+		"one type given":         {0, m("", 0, one), m("", TypeInt8, one), true},
+		"two types":              {0, m("", TypeInt16, one), m("", TypeInt8, one), false},
 		"no template":            {TypeTemplate, Metric{Value: one}, template("r"), false},
 	} {
 		if c.said.Holds(&c.want, c.d) != c.holds {

@@ -59,10 +59,17 @@ func sameArray(a, b Value, d Datatype) bool {
 }
 
 // Holds tells whether m, of type d, has the value that want has: what a device
-// says, and what was asked of it. Null is equal to null. The columns, types
-// and cells of a DataSet are equal in order; of a Template every member of want
-// is in m, by its name, and holds that.
+// says, and what was asked of it. With d 0 it is the type that either of them
+// names, and two that differ are a no. Null is equal to null. The columns, types
+// and cells of a DataSet are equal in order; of a Template all members and
+// parameters of want are in m, by their names, and hold that.
 func (m *Metric) Holds(want *Metric, d Datatype) bool {
+	if d == 0 {
+		d = max(m.Datatype, want.Datatype)
+		if low := min(m.Datatype, want.Datatype); low != 0 && low != d {
+			return false
+		}
+	}
 	switch {
 	case m.Null || want.Null:
 		return m.Null && want.Null
@@ -101,17 +108,13 @@ func (t *Template) holds(want *Template) bool {
 		return false
 	}
 	for i := range want.Members {
-		w := &want.Members[i]
-		m := t.member(w.Name)
-		if m == nil {
+		if m := t.Member(want.Members[i].Name); m == nil || !m.Holds(&want.Members[i], 0) {
 			return false
 		}
-		// Either side may leave the type to the other.
-		d := w.Datatype
-		if d == 0 {
-			d = m.Datatype
-		}
-		if m.Datatype != 0 && m.Datatype != d || !m.Holds(w, d) {
+	}
+	for i := range want.Parameters {
+		p := t.Parameter(want.Parameters[i].Name)
+		if p == nil || !p.Metric().Holds(want.Parameters[i].Metric(), 0) {
 			return false
 		}
 	}

@@ -1,6 +1,9 @@
 package sparkplug
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // CheckInstance tells whether t is an instance of a definition, and its values
 // fit: it has members and parameters of the definition only, each of the type
@@ -21,7 +24,7 @@ func (t *Template) CheckInstance(definition *Template, whole bool) error {
 	}
 	for i := range t.Members {
 		m := &t.Members[i]
-		d := definition.member(m.Name)
+		d := definition.Member(m.Name)
 		if d == nil { // [tck-id-payloads-template-instance-members] [tck-id-payloads-template-definition-members]
 			return &Error{BadShape, "Template: a member that the definition does not have"}
 		}
@@ -31,7 +34,7 @@ func (t *Template) CheckInstance(definition *Template, whole bool) error {
 	}
 	for i := range t.Parameters {
 		p := &t.Parameters[i]
-		d := definition.parameter(p.Name)
+		d := definition.Parameter(p.Name)
 		switch {
 		case d == nil: // [tck-id-payloads-template-definition-parameters]
 			return &Error{BadShape, "Template: a parameter that the definition does not have"}
@@ -48,14 +51,15 @@ func (t *Template) CheckInstance(definition *Template, whole bool) error {
 		return nil
 	}
 	for i := range definition.Members {
-		if t.member(definition.Members[i].Name) == nil {
+		if t.Member(definition.Members[i].Name) == nil {
 			return &Error{BadShape, "Template: a member of the definition is missing"}
 		}
 	}
 	return nil
 }
 
-func (t *Template) member(name []byte) *Metric {
+// Member is the member of that name, nil when there is none.
+func (t *Template) Member(name []byte) *Metric {
 	for i := range t.Members {
 		if m := &t.Members[i]; m.Name != nil && bytes.Equal(m.Name, name) {
 			return m
@@ -64,11 +68,53 @@ func (t *Template) member(name []byte) *Metric {
 	return nil
 }
 
-func (t *Template) parameter(name []byte) *Parameter {
+// Parameter is the parameter of that name, nil when there is none.
+func (t *Template) Parameter(name []byte) *Parameter {
 	for i := range t.Parameters {
 		if p := &t.Parameters[i]; bytes.Equal(p.Name, name) {
 			return p
 		}
 	}
 	return nil
+}
+
+// Metric is the parameter as a metric: its name, datatype and value.
+func (p *Parameter) Metric() *Metric {
+	return &Metric{Name: p.Name, Datatype: p.Datatype, Value: p.Value, Null: p.Value.form == FormNone}
+}
+
+// Over is t, completed by what only old says: members and parameters that t does
+// not have. DATA and commands may have a part of an instance
+// [tck-id-payloads-template-instance-members-data]. It is t itself when nothing is
+// missing, or old is nil or of another definition; else a new Template that borrows
+// from both, in the order of old.
+func (t *Template) Over(old *Template) *Template {
+	if old == nil || t.Definition || old.Definition || !bytes.Equal(t.Ref, old.Ref) {
+		return t
+	}
+	out := *t
+	out.Members, out.Parameters = slices.Clone(old.Members), slices.Clone(old.Parameters)
+	if out.Version == nil {
+		out.Version = old.Version
+	}
+	for i := range t.Members {
+		m := t.Members[i]
+		was := out.Member(m.Name)
+		if was == nil {
+			out.Members = append(out.Members, m)
+			continue
+		}
+		if m.Template != nil && was.Template != nil {
+			m.Template = m.Template.Over(was.Template)
+		}
+		*was = m
+	}
+	for _, p := range t.Parameters {
+		if was := out.Parameter(p.Name); was != nil {
+			*was = p
+		} else {
+			out.Parameters = append(out.Parameters, p)
+		}
+	}
+	return &out
 }

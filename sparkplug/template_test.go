@@ -50,6 +50,46 @@ func TestCheckInstance(t *testing.T) {
 	}
 }
 
+// TestOver: a part takes the place of what it names, at any depth, and of nothing else.
+func TestOver(t *testing.T) {
+	num := func(name string, x int64) Metric {
+		return Metric{Name: []byte(name), Datatype: TypeInt8, Value: must(NewInt(TypeInt8, x))}
+	}
+	of := func(ref string, members ...Metric) *Template { return &Template{Ref: []byte(ref), Members: members} }
+	in := func(name string, x *Template) Metric {
+		return Metric{Name: []byte(name), Datatype: TypeTemplate, Template: x}
+	}
+	old := of("r", num("a", 1), num("b", 2), in("c", of("s", num("x", 3), num("y", 4))))
+	old.Parameters = []Parameter{{Name: []byte("p"), Datatype: TypeInt8, Value: must(NewInt(TypeInt8, 5))}}
+	for name, c := range map[string]struct{ part, want *Template }{
+		"a member":        {of("r", num("b", 7)), of("r", num("a", 1), num("b", 7), in("c", of("s", num("x", 3), num("y", 4))))},
+		"one within":      {of("r", in("c", of("s", num("y", 7)))), of("r", num("a", 1), num("b", 2), in("c", of("s", num("x", 3), num("y", 7))))},
+		"another within":  {of("r", in("c", of("u", num("y", 7)))), of("r", num("a", 1), num("b", 2), in("c", of("u", num("y", 7))))},
+		"a new one":       {of("r", num("d", 7)), of("r", num("a", 1), num("b", 2), in("c", of("s", num("x", 3), num("y", 4))), num("d", 7))},
+		"nothing":         {of("r"), old},
+		"another ref":     {of("u", num("b", 7)), of("u", num("b", 7))},
+		"a definition":    {&Template{Ref: []byte("r"), Definition: true}, &Template{Ref: []byte("r"), Definition: true}},
+		"a parameter too": {&Template{Ref: []byte("r"), Parameters: []Parameter{{Name: []byte("q")}}}, of("r", old.Members...)},
+	} {
+		if len(c.want.Parameters) == 0 && string(c.want.Ref) == "r" && !c.want.Definition {
+			c.want.Parameters = append(old.Parameters, c.part.Parameters...)
+		}
+		wire := func(x *Template) string {
+			return string((&Payload{Metrics: []Metric{{Template: x}}}).Append(nil))
+		}
+		before := wire(old)
+		if got := c.part.Over(old); wire(got) != wire(c.want) {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if wire(old) != before {
+			t.Fatalf("%s: what was there has changed", name)
+		}
+	}
+	if part := of("r"); part.Over(nil) != part {
+		t.Error("over nothing")
+	}
+}
+
 // TestClone: a copy says the same, and goes on saying it when the bytes that
 // the original borrows are gone.
 func TestClone(t *testing.T) {

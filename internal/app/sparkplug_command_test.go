@@ -16,6 +16,7 @@ import (
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/edgelink"
 	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/sparkplug"
 	"github.com/wilco-iot/wilco/sparkplug/edge"
 	"github.com/wilco-iot/wilco/sparkplug/host"
 	"github.com/wilco-iot/wilco/wire"
@@ -72,12 +73,22 @@ func (p *plant) start() {
 	}
 }
 
+// taking is a metric that becomes what is written to it.
+func taking(m sparkplug.Metric) edge.Metric {
+	return edge.Metric{Metric: m, Write: func(_ context.Context, want sparkplug.Metric) (sparkplug.Metric, error) { return want, nil }}
+}
+
 // node is the edge node until end is called.
 func (p *plant) node(setpoint float32) (end func()) {
 	p.t.Helper()
+	definition := &sparkplug.Template{Definition: true, Members: []sparkplug.Metric{edge.Sample("speed", int32(0)), edge.Sample("torque", float32(0))}}
 	n, err := edge.New(edge.Config{Group: "plant", Node: "line", Servers: []string{p.at},
 		Username: "plant/line", Password: []byte(p.secret), File: filepath.Join(p.dir, "bdseq"), Aliases: true,
-		Metrics: []edge.Metric{edge.Writable("name", "north", func(_ context.Context, want string) (string, error) { return want, nil })},
+		Metrics: []edge.Metric{edge.Writable("name", "north", func(_ context.Context, want string) (string, error) { return want, nil }),
+			{Metric: sparkplug.Metric{Name: []byte("Motor"), Datatype: sparkplug.TypeTemplate, Template: definition}},
+			taking(sparkplug.Metric{Name: []byte("recipe"), Datatype: sparkplug.TypeDataSet, DataSet: &sparkplug.DataSet{}}),
+			taking(sparkplug.Metric{Name: []byte("motor"), Datatype: sparkplug.TypeTemplate,
+				Template: &sparkplug.Template{Ref: []byte("Motor"), Members: definition.Members}})},
 		Devices: []edge.Device{{Name: "pump", Metrics: []edge.Metric{
 			edge.Writable("control/setpoint", setpoint, func(_ context.Context, want float32) (float32, error) {
 				if p.stick() {
@@ -210,9 +221,42 @@ func TestWritesAreConfirmed(t *testing.T) {
 	p.end(c, client.Executed, `"confirmedBy":"birth"`)
 	p.presence(pump, true)
 	got, err := p.api.SparkplugNode(t.Context(), "plant/line")
-	if err != nil || string(got.Metrics[0].Value) != `"south"` {
+	if err != nil || string(got.Metrics[1].Value) != `"south"` {
 		t.Errorf("%+v, %v", got, err)
 	}
+}
+
+// TestTablesAndTemplates are written, a template also in part, and shown in the form
+// that they are written in.
+func TestTablesAndTemplates(t *testing.T) {
+	p := startPlant(t)
+	defer p.node(1)()
+	write := func(metric, value, by string) {
+		t.Helper()
+		c := p.send("plant/line", edgelink.Write, `{"metrics": {"`+metric+`": `+value+`}}`, client.Policy{})
+		p.end(c, client.Executed, `"confirmedBy":"`+by+`"`)
+	}
+	shown := func(metric, want string) {
+		t.Helper()
+		got, err := p.api.SparkplugNode(t.Context(), "plant/line")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range got.Metrics {
+			if m.Name == metric && string(m.Value) != want {
+				t.Errorf("%s is %s, not %s", metric, m.Value, want)
+			}
+		}
+	}
+	table := `{"columns":["step","heat"],"types":["Int32","Float"],"rows":[[1,0.1],[null,20.5]]}`
+	write("recipe", table, "data")
+	shown("recipe", table)
+	write("recipe", table, "present_value")
+	write("motor", `{"ref":"Motor","members":[{"name":"speed","value":1500}]}`, "data")
+	shown("motor", `{"ref":"Motor","members":[{"name":"speed","datatype":"Int32","value":1500},{"name":"torque","datatype":"Float","value":0}]}`)
+	whole := `{"ref":"Motor","members":[{"name":"speed","datatype":"Int32","value":3},{"name":"torque","datatype":"Float","value":0.1}]}`
+	write("motor", whole, "data")
+	shown("motor", whole)
 }
 
 // TestWhatCannotBeWritten is refused before a command is made, with the field.
@@ -228,6 +272,9 @@ func TestWhatCannotBeWritten(t *testing.T) {
 		{pump, edgelink.Write, `{"metrics": {"Node Control/Rebirth": true}}`, "params.metrics", edgelink.Rebirth},
 		{pump, edgelink.Rebirth, ``, "name", "it knows sparkplug.write"},
 		{pump, "valve.open", `{}`, "name", "it knows sparkplug.write"},
+		{"plant/line", edgelink.Write, `{"metrics": {"recipe": {"columns": ["a"], "types": [], "rows": []}}}`, "params.metrics.recipe", "a type for each column"},
+		{"plant/line", edgelink.Write, `{"metrics": {"motor": {"ref": "Motor", "members": [{"name": "sped", "value": 1}]}}}`, "params.metrics.motor", `no member "sped"`},
+		{"plant/line", edgelink.Write, `{"metrics": {"Motor": {"ref": "Motor", "members": [{"name": "speed", "value": 1}]}}}`, "params.metrics.Motor", "is the definition of a template"},
 		{"plant/line", edgelink.Rebirth, `{"now": true}`, "params", "takes none"},
 	} {
 		order := client.Order{Name: tt.name}

@@ -112,8 +112,11 @@ func (a *app) sparkplugWrite() *cobra.Command {
 	c := &cobra.Command{Use: "write GROUP/NODE[:DEVICE] METRIC=VALUE...", Short: "Write metrics of an edge node or of a device behind it, and wait for the confirmation",
 		Long: "Write is the command sparkplug.write to a registered device of the profile sparkplug: GROUP/NODE for the edge node itself,\n" +
 			"GROUP/NODE:DEVICE for a device behind it. It is executed when the node reports every metric with its value. The value is\n" +
-			"JSON if it can be read as such, else text; a metric of the type String takes 5 as '\"5\"'. The exit code is that of send.",
-		Example:           "  wilco sparkplug write plant-1/line-2:pump speed=1500 'Outputs/Valve 3=true' --finish-by 30s",
+			"JSON if it can be read as such, else text; a metric of the type String takes 5 as '\"5\"'. A DataSet and a Template are\n" +
+			"written in the form in which show --json has them; of a Template the members that are to be written will do. The exit\n" +
+			"code is that of send.",
+		Example: "  wilco sparkplug write plant-1/line-2:pump speed=1500 'Outputs/Valve 3=true' --finish-by 30s\n" +
+			"  wilco sparkplug write plant-1/line-2:pump 'motor={\"ref\": \"Motor\", \"members\": [{\"name\": \"rpm\", \"value\": 900}]}'",
 		ValidArgsFunction: a.completeNodes,
 		Args: func(c *cobra.Command, got []string) error {
 			return a.args("GROUP/NODE[:DEVICE]", "METRIC=VALUE")(c, got[:min(len(got), 2)])

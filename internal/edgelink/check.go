@@ -42,17 +42,32 @@ func (l *Link) Check(a wire.Address, name string, params json.RawMessage) error 
 		return fault.New(fault.Conflict, "this server is a passive Sparkplug host and writes nothing; set sparkplug.role to active or primary")
 	}
 	edge, device, _ := fleet.EdgeOf(a)
-	u, online := l.opt.Host.Unit(host.NodeID{Group: a.Group, Node: edge}, device)
+	id := host.NodeID{Group: a.Group, Node: edge}
+	u, online := l.opt.Host.Unit(id, device)
 	if !online {
 		u = nil // another birth comes first
 	}
-	_, err := writes(a, name, params, u)
+	_, err := writes(a, name, params, u, l.definitions(id, u))
 	return err
+}
+
+// definitions are those that the templates of a unit may be of: its own, or those of
+// its node [tck-id-payloads-template-definition-nbirth].
+func (l *Link) definitions(id host.NodeID, u *session.Unit) spjson.Definitions {
+	return func(ref string) *sparkplug.Template {
+		if t := u.Template(ref); t != nil {
+			return t
+		}
+		if own, _ := l.opt.Host.Unit(id, ""); own != nil {
+			return own.Template(ref)
+		}
+		return nil
+	}
 }
 
 // writes reads what a command asks of the metrics of a unit; with none, only that it
 // can be read.
-func writes(a wire.Address, name string, params json.RawMessage, u *session.Unit) ([]sparkplug.Metric, error) {
+func writes(a wire.Address, name string, params json.RawMessage, u *session.Unit, definitions spjson.Definitions) ([]sparkplug.Metric, error) {
 	_, device, _ := fleet.EdgeOf(a)
 	switch {
 	case name == Rebirth && device != "":
@@ -86,7 +101,7 @@ func writes(a wire.Address, name string, params json.RawMessage, u *session.Unit
 	}
 	list := make([]sparkplug.Metric, 0, len(p.Metrics))
 	for _, metric := range slices.Sorted(maps.Keys(p.Metrics)) {
-		m, err := write(a, metric, p.Metrics[metric], u)
+		m, err := write(a, metric, p.Metrics[metric], u, definitions)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +110,7 @@ func writes(a wire.Address, name string, params json.RawMessage, u *session.Unit
 	return list, nil
 }
 
-func write(a wire.Address, metric string, value json.RawMessage, u *session.Unit) (sparkplug.Metric, error) {
+func write(a wire.Address, metric string, value json.RawMessage, u *session.Unit, definitions spjson.Definitions) (sparkplug.Metric, error) {
 	field := "params.metrics." + metric
 	d := u.Find(metric)
 	if d == nil {
@@ -105,7 +120,10 @@ func write(a wire.Address, metric string, value json.RawMessage, u *session.Unit
 		}
 		return sparkplug.Metric{}, fault.Field(field, "the birth of %s has no such metric%s", a, like)
 	}
-	m, err := spjson.Parse(value, d.Datatype)
+	if t := u.Template(metric); t != nil {
+		return sparkplug.Metric{}, fault.Field(field, "is the definition of a template, which has no value to write")
+	}
+	m, err := spjson.Parse(value, d.Datatype, definitions)
 	if err != nil {
 		return m, fault.Field(field, "%v", err)
 	}

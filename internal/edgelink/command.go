@@ -191,7 +191,7 @@ func (n *node) compile(c *command.Command, device string) (ask spcommand.Command
 	if !online {
 		return ask, false, nil
 	}
-	ask.Writes, err = writes(c.Device, c.Name, c.Params, u)
+	ask.Writes, err = writes(c.Device, c.Name, c.Params, u, n.l.definitions(n.id, u))
 	return ask, true, err
 }
 

@@ -391,3 +391,24 @@ func TestReports(t *testing.T) {
 		t.Errorf("an older value took the place of a newer one: %s", s.value)
 	}
 }
+
+// TestReportOfAPart: what DATA leaves out of a template is reported as the host has it.
+func TestReportOfAPart(t *testing.T) {
+	r := newRig(t)
+	r.born(1)
+	n := r.l.node(id)
+	n.tick(r.now)
+	r.said = nil
+	member := func(name string, x int64) sparkplug.Metric {
+		v, _ := sparkplug.NewInt(sparkplug.TypeInt32, x)
+		return sparkplug.Metric{Name: []byte(name), Datatype: sparkplug.TypeInt32, Value: v}
+	}
+	u := &session.Unit{Metrics: []session.Metric{{Name: "motor", Datatype: sparkplug.TypeTemplate}}}
+	part := &sparkplug.Metric{Template: &sparkplug.Template{Ref: []byte("Motor"), Members: []sparkplug.Metric{member("speed", 2)}}}
+	whole := &sparkplug.Template{Ref: []byte("Motor"), Members: []sparkplug.Metric{member("speed", 2), member("torque", 1)}}
+	r.values["motor"] = host.Metric{Metric: u.Metrics[0], Quality: host.Good, Known: true, Template: whole}
+	r.l.Event(&host.Event{Server: "one", Node: id, Event: session.Event{Kind: session.Data, Device: "press", Unit: u,
+		Values: []session.Value{{Metric: &u.Metrics[0], Raw: part}}}})
+	n.tick(r.now)
+	r.expect(`state update {"force":null,"motor":{"ref":"Motor","members":[{"name":"speed","datatype":"Int32","value":2},{"name":"torque","datatype":"Int32","value":1}]}}`)
+}

@@ -115,7 +115,13 @@ func (n *node) collect(ev *host.Event) {
 		if path == nil || v.Raw.Historical || host.QualityOf(v.Raw) != host.Good {
 			continue
 		}
-		if raw := spjson.Metric(v.Raw, v.Datatype()); raw != nil && len(raw) <= maxValue {
+		m := v.Raw
+		if m.Template != nil { // the host has what a part of it does not say
+			if whole, ok := n.l.opt.Host.Value(n.id, ev.Device, v.Metric.Name); ok && whole.Template != nil {
+				m = reading(&whole).Metric
+			}
+		}
+		if raw := spjson.Metric(m, v.Datatype()); raw != nil && len(raw) <= maxValue {
 			r.put(v.Metric.Name, sample{path, raw, readingOf(v, &ev.Event).Time})
 		}
 	}

@@ -49,7 +49,8 @@ func (c *edgeCounts) report() EdgeReport {
 
 // RunEdges is the edge nodes until ctx ends, and returns when they have left, with
 // why any of them could not be. Each has a temperature, and behind it a pump with a
-// speed and a setpoint, which can be written.
+// speed, and with a setpoint, a recipe that is a table and a motor that is a template,
+// which can be written.
 func RunEdges(ctx context.Context, o EdgeOptions) (EdgeReport, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -73,10 +74,6 @@ func runEdge(ctx context.Context, o *EdgeOptions, i int, counts *edgeCounts) err
 	if o.Username != "" {
 		user, password = o.Username, o.Password
 	}
-	setpoint := func(_ context.Context, want float64) (float64, error) {
-		counts.writes.Add(1)
-		return want, nil
-	}
 	rnd := rand.New(rand.NewPCG(o.Seed, uint64(i)))
 	n, err := edge.New(edge.Config{Group: m.Address.Group, Node: m.Address.Device, Username: user, Password: []byte(password),
 		File: filepath.Join(o.Dir, fmt.Sprintf("bdseq-%d", i)), Aliases: true,
@@ -87,8 +84,8 @@ func runEdge(ctx context.Context, o *EdgeOptions, i int, counts *edgeCounts) err
 			}
 			return lossy(c, o, counts, rand.New(rand.NewPCG(rnd.Uint64(), uint64(i)))), nil
 		},
-		Metrics: []edge.Metric{edge.Readable("temperature", 20.0)},
-		Devices: []edge.Device{{Name: "pump", Metrics: []edge.Metric{edge.Readable("speed", int32(0)), edge.Writable("setpoint", 0.0, setpoint)}}}})
+		Metrics: []edge.Metric{edge.Readable("temperature", 20.0), edgeMotor},
+		Devices: []edge.Device{{Name: "pump", Metrics: edgePump(counts)}}})
 	if err != nil {
 		return fmt.Errorf("edge node %s: %w", m.Address, err)
 	}
@@ -110,6 +107,27 @@ func runEdge(ctx context.Context, o *EdgeOptions, i int, counts *edgeCounts) err
 			cancel()
 			return errors.Join(err, <-done)
 		}
+	}
+}
+
+// edgeMotor is the definition of a template.
+var edgeMotor = edge.Metric{Metric: sparkplug.Metric{Name: []byte("Motor"), Datatype: sparkplug.TypeTemplate,
+	Template: &sparkplug.Template{Definition: true, Members: []sparkplug.Metric{edge.Sample("rpm", int32(0)), edge.Sample("reverse", false)}}}}
+
+// edgePump are the metrics of a pump. Those that can be written become what is asked for.
+func edgePump(counts *edgeCounts) []edge.Metric {
+	taking := func(m sparkplug.Metric) edge.Metric {
+		return edge.Metric{Metric: m, Write: func(_ context.Context, want sparkplug.Metric) (sparkplug.Metric, error) {
+			counts.writes.Add(1)
+			return want, nil
+		}}
+	}
+	motor := sparkplug.Template{Ref: edgeMotor.Name, Members: edgeMotor.Template.Members}
+	return []edge.Metric{
+		edge.Readable("speed", int32(0)),
+		taking(edge.Sample("setpoint", 0.0)),
+		taking(sparkplug.Metric{Name: []byte("recipe"), Datatype: sparkplug.TypeDataSet, DataSet: &sparkplug.DataSet{}}),
+		taking(sparkplug.Metric{Name: []byte("motor"), Datatype: sparkplug.TypeTemplate, Template: &motor}),
 	}
 }
 

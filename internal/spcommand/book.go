@@ -79,30 +79,24 @@ type entry struct {
 	lost    bool
 	born    bool // a birth of its device came since
 	told    bool // Contradicted was told
-	last    []Reading
+	last    []*sparkplug.Metric
 	writes  []write
-}
-
-// write is one of its metrics.
-type write struct {
-	done    bool
-	already bool   // it had the value before
-	before  uint64 // time of the value before, by the node's clock
 }
 
 // Send notes a command that is about to go out, before it does, so that no answer
 // can be earlier. now gives the present value of a metric of its device.
 func (b *Book) Send(c Command, now func(metric string) (Reading, bool)) {
 	b.Drop(c.TID)
-	e := &entry{Command: c, writes: make([]write, len(c.Writes))}
-	for i := range c.Writes {
-		want, w := &c.Writes[i], &e.writes[i]
-		r, ok := now(string(want.Name))
+	e := &entry{Command: c, writes: writesOf(c.Writes)}
+	for i := range e.writes {
+		w := &e.writes[i]
+		r, ok := now(w.metric)
 		if !ok {
 			continue
 		}
 		w.before = r.Time
-		w.already = r.Good && r.Metric.Holds(want, want.Datatype) && !b.writing(c.Device, want)
+		v, said := w.in(r.Metric)
+		w.already = said && r.Good && v.Holds(w.want, 0) && !b.writing(c.Device, w)
 	}
 	if len(b.open) == MaxOpen {
 		b.open = slices.Delete(b.open, 0, 1)
@@ -110,10 +104,10 @@ func (b *Book) Send(c Command, now func(metric string) (Reading, bool)) {
 	b.open = append(b.open, e)
 }
 
-// writing tells whether another value than want's may be on its way.
-func (b *Book) writing(device string, want *sparkplug.Metric) bool {
+// writing tells whether another value than w's may be on its way.
+func (b *Book) writing(device string, w *write) bool {
 	for _, e := range b.open {
-		if i := e.find(device, string(want.Name)); i >= 0 && !e.writes[i].done && !e.Writes[i].Holds(want, want.Datatype) {
+		if e.Device == device && e.against(w) {
 			return true
 		}
 	}
@@ -143,7 +137,7 @@ func (b *Book) Resume(c Command, same bool, since func(metric string) (Reading, 
 	e.written, e.lost, e.born = true, !same, len(c.Writes) > 0
 	var out []Verdict
 	for i := range e.writes {
-		if r, ok := since(string(e.Writes[i].Name)); ok {
+		if r, ok := since(e.writes[i].metric); ok {
 			out = e.read(out, i, r)
 		}
 	}
@@ -154,8 +148,18 @@ func (b *Book) Resume(c Command, same bool, since func(metric string) (Reading, 
 // Historical values are not for here.
 func (b *Book) Data(device, metric string, r Reading) (out []Verdict) {
 	for _, e := range slices.Clone(b.open) {
-		if i := e.find(device, metric); i >= 0 && !e.lost && (r.Time == 0 || r.Time >= e.writes[i].before) {
-			out = b.settle(e.read(out, i, r), e)
+		if e.Device != device || e.lost {
+			continue
+		}
+		heard := false
+		for i := range e.writes {
+			if w := &e.writes[i]; w.metric == metric && (r.Time == 0 || r.Time >= w.before) {
+				heard = true
+				out = e.read(out, i, r)
+			}
+		}
+		if heard {
+			out = b.settle(out, e)
 		}
 	}
 	return out
@@ -174,7 +178,7 @@ func (b *Book) Birth(device string, same bool, now func(metric string) (Reading,
 		}
 		e.born = true
 		for i := range e.writes {
-			if r, ok := now(string(e.Writes[i].Name)); ok {
+			if r, ok := now(e.writes[i].metric); ok {
 				out = e.read(out, i, r)
 			}
 		}
@@ -201,9 +205,9 @@ func (b *Book) Ask(tid string) (v Verdict, ok bool) {
 	if e == nil {
 		return Verdict{}, false
 	}
-	for i := range e.last {
-		if r := e.last[i].Metric; r != nil && !e.writes[i].done {
-			return Verdict{TID: tid, Device: e.Device, Kind: Contradicted, Metric: string(e.Writes[i].Name), Value: r, Born: e.born}, true
+	for i, v := range e.last {
+		if v != nil && !e.writes[i].done {
+			return Verdict{TID: tid, Device: e.Device, Kind: Contradicted, Metric: e.writes[i].name, Value: v, Born: e.born}, true
 		}
 	}
 	if e.lost {
@@ -234,44 +238,42 @@ func (b *Book) entry(tid string) *entry {
 	return nil
 }
 
-// find is the place of a metric among the writes, -1 when it is none of them.
-func (e *entry) find(device, metric string) int {
-	if e.Device != device {
-		return -1
-	}
-	return slices.IndexFunc(e.Writes, func(m sparkplug.Metric) bool { return string(m.Name) == metric })
+// against tells whether e waits for another value of what w is about.
+func (e *entry) against(w *write) bool {
+	return slices.ContainsFunc(e.writes, func(o write) bool { return !o.done && o.clashes(w) })
 }
 
-// read takes a value of metric i that came after the send.
+// read takes a value of the metric of write i that came after the send.
 func (e *entry) read(out []Verdict, i int, r Reading) []Verdict {
-	w, want := &e.writes[i], &e.Writes[i]
+	w := &e.writes[i]
+	v, said := w.in(r.Metric)
 	switch {
-	case w.done || !r.Good:
+	case w.done || !r.Good || !said:
 		return out
-	case r.Metric.Holds(want, want.Datatype):
+	case v.Holds(w.want, 0):
 		w.done, w.already = true, false
 		return out
 	}
 	w.already = false
 	if e.last == nil {
-		e.last = make([]Reading, len(e.writes))
+		e.last = make([]*sparkplug.Metric, len(e.writes))
 	}
-	own := r.Metric.Clone()
+	own := v.Clone()
 	if own.Datatype == 0 {
-		own.Datatype = want.Datatype
+		own.Datatype = w.want.Datatype
 	}
-	e.last[i] = Reading{Metric: &own}
+	e.last[i] = &own
 	if e.told {
 		return out
 	}
 	e.told = true
-	return append(out, Verdict{TID: e.TID, Device: e.Device, Kind: Contradicted, Metric: string(want.Name), Value: &own})
+	return append(out, Verdict{TID: e.TID, Device: e.Device, Kind: Contradicted, Metric: w.name, Value: &own})
 }
 
 // lose ends the session that the command was sent in. A command that asks for
 // births has nothing to lose.
 func (e *entry) lose(out []Verdict) []Verdict {
-	if e.lost || len(e.Writes) == 0 {
+	if e.lost || len(e.writes) == 0 {
 		return out
 	}
 	e.lost = true
@@ -289,7 +291,7 @@ func (b *Book) settle(out []Verdict, e *entry) []Verdict {
 		switch w := &e.writes[i]; {
 		case w.done:
 		case w.already && e.written:
-			already = append(already, string(e.Writes[i].Name))
+			already = append(already, w.name)
 		default:
 			return out
 		}
@@ -303,15 +305,11 @@ func (b *Book) settle(out []Verdict, e *entry) []Verdict {
 	}
 	out = append(out, Verdict{TID: e.TID, Device: e.Device, Kind: Confirmed, Already: already})
 	b.open = slices.Delete(b.open, at, at+1)
-	older := b.open[:at]
-	for _, o := range slices.Clone(older) {
-		for i := range e.Writes {
-			m := &e.Writes[i]
-			if j := o.find(e.Device, string(m.Name)); j >= 0 && !o.writes[j].done && !o.Writes[j].Holds(m, m.Datatype) {
-				out = append(out, Verdict{TID: o.TID, Device: o.Device, Kind: Superseded, Metric: string(m.Name), By: e.TID})
-				b.Drop(o.TID)
-				break
-			}
+	for _, o := range slices.Clone(b.open[:at]) {
+		i := slices.IndexFunc(e.writes, func(w write) bool { return o.Device == e.Device && o.against(&w) })
+		if i >= 0 {
+			out = append(out, Verdict{TID: o.TID, Device: o.Device, Kind: Superseded, Metric: e.writes[i].name, By: e.TID})
+			b.Drop(o.TID)
 		}
 	}
 	return out

@@ -20,6 +20,8 @@
 // the value that was there confirms it, if it was good and no other write to the
 // metric is open.
 //
+// Of a template each member is such a metric: DATA may have some of them only.
+//
 // After a death a later DATA with the value says nothing about the write, which may
 // have died with the node; a birth says what the node has kept. A command that asks for
 // births has no writes, and the next NBIRTH confirms it.

@@ -10,7 +10,9 @@
 //	Template          {"ref", "version", "definition", "members": [{"name", "datatype", "value"}], "parameters"}
 //	PropertySet       {key: {"datatype", "value"}}
 //
-// DataSet, Template and PropertySet are shown, and not read.
+// A DataSet is read as it is shown, whole; a cell that is null says nothing. Of a Template
+// that is read, a part of the members will do, and their definition says their datatypes.
+// A PropertySet is shown, and not read.
 //
 // It is pure, keeps nothing, and is safe for concurrent use.
 package spjson

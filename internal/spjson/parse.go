@@ -12,10 +12,15 @@ import (
 	"github.com/wilco-iot/wilco/sparkplug"
 )
 
+// Definitions finds the definition of a template by its name; nil when there is none.
+type Definitions func(ref string) *sparkplug.Template
+
 // Parse reads a value of type d, rounded as d is: a Float to 32 bits, a time to
-// milliseconds. The metric has Value, or Null, and Datatype. The error says what
-// is wrong in words for people; it begins with what the value should be.
-func Parse(raw json.RawMessage, d sparkplug.Datatype) (sparkplug.Metric, error) {
+// milliseconds. The metric has Datatype, and Null, Value, DataSet or Template. Of a
+// Template, whose definition must be among definitions, some members may be left out.
+// The error says what is wrong in words for people; it begins with what the value
+// should be.
+func Parse(raw json.RawMessage, d sparkplug.Datatype, definitions Definitions) (sparkplug.Metric, error) {
 	m := sparkplug.Metric{Datatype: d}
 	if string(bytes.TrimSpace(raw)) == "null" {
 		m.Null = true
@@ -23,8 +28,10 @@ func Parse(raw json.RawMessage, d sparkplug.Datatype) (sparkplug.Metric, error) 
 	}
 	var err error
 	switch {
-	case d == sparkplug.TypeDataSet || d == sparkplug.TypeTemplate:
-		return m, fmt.Errorf("is a %s, which cannot be written from here", d)
+	case d == sparkplug.TypeDataSet:
+		m.DataSet, err = parseDataSet(raw)
+	case d == sparkplug.TypeTemplate:
+		m.Template, err = parseTemplate(raw, definitions)
 	case d.Array():
 		m.Value, err = parseArray(raw, d)
 	default:

@@ -8,6 +8,18 @@ import (
 	"github.com/wilco-iot/wilco/sparkplug"
 )
 
+// definitions are those of a Pump and of the Valve in it.
+func definitions(ref string) *sparkplug.Template {
+	member := func(name string, d sparkplug.Datatype) sparkplug.Metric {
+		return sparkplug.Metric{Name: []byte(name), Datatype: d}
+	}
+	return map[string]*sparkplug.Template{
+		"Valve": {Definition: true, Members: []sparkplug.Metric{member("open", sparkplug.TypeBoolean)}},
+		"Pump": {Definition: true, Members: []sparkplug.Metric{member("speed", sparkplug.TypeInt32), member("in", sparkplug.TypeTemplate)},
+			Parameters: []sparkplug.Parameter{{Name: []byte("k"), Datatype: sparkplug.TypeFloat}}},
+	}[ref]
+}
+
 // TestRoundTrip: what is read is shown as it was, rounded as its type is.
 func TestRoundTrip(t *testing.T) {
 	for _, tt := range []struct {
@@ -36,8 +48,14 @@ func TestRoundTrip(t *testing.T) {
 		{sparkplug.TypeStringArray, `["a",""]`, ""},
 		{sparkplug.TypeInt32Array, `[]`, ""},
 		{sparkplug.TypeInt32, `null`, ""},
+		{sparkplug.TypeDataSet, `{"columns":["n","x"],"types":["Int32","Float"],"rows":[[7,0.1],[null,16777216]]}`, ""},
+		{sparkplug.TypeDataSet, `{"columns":[],"types":[],"rows":[]}`, ""},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","version":"2","members":[{"name":"speed","datatype":"Int32","value":7},{"name":"in","datatype":"Template","value":{"ref":"Valve","members":[{"name":"open","datatype":"Boolean","value":true}]}}],"parameters":[{"name":"k","datatype":"Float","value":0.1}]}`, ""},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","members":[{"name":"speed","value":null}]}`, `{"ref":"Pump","members":[{"name":"speed","datatype":"Int32","value":null}]}`},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","parameters":[{"name":"k","value":16777217}]}`, `{"ref":"Pump","members":[],"parameters":[{"name":"k","datatype":"Float","value":16777216}]}`},
+		{sparkplug.TypeTemplate, `null`, ""},
 	} {
-		m, err := Parse(json.RawMessage(tt.in), tt.d)
+		m, err := Parse(json.RawMessage(tt.in), tt.d, definitions)
 		if err != nil {
 			t.Errorf("%s %s: %v", tt.d, tt.in, err)
 			continue
@@ -75,10 +93,26 @@ func TestParseRefuses(t *testing.T) {
 		{sparkplug.TypeInt8Array, `[128]`, "in its range"},
 		{sparkplug.TypeInt8Array, `5`, "a list"},
 		{sparkplug.TypeStringArray, `["a",null]`, "a list of texts"},
-		{sparkplug.TypeDataSet, `{}`, "cannot be written"},
+		{sparkplug.TypeDataSet, `{}`, `is DataSet: must be {"columns"`},
+		{sparkplug.TypeDataSet, `{"columns":["n"],"types":[],"rows":[]}`, "a type for each column"},
+		{sparkplug.TypeDataSet, `{"columns":["n"],"types":["Int32"],"rows":[],"more":1}`, `must be {"columns"`},
+		{sparkplug.TypeDataSet, `{"columns":["n"],"types":["Bytes"],"rows":[]}`, `column "n": "Bytes" is no datatype for columns`},
+		{sparkplug.TypeDataSet, `{"columns":["n"],"types":["Int32"],"rows":[[1],[1,2]]}`, "row 2 has 2 values for 1 columns"},
+		{sparkplug.TypeDataSet, `{"columns":["n"],"types":["Int8"],"rows":[[128]]}`, `row 1, column "n" is Int8: must be a whole number in its range, not 128`},
+		{sparkplug.TypeTemplate, `{"members":[{"name":"speed","value":1}]}`, `is Template: must be {"ref"`},
+		{sparkplug.TypeTemplate, `{"ref":"Pump"}`, `is Template: must be {"ref"`},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","definition":true,"members":[{"name":"speed","value":1}]}`, `must be {"ref"`},
+		{sparkplug.TypeTemplate, `{"ref":"Fan","members":[{"name":"speed","value":1}]}`, `no definition "Fan"`},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","members":[{"name":"sped","value":1}]}`, `no member "sped"`},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","members":[{"name":"speed","value":1},{"name":"speed","value":2}]}`, "twice"},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","members":[{"name":"speed","datatype":"Int64","value":1}]}`, `member "speed" is Int32 in the definition, not Int64`},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","members":[{"name":"speed","value":"1"}]}`, `member "speed" is Int32: must be a whole number`},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","members":[{"name":"speed"}]}`, `member "speed" has no value`},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","parameters":[{"name":"q","value":1}]}`, `no parameter "q"`},
+		{sparkplug.TypeTemplate, `{"ref":"Pump","parameters":[{"name":"k","value":true}]}`, `parameter "k" is Float: must be a number`},
 		{0, `1`, "cannot be written"},
 	} {
-		if _, err := Parse(json.RawMessage(tt.in), tt.d); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := Parse(json.RawMessage(tt.in), tt.d, definitions); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s %s: %v, want %q", tt.d, tt.in, err, tt.want)
 		}
 	}

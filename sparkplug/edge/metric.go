@@ -10,15 +10,17 @@ import (
 )
 
 // WriteFunc does what a command asks of a metric. want has the metric's name and
-// datatype, and a value that fits or Null. What it returns is the value of the
-// metric from then on; only the value, Null, Timestamp and Properties count. With
-// an error the metric stays as it is. ctx ends when Run is to end.
+// datatype, and a value that fits or Null. Of a template it has the members that the
+// command names, which need not be all, each with its datatype. What it returns is
+// the value of the metric from then on; members that it leaves out stay as they are.
+// Only the value, Null, Timestamp and Properties count. With an error the metric
+// stays as it is. ctx ends when Run is to end.
 type WriteFunc func(ctx context.Context, want sparkplug.Metric) (sparkplug.Metric, error)
 
 // Metric is a metric as it is declared: name, datatype and first value, and what
 // else is to be in its births (properties, meta data, is_transient). Without a
 // value it is null until the first sample. The definition of a template is a
-// metric of the edge node. A metric that is a template is always given whole.
+// metric of the edge node. The first value of a template has all its members.
 type Metric struct {
 	sparkplug.Metric
 	Write WriteFunc // nil: commands for it are refused

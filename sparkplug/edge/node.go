@@ -92,8 +92,8 @@ func (n *Node) checkPlaces() error {
 // sent, or wait.
 //
 // A sample without a value is null; without a Timestamp it is of now, without
-// Properties it has those of the declaration, and is of good quality. What
-// changes neither value nor properties is not told. A Historical sample is for
+// Properties it has those of the declaration, and is of good quality. Of a template
+// it may have some members; the others stay as they are. What changes neither value nor properties is not told. A Historical sample is for
 // the record and leaves the present value alone; a Transient one is dropped when
 // it cannot be sent while it is the present value.
 //

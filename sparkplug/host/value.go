@@ -117,6 +117,7 @@ func (u *unit) set(e *session.Event, turn uint64, b *budget) {
 
 func (v *value) take(raw *sparkplug.Metric, d sparkplug.Datatype, b *budget) {
 	b.text -= v.size
+	was := v.nested
 	v.raw, v.nested, v.size, v.datatype = sparkplug.Value{}, nil, 0, d
 	v.null, v.known, v.quality = raw.Null, true, QualityOf(raw)
 	switch {
@@ -124,6 +125,10 @@ func (v *value) take(raw *sparkplug.Metric, d sparkplug.Datatype, b *budget) {
 	case raw.DataSet != nil || raw.Template != nil:
 		bare := *raw
 		bare.Properties = nil
+		if bare.Template != nil && was != nil {
+			// DATA may have some members only [tck-id-payloads-template-instance-members-data].
+			bare.Template = bare.Template.Over(was.Template)
+		}
 		v.keep(&bare, b, func(own *sparkplug.Metric) { v.nested = own })
 	default:
 		size := len(raw.Value.Data())

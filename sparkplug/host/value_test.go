@@ -136,6 +136,33 @@ func TestTextBudget(t *testing.T) {
 	}
 }
 
+// DATA may have some members of a template; the others are what they were. Shows
+// [tck-id-payloads-template-instance-members-data].
+func TestPartOfATemplate(t *testing.T) {
+	b := newBench(t, Options{})
+	of := func(name string, x *sparkplug.Template) sparkplug.Metric {
+		return sparkplug.Metric{Name: []byte(name), Datatype: sparkplug.TypeTemplate, Template: x}
+	}
+	definition := of("Motor", &sparkplug.Template{Definition: true, Members: []sparkplug.Metric{number("speed", 0), number("torque", 0)}})
+	instance := func(members ...sparkplug.Metric) sparkplug.Metric {
+		return of("motor", &sparkplug.Template{Ref: []byte("Motor"), Members: members})
+	}
+	b.take(0, sparkplug.NBirth, "n", "", 0, definition, instance(number("speed", 1), number("torque", 2)))
+	b.take(0, sparkplug.NData, "n", "", 1, instance(number("torque", 3)))
+	_, d := b.node("n")
+	want := instance(number("speed", 1), number("torque", 3))
+	got := sparkplug.Metric{Template: d[0].Metrics[1].Template}
+	if got.Template == nil || len(got.Template.Members) != 2 || !got.Holds(&want, sparkplug.TypeTemplate) {
+		t.Errorf("%+v", got.Template)
+	}
+	// A birth is whole, and says it all.
+	b.take(0, sparkplug.NBirth, "n", "", 0, definition, sparkplug.Metric{Name: []byte("motor"), Datatype: sparkplug.TypeTemplate, Null: true})
+	b.take(0, sparkplug.NData, "n", "", 1, instance(number("torque", 4)))
+	if _, d = b.node("n"); len(d[0].Metrics[1].Template.Members) != 1 {
+		t.Errorf("%+v", d[0].Metrics[1].Template)
+	}
+}
+
 // All nodes together hold no more than Options.MaxHeld.
 func TestHeldBudget(t *testing.T) {
 	alarms := 0

@@ -41,6 +41,10 @@ func (u *Unit) Find(name string) *Metric {
 	return nil
 }
 
+// Template is the definition of that name in this birth, nil when there is none. Those
+// of devices are in the birth of their node. It must not be changed.
+func (u *Unit) Template(name string) *sparkplug.Template { return u.templates[name] }
+
 // FindAlias is the metric of that alias, nil when there is none, or two.
 func (u *Unit) FindAlias(alias uint64) *Metric {
 	if i := u.alias(alias); i > 0 {

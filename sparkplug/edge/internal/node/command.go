@@ -89,7 +89,13 @@ func (c *Core) write(s *stream, m *sparkplug.Metric) error {
 	if err := m.Check(x.Datatype); err != nil {
 		return fmt.Errorf("metric %q: %w", x.Name, err)
 	}
+	if err := c.checkTemplate(m, s, false); err != nil {
+		return fmt.Errorf("metric %q: %w", x.Name, err)
+	}
 	w := m.Clone()
+	if w.Template != nil {
+		c.typed(w.Template)
+	}
 	w.Name, w.Datatype, w.Alias, w.HasAlias = append([]byte(nil), x.Name...), x.Datatype, 0, false
 	c.stats.Writes++
 	c.act(Action{Kind: Write, Device: s.device, Metric: w})

@@ -74,7 +74,7 @@ func TestDeclarations(t *testing.T) {
 }
 
 // A template: its definition leads the NBIRTH whatever its time, instances are
-// told whole or not at all.
+// told whole, also when a sample has a part of them.
 func TestTemplates(t *testing.T) {
 	definition, instance := pump()
 	c, err := New(Config{Group: "G", Node: "N", History: 10, Aliases: true}, []Metric{instance, definition})
@@ -107,10 +107,25 @@ func TestTemplates(t *testing.T) {
 	if err := c.Update("", []sparkplug.Metric{next, next}, start); err != nil {
 		t.Fatal(err)
 	}
-	part := next.Clone()
-	part.Template.Members = part.Template.Members[:1]
-	if err := c.Update("", []sparkplug.Metric{part}, start); err == nil {
-		t.Error("a part of a template is taken, which no birth could say")
+	part := instance.Clone()
+	part.Template.Members = []sparkplug.Metric{metricOf("on", sparkplug.TypeBoolean, "false")}
+	if err := c.Update("", []sparkplug.Metric{part, part}, start); err != nil {
+		t.Fatal(err)
+	}
+	past := part.Clone()
+	past.Historical = true
+	if err := c.Update("", []sparkplug.Metric{past}, start); err != nil {
+		t.Fatal(err)
+	}
+	wrong := part.Clone()
+	wrong.Template.Members[0].Name = []byte("off")
+	if err := c.Update("", []sparkplug.Metric{wrong}, start); err == nil {
+		t.Error("a member is taken that the definition does not have")
+	}
+	wrong = instance.Clone()
+	wrong.Template.Definition = true
+	if err := c.Update("", []sparkplug.Metric{wrong}, start); err == nil {
+		t.Error("an instance becomes a definition")
 	}
 	if err := c.Update("", []sparkplug.Metric{definition.Metric}, start); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("update of a definition: %v", err)
@@ -118,8 +133,73 @@ func TestTemplates(t *testing.T) {
 	if err := c.Send(start, publish); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 2 || len(got[1].Metrics) != 1 {
+	if len(got) != 2 || len(got[1].Metrics) != 3 {
 		t.Fatalf("data: %+v", got[1:])
+	}
+	data := got[1].Metrics
+	if d := data[0].Template; textOf(d.Member([]byte("rpm")), sparkplug.TypeInt32) != "1500" || textOf(d.Member([]byte("on")), sparkplug.TypeBoolean) != "true" {
+		t.Errorf("the whole: %+v", d)
+	}
+	if d := data[1].Template; textOf(d.Member([]byte("rpm")), sparkplug.TypeInt32) != "1500" || textOf(d.Member([]byte("on")), sparkplug.TypeBoolean) != "false" {
+		t.Errorf("a part: %+v", d)
+	}
+	if d := data[2].Template; len(d.Members) != 1 || !data[2].Historical {
+		t.Errorf("a part for the record: %+v", d)
+	}
+}
+
+// A command may write a part of a template: who writes it is given that part, with
+// the datatypes that the command leaves out, and what comes back is a part as well.
+func TestWriteAPart(t *testing.T) {
+	definition, instance := pump()
+	instance.Writable = true
+	c, err := New(Config{Group: "G", Node: "N", History: 10}, []Metric{definition})
+	if err == nil {
+		err = c.AddDevice("press", []Metric{instance}, true)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Connecting(1, start)
+	c.Connected(0, start)
+	var last *sparkplug.Payload
+	publish := func(m sparkplug.Message) error {
+		last = new(sparkplug.Payload)
+		return last.Decode(m.Payload, sparkplug.Limits{})
+	}
+	if err := c.Send(start, publish); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(change func(*sparkplug.Template)) []Action {
+		m := sparkplug.Metric{Name: []byte("p1"), Template: &sparkplug.Template{Ref: []byte("Pump"),
+			Members: []sparkplug.Metric{metricOf("rpm", 0, "null")}}}
+		m.Template.Members[0].Null, m.Template.Members[0].Value = false, metricOf("", sparkplug.TypeInt32, "900").Value
+		change(m.Template)
+		c.Command("press", &sparkplug.Payload{Metrics: []sparkplug.Metric{m}}, start)
+		return c.Actions()
+	}
+	got := ask(func(*sparkplug.Template) {})
+	if len(got) != 1 || got[0].Kind != Write || len(got[0].Metric.Template.Members) != 1 || got[0].Metric.Template.Members[0].Datatype != sparkplug.TypeInt32 {
+		t.Fatalf("%+v", got)
+	}
+	if err := c.Wrote("press", got[0].Metric, start); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Send(start, publish); err != nil {
+		t.Fatal(err)
+	}
+	if d := last.Metrics[0].Template; len(last.Metrics) != 1 || len(d.Members) != 2 || textOf(d.Member([]byte("rpm")), sparkplug.TypeInt32) != "900" {
+		t.Errorf("told: %+v", d)
+	}
+	for name, change := range map[string]func(*sparkplug.Template){
+		"another member":     func(t *sparkplug.Template) { t.Members[0].Name = []byte("speed") },
+		"another value":      func(t *sparkplug.Template) { t.Members[0].Value = sparkplug.NewBool(true) },
+		"another definition": func(t *sparkplug.Template) { t.Ref = []byte("Valve") },
+		"a definition":       func(t *sparkplug.Template) { t.Definition = true },
+	} {
+		if got := ask(change); len(got) != 1 || got[0].Kind != Refused {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
 

@@ -63,7 +63,11 @@ func (c *Core) declare(m *Metric, s *stream) (*metric, error) {
 	if x.form = x.Value.Form(); x.form == sparkplug.FormNone {
 		x.form = x.Datatype.Form()
 	}
-	if err := c.checkTemplate(&x.Metric, s); err != nil {
+	if x.definition() {
+		if s.device != "" { // [tck-id-payloads-template-definition-nbirth-only]
+			return nil, fmt.Errorf("metric %q: a device cannot define a template", name)
+		}
+	} else if err := c.checkTemplate(&x.Metric, s, true); err != nil {
 		return nil, fmt.Errorf("metric %q: %w", name, err)
 	}
 	// Node Control/... is asked for by name, and the one for rebirth must be
@@ -80,34 +84,62 @@ func (c *Core) declare(m *Metric, s *stream) (*metric, error) {
 // and has no value that could change.
 func (m *metric) definition() bool { return m.Template != nil && m.Template.Definition }
 
-// checkTemplate tells whether the value m, if it is a template, is whole and
-// the NBIRTH has its definition.
+// checkTemplate tells whether the value m, if it is a template, fits its definition,
+// which the NBIRTH has. The present value has all members; one for the record, or one
+// that is asked for, may have some.
 //
 // [tck-id-payloads-template-definition-nbirth] [tck-id-topics-nbirth-templates]
-// [tck-id-payloads-template-instance-members-birth]
-func (c *Core) checkTemplate(m *sparkplug.Metric, s *stream) error {
-	switch {
-	case m.Template == nil:
-		return nil
-	case m.Template.Definition && s.device != "": // [tck-id-payloads-template-definition-nbirth-only]
-		return errors.New("a device cannot define a template")
-	case m.Template.Definition:
+// [tck-id-payloads-template-instance-members-birth] [tck-id-payloads-template-instance-members-data]
+func (c *Core) checkTemplate(m *sparkplug.Metric, s *stream, whole bool) error {
+	if m.Template == nil {
 		return nil
 	}
-	definitions := s
-	if c.node != nil {
-		definitions = c.node
-	}
-	d := definitions.byName[string(m.Template.Ref)]
-	if d == nil || !d.definition() {
+	d := c.definition(m.Template.Ref, s)
+	if d == nil {
 		return ErrNoDefinition
 	}
-	return m.Template.CheckInstance(d.Template, true)
+	return m.Template.CheckInstance(d, whole)
+}
+
+// definition is the definition of a template, nil when there is none. s is the node
+// itself while there is no other.
+func (c *Core) definition(ref []byte, s *stream) *sparkplug.Template {
+	if c.node != nil {
+		s = c.node
+	}
+	if d := s.byName[string(ref)]; d != nil && d.definition() {
+		return d.Template
+	}
+	return nil
+}
+
+// typed gives the members and parameters of an instance the datatypes that its
+// definition has, at every depth.
+func (c *Core) typed(t *sparkplug.Template) {
+	d := c.definition(t.Ref, c.node)
+	if d == nil {
+		return
+	}
+	for i := range t.Members {
+		m := &t.Members[i]
+		if of := d.Member(m.Name); of != nil {
+			m.Datatype = of.Datatype
+		}
+		if m.Template != nil {
+			c.typed(m.Template)
+		}
+	}
+	for i := range t.Parameters {
+		if of := d.Parameter(t.Parameters[i].Name); of != nil {
+			t.Parameters[i].Datatype = of.Datatype
+		}
+	}
 }
 
 // accept makes m what this metric would be told as next: complete, with the
-// form of the birth, and a quality if that has changed. It reports whether
-// anything differs from the present value.
+// form of the birth, of a template with the members that it leaves out, and with a
+// quality if that has changed. It reports whether anything differs from the present
+// value.
 func (x *metric) accept(m *sparkplug.Metric, now uint64) (changed bool, err error) {
 	if m.Datatype != 0 && m.Datatype != x.Datatype {
 		return false, fmt.Errorf("is %s, not %s", x.Datatype, m.Datatype)
@@ -118,6 +150,9 @@ func (x *metric) accept(m *sparkplug.Metric, now uint64) (changed bool, err erro
 	}
 	if err := m.Check(x.Datatype); err != nil {
 		return false, err
+	}
+	if m.Template != nil && !m.Historical {
+		m.Template = m.Template.Over(x.Template)
 	}
 	m.Value = m.Value.In(x.form, x.Datatype)
 	m.Name, m.Alias, m.HasAlias, m.Datatype = x.Name, x.Alias, x.HasAlias, x.Datatype

@@ -139,7 +139,7 @@ func (c *Core) wake(s *stream) {
 // left out [tck-id-principles-rbe-recommended]; a Historical sample is for the
 // record and leaves the present value alone. Without a value a sample is null,
 // without a time it is of now, without properties it has those of the
-// declaration. The errors are ErrUnknownDevice, ErrUnknownMetric, ErrDeviceDown
+// declaration; of a template it may have a part, and the rest stays as it is. The errors are ErrUnknownDevice, ErrUnknownMetric, ErrDeviceDown
 // and those of values that do not fit.
 func (c *Core) Update(device string, samples []sparkplug.Metric, now time.Time) error {
 	return c.update(device, samples, now, false)
@@ -173,7 +173,7 @@ func (c *Core) update(device string, samples []sparkplug.Metric, now time.Time, 
 		if _, err := x.accept(&m, millis(now)); err != nil {
 			return fmt.Errorf("metric %q: %w", samples[i].Name, err)
 		}
-		if err := c.checkTemplate(&m, s); err != nil {
+		if err := c.checkTemplate(&m, s, !m.Historical); err != nil {
 			return fmt.Errorf("metric %q: %w", samples[i].Name, err)
 		}
 	}
