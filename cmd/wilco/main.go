@@ -19,8 +19,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	columns, _, err := term.GetSize(int(os.Stderr.Fd()))
 	code := cli.Main(ctx, os.Args[1:], cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
-		Terminal: term.IsTerminal(int(os.Stderr.Fd())), Env: os.Environ()}, runner)
+		Terminal: err == nil, Columns: columns, Env: os.Environ()}, runner)
 	stop()
 	os.Exit(code)
 }

@@ -59,6 +59,8 @@ func mosquittoConfig(ctx context.Context, o cli.MosquittoOptions, streams cli.IO
 	for _, s := range w.Skipped {
 		fmt.Fprintf(streams.Out, "%s may not: %s\n", s.Device, s.Reason)
 	}
-	fmt.Fprintf(streams.Out, "start Mosquitto:  mosquitto -c %s\nand the server:   wilco serve --broker-url '%s'\n", w.Config, broker.String())
+	// The secret is neither shown nor an argument, which others on this machine could read.
+	fmt.Fprintf(streams.Out, "start Mosquitto:  mosquitto -c %s\nand the server:   WILCO_BROKER_URL=\"%s://%s:$(cat %s)@%s\" wilco serve\n",
+		w.Config, scheme, w.ServerUser, filepath.Join(filepath.Dir(w.Config), "server.secret"), o.Listen)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -30,8 +31,8 @@ const stopWithin = 15 * time.Second
 //
 //	ready http=127.0.0.1:8080 tcp=127.0.0.1:1883
 //
-// and, at the first start over a data directory, one before it with the admin
-// token that it has made.
+// and, at the first start over a data directory, one before it that says where the
+// admin token is that it has made.
 //
 // The certificate files are read anew when they change, and when reload says so;
 // it may be nil.
@@ -74,8 +75,9 @@ func ServeWith(ctx context.Context, c config.Config, w With, version string, rel
 	if err := s.Start(ctx); err != nil {
 		return err
 	}
-	if token := s.FirstToken(); token != "" {
-		fmt.Fprintf(out, "first admin token: %s (kept in %s/%s; shown only now)\n", token, c.Data, config.TokenFile)
+	if s.FirstToken() != "" {
+		// Not the token itself: what a server writes ends in somebody's log.
+		fmt.Fprintf(out, "first admin token: in %s, for this user only\n", filepath.Join(c.Data, config.TokenFile))
 	}
 	defer watch(files, reload, log)()
 	stopPart := func(context.Context) error { return nil }

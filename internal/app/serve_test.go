@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -55,12 +56,12 @@ func served(t *testing.T, run func(context.Context, io.Writer) error) ([]string,
 	return lines, <-done
 }
 
-func TestServeSaysWhenItIsReadyAndShowsTheFirstTokenOnce(t *testing.T) {
+func TestServeSaysWhenItIsReadyAndWhereTheFirstTokenIs(t *testing.T) {
 	c := settings(t.TempDir())
 	serve := func(ctx context.Context, out io.Writer) error { return Serve(ctx, c, "test", nil, out, quiet()) }
 	ready := regexp.MustCompile(`^ready http=127\.0\.0\.1:\d+ tcp=127\.0\.0\.1:\d+$`)
 	first, err := served(t, serve)
-	if err != nil || len(first) != 2 || !strings.HasPrefix(first[0], "first admin token: wlc_") || !ready.MatchString(first[1]) {
+	if err != nil || len(first) != 2 || first[0] != "first admin token: in "+filepath.Join(c.Data, config.TokenFile)+", for this user only" || !ready.MatchString(first[1]) {
 		t.Errorf("first start: %q, %v", first, err)
 	}
 	again, err := served(t, serve)

@@ -17,7 +17,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,7 +24,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/fault"
 )
@@ -35,6 +33,7 @@ type IO struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Terminal bool     // Err is a terminal: progress may be drawn over
+	Columns  int      // of that terminal; 0: not known
 	Env      []string // as os.Environ gives it
 }
 
@@ -115,7 +114,20 @@ func (a *app) root() *cobra.Command {
 	grouped("manage", a.deviceCommand(), a.typeCommand(), a.sparkplugCommand(), a.userCommand(), a.loginCommand(), a.logoutCommand(), a.tokenCommand(), a.hookCommand(), a.rolloutCommand(), a.auditCommand(), a.healthCommand(), a.configCommand(), a.mosquittoCommand())
 	grouped("run", a.serveCommand(), a.gatewayCommand(), a.brokerCommand(), a.demoCommand(), a.scenarioCommand(), a.benchCommand(), a.checkCommand())
 	root.AddCommand(a.versionCommand(), a.docsCommand())
+	a.complete(root)
+	a.wrapHelp(root)
 	return root
+}
+
+// wrapHelp breaks what flags mean into lines that a terminal can show.
+func (a *app) wrapHelp(root *cobra.Command) {
+	width := 100
+	if a.Columns > 0 {
+		width = max(60, min(a.Columns, width))
+	}
+	const plain = "FlagUsages | trimTrailingWhitespaces"
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), plain,
+		fmt.Sprintf("FlagUsagesWrapped %d | trimTrailingWhitespaces", width)))
 }
 
 // do makes the function of a cobra command. Errors before it are of the
@@ -139,63 +151,6 @@ func (a *app) args(names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// finish prints an error and chooses the exit code.
-func (a *app) finish(ctx context.Context, err error) int {
-	if err == nil {
-		return 0
-	}
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())) {
-		return exitInterrupted
-	}
-	e := a.problem(err)
-	if e.Code == string(fault.Unauthenticated) {
-		e.Cure = "log in with wilco login NAME, or give a token with --token or WILCO_TOKEN; on the server's machine WILCO_DATA, naming its data directory, is enough"
-	}
-	if !a.started {
-		e.Cure = "see " + first(a.command, "wilco") + " --help"
-	}
-	if a.json {
-		_ = json.NewEncoder(a.Err).Encode(e) // nowhere else to say it
-		return fault.Code(e.Code).Of().Exit
-	}
-	for line := range strings.Lines(e.Detail) {
-		fmt.Fprintf(a.Err, "wilco: %s\n", clean(strings.TrimSuffix(line, "\n")))
-	}
-	line := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(a.Err, "  %s: %s\n", name, clean(value))
-		}
-	}
-	line("field", e.Field)
-	line("cure", e.Cure)
-	if e.Status >= 500 {
-		line("request", e.RequestID)
-	}
-	return fault.Code(e.Code).Of().Exit
-}
-
-// problem turns any error into a problem document.
-func (a *app) problem(err error) *client.Error {
-	var e *client.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	var several *config.Error
-	if errors.As(err, &several) {
-		m := fault.Invalid.Of()
-		return &client.Error{Status: m.HTTP, Code: string(fault.Invalid), Field: several.Faults[0].Field, Detail: several.Error(), Cure: m.Cure}
-	}
-	var f *fault.Error
-	if !errors.As(err, &f) {
-		f = fault.New(fault.Internal, "%s", err) // this is the user's own process: nothing to hide
-		if !a.started {
-			f = fault.New(fault.Invalid, "%s", err)
-		}
-	}
-	m := f.Code.Of()
-	return &client.Error{Status: m.HTTP, Code: string(f.Code), Field: f.Field, Detail: f.Public(), Cure: m.Cure}
 }
 
 // print writes v as the result: as JSON, or by the function for people.

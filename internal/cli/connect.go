@@ -86,17 +86,3 @@ func (a *app) localToken() (string, error) {
 	}
 	return strings.TrimSpace(string(b)), nil
 }
-
-// unreachable gives a failure of the network its code and its cure.
-func (a *app) unreachable(err error) error {
-	var e *client.Error
-	var op *net.OpError
-	if err == nil || errors.As(err, &e) || !errors.As(err, &op) {
-		return err
-	}
-	server := a.url()
-	m := fault.Unavailable.Of()
-	return &client.Error{Status: m.HTTP, Code: string(fault.Unavailable),
-		Detail: "the server " + server + " cannot be reached: " + op.Err.Error(),
-		Cure:   "start it with wilco serve, or name another one with --server or WILCO_SERVER"}
-}

@@ -27,6 +27,20 @@ func (a *app) newProgress(c *client.Command) *progress {
 	return p
 }
 
+// absent tells the one who waits when that may take long: the device is not there.
+// It is a courtesy, and nothing when the device cannot be looked at.
+func (p *progress) absent(ctx context.Context, c *client.Client, cmd *client.Command) {
+	if p.a.json || cmd.State != client.Created {
+		return
+	}
+	d, err := c.Device(ctx, cmd.Device)
+	if err != nil || d.Presence.Online {
+		return
+	}
+	fmt.Fprintf(p.a.Err, "%s is not online: the command waits for it until %s; Ctrl-C ends the waiting, not the command\n",
+		cmd.Device, stamp(cmd.NotAfter))
+}
+
 // follow returns the command as soon as it is settled; on error, as it was last
 // seen.
 func (p *progress) follow(ctx context.Context, c *client.Client, cmd *client.Command) (*client.Command, error) {
@@ -89,8 +103,12 @@ func advance(c *client.Command) (s string) {
 
 func (p *progress) draw(c *client.Command) {
 	line := fmt.Sprintf("%s: %s%s", c.State, reasonText(c.Reason), advance(c))
+	line = fmt.Sprintf("%s (%s)", clean(line), time.Since(p.began).Round(100*time.Millisecond))
+	if r := []rune(line); p.a.Columns > 1 && len(r) >= p.a.Columns {
+		line = string(r[:p.a.Columns-1]) // a line that is broken cannot be drawn over
+	}
 	// Carriage return, text, erase to the end of the line.
-	fmt.Fprintf(p.a.Err, "\r%s (%s)\x1b[K", clean(line), time.Since(p.began).Round(100*time.Millisecond))
+	fmt.Fprintf(p.a.Err, "\r%s\x1b[K", line)
 	p.drawn = true
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/wilco-iot/wilco/client"
 )
@@ -28,6 +29,21 @@ func TestProgressOnATerminal(t *testing.T) {
 	}
 	if !strings.Contains(got, "running: the device works on it 40% half [2J way (0s)") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestProgressFitsTheTerminal keeps the line shorter than the terminal is wide:
+// one that is broken cannot be drawn over.
+func TestProgressFitsTheTerminal(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{IO: IO{Err: &out, Terminal: true, Columns: 20}}
+	c := &client.Command{State: client.Running, Reason: "device_running", Progress: &client.Progress{Note: strings.Repeat("ö", 40)}}
+	p := a.newProgress(c)
+	out.Reset()
+	p.draw(c)
+	line := strings.TrimSuffix(strings.TrimPrefix(out.String(), "\r"), "\x1b[K")
+	if n := utf8.RuneCountInString(line); n != 19 {
+		t.Errorf("%d columns of 20: %q", n, line)
 	}
 }
 

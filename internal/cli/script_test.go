@@ -96,7 +96,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // serve starts a server in this process, and stops it at the end of the script.
-// It sets WILCO_SERVER, WILCO_DATA and MQTT.
+// It sets WILCO_SERVER, HTTP, WILCO_DATA and MQTT.
 func serve(ts *testscript.TestScript, _ bool, _ []string) {
 	c := config.Default()
 	c.Data = ts.MkAbs("data")
@@ -122,6 +122,7 @@ func serve(ts *testscript.TestScript, _ bool, _ []string) {
 				switch name, value, _ := strings.Cut(kv, "="); name {
 				case "http":
 					ts.Setenv("WILCO_SERVER", "http://"+value)
+					ts.Setenv("HTTP", value)
 				case "tcp":
 					ts.Setenv("MQTT", value)
 				}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-
 	"strings"
 	"time"
 
@@ -146,17 +145,19 @@ func (a *app) await(ctx context.Context, c *client.Client, cmd *client.Command, 
 		defer cancel()
 	}
 	p := a.newProgress(cmd)
+	p.absent(wctx, c, cmd)
 	last, err := p.follow(wctx, c, cmd)
 	p.done()
 	if err != nil {
-		if ctx.Err() == nil && wctx.Err() != nil {
+		timedOut := ctx.Err() == nil && wctx.Err() != nil
+		if timedOut {
 			err = fault.New(fault.Timeout, "the command is %s after %s and goes on; see wilco get %s", last.State, timeout, last.TID)
 		}
 		if a.json {
 			if perr := a.printJSON(last); perr != nil {
 				return perr
 			}
-		} else if ctx.Err() != nil {
+		} else if !timedOut {
 			fmt.Fprintf(a.Err, "wilco: the command goes on; see wilco get %s\n", last.TID)
 		}
 		return a.unreachable(err)
