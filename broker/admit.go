@@ -26,7 +26,7 @@ func (b *Broker) admit(c *conn) bool {
 	}
 	if !c.system {
 		if len(b.conns) >= l.Connections || b.halfOpen[c.host] >= l.HalfOpen || !b.connects.allow("address "+c.host, b.now()) {
-			b.count.refused.Add(1)
+			b.count.silent.Add(1)
 			return false
 		}
 		b.halfOpen[c.host]++

@@ -299,7 +299,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 	b.stopped = true
 	b.mu.Unlock()
 	b.stopTimers()
-	b.tellAllDrops()
+	b.tellRest()
 	return err
 }
 

@@ -83,11 +83,33 @@ func (c *conn) refuse(p *mqtt.Connect, err error) {
 	}
 	_ = c.nc.Close() // [MQTT-3.1.4-1] [MQTT-3.1.4-6] [MQTT-3.14.0-1]
 	c.timer.Stop()
-	c.b.count.refused.Add(1)
-	if c.b.options.Events.Refused != nil {
-		c.b.options.Events.Refused(c.info, code, err)
+	c.b.refused(c.info, code, err)
+}
+
+// refused counts a connection that was refused and tells of it: whoever wonders why
+// a device does not come looks into the log. Those who ask for nothing, as probes do,
+// are only counted.
+func (b *Broker) refused(info ConnInfo, code mqtt.ReasonCode, err error) {
+	if b.options.Events.Refused != nil {
+		b.options.Events.Refused(info, code, err)
 	}
-	c.b.log.Debug("connection refused", "client", c.info.ClientID, "remote", c.info.Remote, "reason", code.String(), "error", err)
+	if errors.Is(err, errSilent) {
+		b.count.silent.Add(1)
+		return
+	}
+	switch now, soon := b.happened(&b.count.refused, 1); {
+	case now:
+		b.tellRefused("client", info.ClientID, "remote", info.Remote, "error", err)
+	case soon:
+		b.in(&b.count.refused, func() { b.tellRefused() })
+	}
+}
+
+// tellRefused writes the line about the connections that were refused since the last one.
+func (b *Broker) tellRefused(more ...any) {
+	if n, total := b.count.refused.untold(); n > 0 {
+		b.log.Warn("connections refused", append([]any{"count", n, "total", total}, more...)...)
+	}
 }
 
 func refusal(code mqtt.ReasonCode, text string) error { return &mqtt.Error{Code: code, Text: text} }

@@ -61,13 +61,15 @@ type Stats struct {
 // counters are the atomics behind Stats.
 type counters struct {
 	connections             atomic.Int64
-	accepted, refused       atomic.Uint64
+	accepted                atomic.Uint64
+	refused                 telling       // with an answer, or owed one
+	silent                  atomic.Uint64 // refused before they asked for anything
 	packetsIn, packetsOut   atomic.Uint64
 	bytesIn, bytesOut       atomic.Uint64
 	publishIn, publishOut   atomic.Uint64
 	storeFailures, retained atomic.Uint64
 	waiting                 waiting
-	dropped                 [session.DropReasons]dropLog
+	dropped                 [session.DropReasons]telling
 }
 
 // Stats returns the counters as they are now. It is safe for concurrent use.
@@ -75,7 +77,7 @@ func (b *Broker) Stats() Stats {
 	c := &b.count
 	s := Stats{
 		Connections: int(c.connections.Load()),
-		Accepted:    c.accepted.Load(), Refused: c.refused.Load(),
+		Accepted:    c.accepted.Load(), Refused: c.refused.total.Load() + c.silent.Load(),
 		PacketsIn: c.packetsIn.Load(), PacketsOut: c.packetsOut.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		PublishIn: c.publishIn.Load(), PublishOut: c.publishOut.Load(),
 		StoreFailures: c.storeFailures.Load(), RetainedRefused: c.retained.Load(),

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
@@ -127,5 +128,27 @@ func TestDropLog(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+// Who is not let in is in the log, at most one line a second, and who only knocks is not.
+func TestRefusedLog(t *testing.T) {
+	l := &logLines{Handler: slog.DiscardHandler}
+	virtual(t, Options{Logger: slog.New(l), Authority: door{}}, func(t *testing.T, b *Broker) {
+		pass(time.Second)
+		for range 3 {
+			refused(t, b, as("ann", clean("pump")), mqtt.BadUserNameOrPassword)
+			synctest.Wait()
+		}
+		_ = open(t, b).nc.Close()
+		pass(time.Minute)
+		if s := b.Stats(); s.Refused != 4 {
+			t.Errorf("%d refused, want 4", s.Refused)
+		}
+		stop(t, b)
+	})
+	want := []string{"connections refused count=1 total=1 client=pump remote=pipe error=bad user name or password: no", "connections refused count=2 total=3"}
+	if !slices.Equal(l.list, want) {
+		t.Errorf("got %q\nwant %q", l.list, want)
 	}
 }
