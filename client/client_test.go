@@ -333,3 +333,28 @@ func TestEventsEndWithTheContext(t *testing.T) {
 		t.Errorf("got %v", last)
 	}
 }
+
+// TestALiveStreamTellsWhatItMisses: where it begins, where it ends, and that it has
+// not begun.
+func TestALiveStreamTellsWhatItMisses(t *testing.T) {
+	birth := "event: node_birth\ndata: {\"node\":\"a/b\",\"kind\":\"node_birth\"}\n\n"
+	_, c := play(t,
+		breaks, breaks, // told once
+		doc(200, ":\n\n"+birth+"event: data\ndata: {\"no"), // breaks off within an event
+		doc(503, busy),
+		doc(200, ""), // breaks off before it has begun
+		doc(200, ":\n\n"+birth),
+		doc(403, `{"status":403,"code":"forbidden","detail":"no more"}`),
+	)
+	var got []string
+	var last error
+	for e, err := range c.SparkplugEvents(t.Context(), SparkplugEventOptions{}) {
+		if last = err; err == nil {
+			got = append(got, e.Kind)
+		}
+	}
+	want := []string{ConnectionLost, Connected, "node_birth", ConnectionLost, Connected, "node_birth", ConnectionLost}
+	if !slices.Equal(got, want) || !errors.Is(last, &Error{Code: "forbidden"}) {
+		t.Errorf("got %v, %v", got, last)
+	}
+}

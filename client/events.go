@@ -91,6 +91,8 @@ func lasting(err error) bool {
 // 15 seconds.
 const silence = time.Minute
 
+var errSilent = fmt.Errorf("the server has said nothing for %s", silence)
+
 // follower is one use of a stream of server-sent events.
 type follower struct {
 	c     *Client
@@ -99,7 +101,8 @@ type follower struct {
 	// take gets each event; false: the loop is over. Without data it only says how far
 	// the stream has come.
 	take   func(name, data, id string) (bool, error)
-	broken func() bool // told before a connection is made again; nil: it is no loss
+	begun  func() bool      // told when a connection stands; nil: nobody cares
+	broken func(error) bool // told when one has ended, and when there is none at first; nil: it is no loss
 
 	heard int // lines
 	left  bool
@@ -109,7 +112,7 @@ type follower struct {
 // loop is left.
 func (f *follower) run(ctx context.Context) error {
 	pause := f.c.pause
-	for {
+	for first := true; ; first = false {
 		before := f.heard
 		err := f.connect(ctx)
 		switch {
@@ -120,11 +123,12 @@ func (f *follower) run(ctx context.Context) error {
 		case err != nil && !lasting(err):
 			return err
 		}
-		if f.heard > before {
+		lost := f.heard > before
+		if lost {
 			pause = f.c.pause
-			if f.broken != nil && !f.broken() {
-				return nil
-			}
+		}
+		if f.broken != nil && (lost || first) && !f.broken(err) {
+			return nil
 		}
 		t := time.NewTimer(pause)
 		select {
@@ -139,9 +143,9 @@ func (f *follower) run(ctx context.Context) error {
 
 // connect follows one connection until it breaks.
 func (f *follower) connect(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	watch := time.AfterFunc(silence, cancel)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer watch.Stop()
 	res, err := f.c.send(ctx, call{method: http.MethodGet, path: f.path, query: f.query(),
 		header: http.Header{"Accept": {"text/event-stream"}}})
@@ -155,9 +159,13 @@ func (f *follower) connect(ctx context.Context) error {
 	lines := bufio.NewScanner(res.Body)
 	lines.Buffer(nil, 4<<20)
 	var name, data, id string
-	for lines.Scan() {
+	for fresh := true; lines.Scan(); fresh = false {
 		watch.Reset(silence)
 		f.heard++
+		if fresh && f.begun != nil && !f.begun() {
+			f.left = true
+			return nil
+		}
 		field, value, _ := strings.Cut(lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch field {
@@ -183,6 +191,9 @@ func (f *follower) connect(ctx context.Context) error {
 			}
 			name, data, id = "", "", ""
 		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return lines.Err()
 }

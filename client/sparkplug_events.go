@@ -24,9 +24,14 @@ type SparkplugEvent struct {
 	Missed  int              `json:"missed,omitempty" doc:"events of all nodes that this stream has missed before this one, because it was not read fast enough"`
 }
 
-// ConnectionLost is the Kind of an event that the client makes itself: what happened
-// since the one before is not known.
-const ConnectionLost = "connection_lost"
+// Kinds of events that the client makes itself.
+const (
+	// Connected: what happens from now on is told.
+	Connected = "connected"
+	// ConnectionLost: what happens until Connected is not known. Detail says why, if
+	// there is more to say than that the stream has ended.
+	ConnectionLost = "connection_lost"
+)
 
 // SparkplugValue is a value in DATA.
 type SparkplugValue struct {
@@ -45,8 +50,9 @@ type SparkplugEventOptions struct {
 }
 
 // SparkplugEvents follows edge nodes from now on until ctx ends or the loop is left.
-// The stream is live only: when the connection breaks it is made again, and an event
-// of the kind ConnectionLost stands where something may be missing.
+// The stream is live only. It begins with Connected; when the connection breaks it is
+// made again, and between ConnectionLost and the next Connected something may be
+// missing. ConnectionLost is also what comes first while the server does not answer.
 //
 // The error is the last item: that of ctx, or an *Error that asking again would not
 // change, "not_found" when the server is no Sparkplug host.
@@ -59,7 +65,14 @@ func (c *Client) SparkplugEvents(ctx context.Context, o SparkplugEventOptions) i
 			q.Set("values", "true")
 		}
 		f := &follower{c: c, path: "/v1/sparkplug/events", query: func() url.Values { return q },
-			broken: func() bool { return yield(SparkplugEvent{Kind: ConnectionLost, At: time.Now()}, nil) },
+			begun: func() bool { return yield(SparkplugEvent{Kind: Connected, At: time.Now()}, nil) },
+			broken: func(err error) bool {
+				e := SparkplugEvent{Kind: ConnectionLost, At: time.Now()}
+				if err != nil {
+					e.Detail = err.Error()
+				}
+				return yield(e, nil)
+			},
 			take: func(_, data, _ string) (bool, error) {
 				var e SparkplugEvent
 				if err := json.Unmarshal([]byte(data), &e); err != nil {

@@ -18,8 +18,9 @@ func (a *app) sparkplugWatch() *cobra.Command {
 	var group string
 	c := &cobra.Command{Use: "watch [GROUP/NODE]", Short: "Follow edge nodes, until interrupted",
 		Long: "Watch prints one line for each birth, death, gap and so on of all edge nodes; of one that is named its DATA too, a line for\n" +
-			"each value. With --json it prints one JSON document a line. It begins with what happens next; where the connection or\n" +
-			"too much at once has made a hole, a line says so.",
+			"each value. With --json it prints one JSON document a line. It begins with what happens next, once it says that it is\n" +
+			"connected. It connects again when the connection is lost; where that, or too much at once, has made a hole, a line\n" +
+			"says so.",
 		ValidArgsFunction: a.completeNodes}
 	c.Flags().StringVar(&group, "group", "", "only of this group")
 	c.Args = func(c *cobra.Command, got []string) error {
@@ -65,8 +66,16 @@ func (a *app) watchEdges(ctx context.Context, o client.SparkplugEventOptions) er
 }
 
 func (a *app) printEdge(e *client.SparkplugEvent) error {
-	if e.Kind == client.ConnectionLost {
-		_, err := fmt.Fprintln(a.Out, "-- the connection was lost: what happened meanwhile is not known --")
+	switch e.Kind {
+	case client.Connected:
+		_, err := fmt.Fprintln(a.Out, "-- connected: what happens from now on is shown --")
+		return err
+	case client.ConnectionLost:
+		why := ""
+		if e.Detail != "" {
+			why = " (" + clean(e.Detail) + ")"
+		}
+		_, err := fmt.Fprintf(a.Out, "-- no connection%s: what happens meanwhile is not known --\n", why)
 		return err
 	}
 	if e.Missed > 0 {
