@@ -81,8 +81,8 @@ func (a *attempts) begin(now time.Time, user, from string) (wait time.Duration) 
 	return 0
 }
 
-// succeeded takes back what begin has counted; for the user at this address all of it.
-func (a *attempts) succeeded(user, from string) {
+// unmade takes back what begin has counted.
+func (a *attempts) unmade(user, from string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i, k := range keysOf(user, from) {
@@ -90,6 +90,14 @@ func (a *attempts) succeeded(user, from string) {
 			a.full[k] = at.Add(-limits[i].every)
 		}
 	}
+}
+
+// succeeded takes back what begin has counted, and all that the user has failed at this
+// address before.
+func (a *attempts) succeeded(user, from string) {
+	a.unmade(user, from)
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	delete(a.full, bucketKey{pair, user, from})
 }
 

@@ -105,6 +105,8 @@ type Fleet struct {
 	attempts attempts
 	cost     cost          // of passwords
 	hashes   chan struct{} // a place for each password that is being hashed
+	waiting  chan struct{} // and for each that is to be
+	opened   opened
 	decoy    func() string // what the password of somebody unknown is held against
 }
 
@@ -115,7 +117,7 @@ func New(o Options) *Fleet {
 	}
 	f := &Fleet{opt: o, devices: map[wire.Address]store.Device{}, behind: map[wire.Address]map[wire.Address]struct{}{},
 		tokens: map[string]Token{}, users: map[string]User{},
-		cost: costOfPasswords, hashes: make(chan struct{}, maxHashes)}
+		cost: costOfPasswords, hashes: make(chan struct{}, maxHashes), waiting: make(chan struct{}, maxWaiting)}
 	f.decoy = sync.OnceValue(func() string { return f.cost.hashPassword(newSecret()) })
 	return f
 }

@@ -242,15 +242,17 @@ func (f *Fleet) RemoveUser(ctx context.Context, name string) error {
 		delete(f.tokens, id)
 	}
 	f.mu.Unlock()
+	f.opened.forget(name)
 	f.tellUser(name, true)
 	return nil
 }
 
 // CheckPassword says who a user is by the password. Remote is the address that it
 // comes from; too many failures for a user, from an address, or both together are
-// TooMany, whatever the password. Otherwise Unauthenticated, the same after the same
-// work for an unknown user, a disabled one and a wrong password. It computes for a
-// tenth of a second, and longer when others are doing so.
+// TooMany, whatever the password, and so are too many logins at once. Otherwise
+// Unauthenticated, the same after the same work for an unknown user, a disabled one and
+// a wrong password. It computes for a tenth of a second, and waits for its turn when
+// others are doing so, unless the same password was right before.
 func (f *Fleet) CheckPassword(ctx context.Context, name, password, remote string) (User, error) {
 	wrong := fault.New(fault.Unauthenticated, "user name or password is wrong")
 	if !validName(name) {
@@ -260,18 +262,24 @@ func (f *Fleet) CheckPassword(ctx context.Context, name, password, remote string
 	if wait := f.attempts.begin(f.opt.Now(), name, from); wait > 0 {
 		return User{}, fault.New(fault.TooMany, "too many failed logins; try again in %s", max(wait.Round(time.Second), time.Second))
 	}
-	done, err := f.hashing(ctx)
-	if err != nil {
-		return User{}, err
-	}
-	defer done()
 	u, ok := f.User(name)
-	kept := u.Password
-	if !ok {
-		kept = f.decoy()
-	}
-	if same := len(password) <= maxPassword && passwordOpens(kept, password); !same || !ok || u.Disabled {
-		return User{}, wrong
+	if !ok || u.Disabled || !f.opened.before(&u, password) {
+		done, err := f.hashing(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				f.attempts.unmade(name, from) // nobody has looked at it
+			}
+			return User{}, err
+		}
+		defer done()
+		kept := u.Password
+		if !ok {
+			kept = f.decoy()
+		}
+		if same := len(password) <= maxPassword && passwordOpens(kept, password); !same || !ok || u.Disabled {
+			return User{}, wrong
+		}
+		f.opened.note(&u, password)
 	}
 	f.attempts.succeeded(name, from)
 	return u, nil

@@ -259,8 +259,11 @@ func TestSessionsAreBounded(t *testing.T) {
 }
 
 func TestPasswordHash(t *testing.T) {
-	if h := costOfPasswords.hashPassword("correct horse"); !strings.HasPrefix(h, "$argon2id$v=19$m=65536,t=3,p=4$") {
+	if h := costOfPasswords.hashPassword("correct horse"); !strings.HasPrefix(h, "$argon2id$v=19$m=65536,t=3,p=1$") {
 		t.Error(h)
+	}
+	if h := (cost{memory: 64, passes: 2, threads: 4}).hashPassword("correct horse"); !passwordOpens(h, "correct horse") {
+		t.Error("of another cost:", h)
 	}
 	h := quick.hashPassword("correct horse")
 	if !passwordOpens(h, "correct horse") || passwordOpens(h, "correct horsf") {
@@ -276,8 +279,8 @@ func TestPasswordHash(t *testing.T) {
 	}
 }
 
-// TestTooManyLoginsAtOnce: who finds no place to hash before its time is over is
-// told so.
+// TestTooManyLoginsAtOnce: who finds no place to hash before its time is over is told
+// so, and beyond those who may wait, everybody at once, which counts as no failure.
 func TestTooManyLoginsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := New(Options{})
@@ -288,9 +291,86 @@ func TestTooManyLoginsAtOnce(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := f.hashing(ctx)
-		wantCode(t, err, fault.TooMany)
+		told := make(chan error, maxWaiting)
+		for range maxWaiting {
+			go func() { _, err := f.hashing(ctx); told <- err }()
+		}
+		synctest.Wait()
+		for range 2 * limits[pair].burst {
+			_, err := f.CheckPassword(t.Context(), "ann", "wrong", remoteAddress)
+			wantCode(t, err, fault.TooMany)
+		}
+		for range maxWaiting {
+			wantCode(t, <-told, fault.TooMany)
+		}
+		if wait := f.attempts.begin(f.opt.Now(), "ann", origin(remoteAddress)); wait > 0 {
+			t.Errorf("told to wait for %s", wait)
+		}
 	})
+}
+
+// TestAPasswordIsHashedOnce: the second time it costs no place; another one does, and
+// so do that of a user who has got another since, of one who is disabled, and of the
+// next of the name.
+func TestAPasswordIsHashedOnce(t *testing.T) {
+	r := newRig(t)
+	r.user("ann", "correct horse", Grant{Role: Viewer})
+	for range maxHashes {
+		if _, err := r.hashing(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	busy := func(password string) {
+		t.Helper()
+		_, err := r.CheckPassword(late, "ann", password, remoteAddress)
+		wantCode(t, err, fault.TooMany)
+	}
+	free := func(do func(context.Context) error) {
+		t.Helper()
+		<-r.hashes
+		if err := do(t.Context()); err != nil {
+			t.Error(err)
+		}
+		r.hashes <- struct{}{}
+	}
+	check := func(password string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := r.CheckPassword(ctx, "ann", password, remoteAddress)
+			return err
+		}
+	}
+	again := func(password string) {
+		t.Helper()
+		for range 10 * limits[address].burst {
+			if err := check(password)(late); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	busy("correct horse")
+	free(check("correct horse"))
+	again("correct horse")
+	busy("correct horsf")
+	free(func(ctx context.Context) error { _, err := r.SetPassword(ctx, "ann", "battery staple"); return err })
+	busy("correct horse")
+	free(check("battery staple"))
+	again("battery staple")
+	r.disableUser("ann", true)
+	busy("battery staple")
+	r.disableUser("ann", false)
+	again("battery staple")
+	if err := r.RemoveUser(t.Context(), "ann"); err != nil || len(r.opened.macs) != 0 {
+		t.Error(err, len(r.opened.macs))
+	}
+}
+
+func (r *rig) disableUser(name string, off bool) {
+	r.t.Helper()
+	if _, err := r.ChangeUser(r.t.Context(), name, UserChange{Disabled: &off}); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // TestTheFirstTokenHasAName: a user who has taken its name keeps nobody out.
