@@ -113,8 +113,9 @@ type Options struct {
 	Logger  *slog.Logger // default slog.Default
 	// Heartbeat is how often a silent event stream says that it lives; default 15 s.
 	Heartbeat time.Duration
-	// MaxStreams bounds the event streams open at once; default 256.
-	MaxStreams int
+	// MaxStreams bounds the event streams open at once, MaxStreamsEach those of one name;
+	// default 256 and 16.
+	MaxStreams, MaxStreamsEach int
 	// TrustedProxies are believed what they say in X-Forwarded-For of the address that
 	// a request comes from; none: nobody is.
 	TrustedProxies []netip.Prefix
@@ -132,9 +133,16 @@ type API struct {
 	routes map[string]*route // by pattern of the mux
 	count  *counters
 
-	streams chan struct{} // places of event streams
+	streams places        // of event streams
 	drain   chan struct{} // closed by Drain
 	once    sync.Once
+}
+
+// places counts those that are taken.
+type places struct {
+	sync.Mutex
+	all  int
+	each map[string]int // by the name of whose they are
 }
 
 // New makes the API.
@@ -151,11 +159,14 @@ func New(o Options) *API {
 	if o.MaxStreams <= 0 {
 		o.MaxStreams = 256
 	}
+	if o.MaxStreamsEach <= 0 {
+		o.MaxStreamsEach = 16
+	}
 	if o.BodyTimeout <= 0 {
 		o.BodyTimeout = 30 * time.Second
 	}
 	a := &API{opt: o, svc: o.Service, log: o.Logger, mux: http.NewServeMux(), routes: map[string]*route{},
-		streams: make(chan struct{}, o.MaxStreams), drain: make(chan struct{})}
+		streams: places{each: map[string]int{}}, drain: make(chan struct{})}
 	a.count = newCounters(o.Metrics)
 	a.huma = humago.New(a.mux, description())
 	a.commands()

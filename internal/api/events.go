@@ -23,7 +23,8 @@ func (a *API) events() {
 		Summary: "Follow what happens (server-sent events)",
 		Description: "Each event is an Event document, its id also the id of the stream. Without after and Last-Event-ID the stream " +
 			"begins with what happens next. Comments come when nothing else does. When events after the given id have been " +
-			"purged, an event of the name gap says so with a Gap document, and the stream goes on with the first that is left.",
+			"purged, an event of the name gap says so with a Gap document, and the stream goes on with the first that is left. " +
+			"A name may have 16 streams open, those of edge nodes included (429), and all together 256 (503).",
 		Parameters: []*huma.Param{
 			param("after", "id of the last event that is known; 0: from the first", &huma.Schema{Type: huma.TypeInteger, Format: "int64"}),
 			param("group", "only of this group", &huma.Schema{Type: huma.TypeString}),
@@ -74,7 +75,7 @@ func (a *API) follow(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	s, end, err := a.openStream(w)
+	s, end, err := a.openStream(w, caller(r.Context()).Name)
 	if err != nil {
 		fail(w, err)
 		return
@@ -134,18 +135,33 @@ type stream struct {
 	last int64
 }
 
-// openStream takes one of the places for streams, which end gives back.
-func (a *API) openStream(w http.ResponseWriter) (s *stream, end func(), err error) {
-	select {
-	case a.streams <- struct{}{}:
-	default:
-		return nil, nil, fault.New(fault.TooMany, "%d event streams are open; close one", cap(a.streams))
+// openStream takes one of the places for streams, which end gives back. Each party has
+// only so many, so that a program that opens them without end keeps only itself out.
+func (a *API) openStream(w http.ResponseWriter, who string) (s *stream, end func(), err error) {
+	a.streams.Lock()
+	defer a.streams.Unlock()
+	switch {
+	case a.streams.each[who] >= a.opt.MaxStreamsEach:
+		return nil, nil, refuse(http.StatusTooManyRequests, "", "close one, or give each program a token with a name of its own",
+			"%d event streams of %q are open, which is all that one may have", a.opt.MaxStreamsEach, who)
+	case a.streams.all >= a.opt.MaxStreams:
+		return nil, nil, refuse(http.StatusServiceUnavailable, "", "try again when others have closed theirs",
+			"%d event streams are open, which is all that the server has", a.opt.MaxStreams)
 	}
+	a.streams.all++
+	a.streams.each[who]++
 	a.count.streams.Inc()
-	return &stream{w: w, rc: http.NewResponseController(w)}, func() {
-		a.count.streams.Dec()
-		<-a.streams
-	}, nil
+	return &stream{w: w, rc: http.NewResponseController(w)}, func() { a.closeStream(who) }, nil
+}
+
+func (a *API) closeStream(who string) {
+	a.streams.Lock()
+	defer a.streams.Unlock()
+	a.streams.all--
+	if a.streams.each[who]--; a.streams.each[who] == 0 {
+		delete(a.streams.each, who)
+	}
+	a.count.streams.Dec()
 }
 
 // begin writes the head of the answer.

@@ -233,17 +233,27 @@ func TestEventsTellAGap(t *testing.T) {
 }
 
 func TestStreamsHeartbeatDrainAndLimit(t *testing.T) {
-	w := newWorld(t, options{Heartbeat: time.Millisecond, MaxStreams: 2})
+	w := newWorld(t, options{Heartbeat: time.Millisecond, MaxStreams: 3, MaxStreamsEach: 2})
 	s := w.stream(t, "", nil)
 	for range 3 {
 		if f, ok := <-s; !ok || f.event != "" || f.id != "0" {
 			t.Fatalf("a silent stream must show its position: %+v %v", f, ok)
 		}
 	}
-	w.stream(t, "", nil)
-	refused(t, w.do(t, request{path: "/v1/events"}), 429, "too_many", "", "2 event streams")
+	second := w.stream(t, "", nil)
+	refused(t, w.do(t, request{path: "/v1/events"}), 429, "too_many", "", `2 event streams of "first-admin" are open`)
+	// Another name has room, by whatever token, until there is none for anybody.
+	made := fleet.NewToken{Name: "panel", Grants: fleet.Everywhere(fleet.Viewer)}
+	other := func() map[string]string { return map[string]string{"Authorization": "Bearer " + w.token(t, made)} }
+	o := w.stream(t, "", other())
+	refused(t, w.do(t, request{path: "/v1/events", token: w.token(t, made)}), 503, "unavailable", "", "3 event streams are open")
 	w.API.Drain()
-	for range s {
+	for _, ended := range []<-chan frame{s, second, o} {
+		for range ended {
+		}
+	}
+	if open := w.do(t, request{path: "/metrics"}); !strings.Contains(string(open.body), "wilco_http_event_streams 0\n") {
+		t.Error("a place was not given back")
 	}
 }
 

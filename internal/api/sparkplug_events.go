@@ -37,7 +37,7 @@ func (a *API) followEdges(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	s, end, err := a.openStream(w)
+	s, end, err := a.openStream(w, caller(r.Context()).Name)
 	if err != nil {
 		fail(w, err)
 		return

@@ -62,6 +62,7 @@ type doc struct {
 type options struct {
 	Heartbeat      time.Duration // of event streams
 	MaxStreams     int
+	MaxStreamsEach int
 	KnownTypesOnly bool
 	Body           time.Duration // in which a body must come
 	Proxies        []netip.Prefix
@@ -134,7 +135,7 @@ func startWorld(dir string, o options) (*world, error) {
 	if o.Wrap != nil {
 		svc = o.Wrap(svc)
 	}
-	w.API = api.New(api.Options{Service: svc, Metrics: prometheus.NewRegistry(), Logger: o.Logger, Heartbeat: o.Heartbeat, MaxStreams: o.MaxStreams, TrustedProxies: o.Proxies, BodyTimeout: o.Body})
+	w.API = api.New(api.Options{Service: svc, Metrics: prometheus.NewRegistry(), Logger: o.Logger, Heartbeat: o.Heartbeat, MaxStreams: o.MaxStreams, MaxStreamsEach: o.MaxStreamsEach, TrustedProxies: o.Proxies, BodyTimeout: o.Body})
 	w.HTTP = httptest.NewServer(w.API)
 	w.URL = w.HTTP.URL
 	return w, nil
