@@ -279,9 +279,10 @@ type Health struct {
 // Event is one thing that happened, in the order of its commit.
 type Event struct {
 	ID      int64     `json:"id" doc:"rises without gaps"`
-	Type    string    `json:"type" enum:"command,device,state,anomaly"`
+	Type    string    `json:"type" enum:"command,device,state,anomaly,rollout,alarm"`
 	At      time.Time `json:"at"`
-	Device  string    `json:"device"`
+	Device  string    `json:"device" doc:"empty in what is of a roll-out as a whole"`
+	Rollout string    `json:"rollout,omitempty" doc:"of a roll-out's events and alarms: its id; from, state and reason are the roll-out's then"`
 	TID     string    `json:"tid,omitempty"`
 	Name    string    `json:"name,omitempty"`
 	Kind    string    `json:"kind,omitempty"`
@@ -291,6 +292,7 @@ type Event struct {
 	By      string    `json:"by,omitempty"`
 	Detail  string    `json:"detail,omitempty"`
 	Attempt int       `json:"attempt,omitempty"`
+	Percent *float64  `json:"percent,omitempty" doc:"of the work done, or of a roll-out's targets that have ended"`
 	Online  *bool     `json:"online,omitempty"`
 	Boot    string    `json:"boot,omitempty"`
 	Version int64     `json:"version,omitempty" doc:"of the device's state, in state events"`

@@ -18,6 +18,7 @@ import (
 type EventOptions struct {
 	Group, Device string // Device is the name within Group
 	TID           string
+	Rollout       string // its state, how far it is, and its alarms
 	// After is the id of the last event that is known: the stream goes on after
 	// it. 0 begins with the first that is kept; negative with what happens next.
 	After int64
@@ -45,6 +46,7 @@ func (c *Client) Events(ctx context.Context, o EventOptions) iter.Seq2[Item, err
 				set(q, "group", o.Group)
 				set(q, "device", o.Device)
 				set(q, "tid", o.TID)
+				set(q, "rollout", o.Rollout)
 				if last >= 0 {
 					q.Set("after", strconv.FormatInt(last, 10))
 				}

@@ -76,7 +76,8 @@ type Rollout struct {
 	ID       string          `json:"id"`
 	Spec     RolloutSpec     `json:"spec"`
 	By       string          `json:"by"`
-	State    string          `json:"state" enum:"awaiting_approval,scheduled,running,paused,aborting,finished,aborted,denied"`
+	Answers  string          `json:"answers,omitempty" doc:"who answers for it: who made it, or has resumed it since; it is paused when they are disabled"`
+	State    string          `json:"state" enum:"awaiting_approval,scheduled,running,paused,aborting,finished,aborted,denied,damaged" doc:"damaged: its record cannot be read; detail says why"`
 	Reason   string          `json:"reason"`
 	Detail   string          `json:"detail,omitempty"`
 	Hold     string          `json:"hold,omitempty" enum:"window,rate,concurrency,ends,soak,new_devices" doc:"what a running one that starts nothing at the moment waits for"`
@@ -96,6 +97,9 @@ type Rollout struct {
 	Ended    time.Time       `json:"ended,omitzero"`
 	Log      []RolloutEntry  `json:"log"`
 }
+
+// Damaged says whether its record cannot be read: it does not go on.
+func (r *Rollout) Damaged() bool { return r.State == "damaged" }
 
 // Final says whether the roll-out has ended.
 func (r *Rollout) Final() bool { return !r.Ended.IsZero() }
@@ -135,7 +139,7 @@ type RolloutPlan struct {
 type RolloutConflict struct {
 	Device string `json:"device"`
 	Kind   string `json:"kind" enum:"offline,unsupported,open_command,other_rollout"`
-	With   string `json:"with,omitempty" doc:"the other roll-out, or the tid"`
+	With   string `json:"with,omitempty" doc:"the other roll-out, absent when you may not see it, or the tid"`
 }
 
 // RolloutTarget is one device of a roll-out.
@@ -144,7 +148,7 @@ type RolloutTarget struct {
 	Device string `json:"device"`
 	State  string `json:"state" enum:"waiting,starting,open,executed,failed,rejected,expired,cancelled,denied,timed_out,skipped"`
 	TID    string `json:"tid,omitempty"`
-	Why    string `json:"why,omitempty" doc:"it was skipped"`
+	Why    string `json:"why,omitempty" doc:"it has no command"`
 }
 
 // RolloutTargetPage is a piece of the targets.

@@ -100,7 +100,11 @@ func grantOf(g *client.Grant) service.Grant {
 }
 
 func eventDoc(e *store.Event) client.Event {
-	return client.Event{ID: e.ID, Type: string(e.Type), At: e.At, Device: e.Device.String(), TID: tidDoc(e.TID), Name: e.Name,
+	device := ""
+	if e.Device != (wire.Address{}) {
+		device = e.Device.String()
+	}
+	return client.Event{ID: e.ID, Type: string(e.Type), At: e.At, Device: device, Rollout: e.Rollout, Percent: e.Percent, TID: tidDoc(e.TID), Name: e.Name,
 		Kind: string(e.Kind), From: client.State(e.From), State: client.State(e.State), Reason: string(e.Reason), By: e.By,
 		Detail: e.Detail, Attempt: e.Attempt, Online: e.Online, Boot: e.Boot, Version: e.Version}
 }

@@ -30,6 +30,7 @@ func (a *API) events() {
 			param("group", "only of this group", &huma.Schema{Type: huma.TypeString}),
 			param("device", "only of this device; needs group", &huma.Schema{Type: huma.TypeString}),
 			param("tid", "only of this command", &huma.Schema{Type: huma.TypeString}),
+			param("rollout", "only of this roll-out: its state, how far it is, its alarms", &huma.Schema{Type: huma.TypeString}),
 			{Name: "Last-Event-ID", In: "header", Description: "as after, and before it; browsers send it when they reconnect", Schema: &huma.Schema{Type: huma.TypeInteger, Format: "int64"}},
 		},
 		Responses: map[string]*huma.Response{"200": {Description: "The stream",
@@ -44,7 +45,7 @@ func streamStart(r *http.Request) (f service.EventFilter, after int64, err error
 	if err != nil {
 		return f, 0, fault.Field("query", "is not well-formed")
 	}
-	f.Group, f.Device = q.Get("group"), q.Get("device")
+	f.Group, f.Device, f.Rollout = q.Get("group"), q.Get("device"), q.Get("rollout")
 	if f.Device != "" && f.Group == "" {
 		return f, 0, fault.Field("device", "needs group beside it: a device's name is unique within its group only")
 	}

@@ -188,7 +188,7 @@ func (a *API) rolloutTargets(ctx context.Context, in *struct {
 
 func rolloutDoc(r *plan.Rollout) (d client.Rollout, err error) {
 	all := r.Counts()
-	d = client.Rollout{ID: r.ID, By: r.By, State: string(r.State), Reason: string(r.Reason), Detail: r.Detail, Hold: string(r.Hold), Wake: r.Wake,
+	d = client.Rollout{ID: r.ID, By: r.By, Answers: r.Answers.Name, State: string(r.State), Reason: string(r.Reason), Detail: r.Detail, Hold: string(r.Hold), Wake: r.Wake,
 		Digest: r.Digest, Undoes: r.Undoes, UndoneBy: r.UndoneBy, Groups: r.Groups, Total: r.Total, Started: r.Next, Counts: cellCounts(&all),
 		Wave: r.Wave + 1, Created: r.Created, Begun: r.Begun, Ended: r.Ended, Approval: approvalDoc(r.Approval)}
 	for i := range r.Waves {

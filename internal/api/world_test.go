@@ -120,7 +120,7 @@ func startWorld(dir string, o options) (*world, error) {
 	plain := service.New(service.Options{Engine: w.Engine, Store: w.Store, Fleet: w.Fleet, Types: types,
 		KnownTypesOnly: o.KnownTypesOnly, Version: "test", Logger: o.Logger, Parts: []service.Part{{Name: "broker", Check: w.broker}}})
 	w.Rollouts = rollout.New(rollout.Options{Store: w.Store, Directory: w.Fleet, Presence: w.Engine.Presence, Logger: o.Logger,
-		Create: plain.CreateForRollout, Undo: plain.UndoForRollout, Cancel: func(ctx context.Context, tid command.TID, by, why string) error {
+		Create: plain.CreateForRollout, Undo: plain.UndoForRollout, Absent: plain.Absent, Cancel: func(ctx context.Context, tid command.TID, by, why string) error {
 			_, err := w.Engine.Cancel(ctx, tid, by, why)
 			return err
 		}})

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -14,7 +15,7 @@ import (
 // newRollouts makes the runner of roll-outs over the server's parts.
 func (s *Server) newRollouts(svc *service.Service) *rollout.Runner {
 	return rollout.New(rollout.Options{Store: s.Store, Directory: s.Fleet, Presence: s.Engine.Presence, Logger: s.log,
-		Create: svc.CreateForRollout, Undo: svc.UndoForRollout,
+		Create: svc.CreateForRollout, Undo: svc.UndoForRollout, Absent: svc.Absent,
 		Cancel: func(ctx context.Context, tid command.TID, by, why string) error {
 			_, err := s.Engine.Cancel(ctx, tid, by, why)
 			return err
@@ -29,7 +30,7 @@ type rolloutCollector struct {
 
 func newRolloutCollector(r *rollout.Runner) *rolloutCollector {
 	return &rolloutCollector{r: r,
-		rollouts: prometheus.NewDesc("wilco_rollouts", "Roll-outs that have not ended, by state.", []string{"state"}, nil),
+		rollouts: prometheus.NewDesc("wilco_rollouts", "Roll-outs that have not ended or are damaged, by state.", []string{"state"}, nil),
 		ended:    prometheus.NewDesc("wilco_rollouts_ended_total", "Roll-outs that ended, by end state.", []string{"state"}, nil),
 		target:   prometheus.NewDesc("wilco_rollout_targets", "Targets of roll-outs that have not ended, by state.", []string{"state"}, nil)}
 }
@@ -40,7 +41,7 @@ func (c *rolloutCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.Des
 // Collect implements prometheus.Collector.
 func (c *rolloutCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.r.Stats()
-	for _, state := range plan.States {
+	for _, state := range append(slices.Clip(plan.States), plan.Damaged) {
 		if state.Final() {
 			count(ch, c.ended, float64(s.Ended[state]), string(state))
 		} else {

@@ -328,6 +328,9 @@ func printRollout(out io.Writer, r *client.Rollout) {
 	}
 	row("command", strings.TrimSpace(r.Spec.Command+" "+string(r.Spec.Params)))
 	row("by", r.By)
+	if r.Answers != r.By {
+		row("resumed by", r.Answers)
+	}
 	row("detail", r.Detail)
 	if r.Hold != "" && r.State == "running" {
 		row("waits for", strings.TrimSpace(r.Hold+" "+stamp(r.Wake)))
@@ -411,12 +414,15 @@ func (a *app) rolloutWatch() *cobra.Command {
 	return c
 }
 
-// watchRollout asks once a second: what is shown is a sum, and need not have every
-// state of it.
+// watchRollout shows how a roll-out goes until it has ended. Its events say when to
+// look; it looks by itself, less and less often, for what has none, like what it waits
+// for, and for what happens while the stream is opened.
 func (a *app) watchRollout(ctx context.Context, c *client.Client, id string) error {
-	const every = time.Second
-	shown := ""
-	drawn := false
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	news := rolloutNews(ctx, c, id)
+	pause, longest := 100*time.Millisecond, 10*time.Second
+	shown, drawn := "", false
 	for {
 		r, err := c.Rollout(ctx, id)
 		if err != nil {
@@ -430,7 +436,7 @@ func (a *app) watchRollout(ctx context.Context, c *client.Client, id string) err
 				fmt.Fprintln(a.Err, line)
 			}
 		}
-		if r.Final() {
+		if r.Final() || r.Damaged() {
 			if drawn {
 				fmt.Fprintln(a.Err)
 			}
@@ -439,9 +445,33 @@ func (a *app) watchRollout(ctx context.Context, c *client.Client, id string) err
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(every):
+		case _, open := <-news:
+			if !open {
+				news, longest = nil, time.Second // there is no stream for us
+			}
+		case <-time.After(pause):
 		}
+		pause = min(2*pause, longest)
 	}
+}
+
+// rolloutNews gets something when a roll-out has changed, until ctx ends; it is closed
+// when there is no stream.
+func rolloutNews(ctx context.Context, c *client.Client, id string) <-chan struct{} {
+	news := make(chan struct{}, 1)
+	go func() {
+		defer close(news)
+		for _, err := range c.Events(ctx, client.EventOptions{Rollout: id, After: -1}) {
+			if err != nil {
+				return
+			}
+			select {
+			case news <- struct{}{}:
+			default: // one is waiting to be seen
+			}
+		}
+	}()
+	return news
 }
 
 func (a *app) rolloutEnded(r *client.Rollout) error {

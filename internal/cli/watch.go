@@ -21,6 +21,7 @@ func (a *app) watchCommand() *cobra.Command {
 	f.StringVar(&o.Group, "group", "", "only of this group")
 	f.StringVar(&o.Device, "device", "", "only of this device: GROUP/DEVICE, or its name beside --group")
 	f.StringVar(&o.TID, "tid", "", "only of this command")
+	f.StringVar(&o.Rollout, "rollout", "", "only of this roll-out: its state, how far it is, its alarms")
 	f.Int64Var(&o.After, "after", -1, "go on after the event of this id; 0: from the first that is kept")
 	c.RunE = a.do(func(ctx context.Context, _ []string) error {
 		if group, device, found := strings.Cut(o.Device, "/"); found {
@@ -79,6 +80,14 @@ func (a *app) printItem(item client.Item) error {
 		line += fmt.Sprintf(" %s %d", e.Name, e.Version)
 	case e.Type == "anomaly":
 		line += " ANOMALY " + e.Kind
+	case e.Type == "rollout":
+		line = fmt.Sprintf("%d %s roll-out %s %s %s", e.ID, e.At.UTC().Format("15:04:05.000"), e.Rollout, e.Name, e.State)
+		if e.Percent != nil {
+			line += fmt.Sprintf(" %.0f%%", *e.Percent)
+		}
+		if e.Reason != "" {
+			line += ": " + e.Reason
+		}
 	case e.Type == "alarm":
 		line += fmt.Sprintf(" ALARM of %s: %s %s %s", e.By, e.TID, e.Name, e.State)
 	default:

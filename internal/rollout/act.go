@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
@@ -16,48 +18,41 @@ import (
 // atOnce is how many single requests to the engine are under way: they share its commits.
 const atOnce = 32
 
-// act does what was committed. What cannot be done now stays to be done.
-func (r *Runner) act(ctx context.Context) error {
+// act does what was committed. What cannot be done now is asked for again by what is
+// failing.
+func (r *Runner) act(ctx context.Context) {
 	r.mu.Lock()
 	runs := r.runs()
 	r.mu.Unlock()
-	var errs []error
 	for _, run := range runs {
-		todo, id := r.take(run)
-		for i, a := range todo {
-			if err := r.do(ctx, run, a); err != nil {
-				errs = append(errs, fmt.Errorf("roll-out %s: %s: %w", id, a.Act, err))
-				r.mu.Lock()
-				run.todo = append(todo[i:len(todo):len(todo)], run.todo...)
-				r.mu.Unlock()
-				break
-			}
+		for _, a := range r.take(run) {
+			r.do(ctx, run, a)
 		}
+		r.report(run)
 	}
-	return errors.Join(errs...)
 }
 
 // take takes what is to be done for a roll-out.
-func (r *Runner) take(run *run) (todo []plan.Action, id string) {
+func (r *Runner) take(run *run) (todo []plan.Action) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	todo, run.todo = run.todo, nil
-	if len(run.late) > 0 && run.InWindow(r.now()) {
+	now := r.now()
+	todo, run.todo = slices.Concat(run.again(now), run.todo), nil
+	if len(run.late) > 0 && run.InWindow(now) {
 		todo, run.late = append(run.late, todo...), nil
 	}
-	return todo, run.ID
+	return todo
 }
 
-func (r *Runner) do(ctx context.Context, run *run, a plan.Action) error {
-	switch a.Act {
+func (r *Runner) do(ctx context.Context, run *run, a plan.Action) {
+	switch a.Act { // an alarm was committed, which is all
 	case plan.Start:
-		return r.start(ctx, run, a)
+		r.start(ctx, run, a)
 	case plan.Find:
-		return r.find(ctx, run, a)
+		r.find(ctx, run, a)
 	case plan.Cancel:
-		return r.cancelUnsent(ctx, run)
+		r.failedCancel(ctx, run, r.cancelUnsent(ctx, run))
 	}
-	return nil // an alarm was committed, which is all
 }
 
 // target is one to be started.
@@ -73,10 +68,14 @@ type target struct {
 func (r *Runner) pending(run *run, a plan.Action) (list []*target, now plan.Rollout) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	at := r.now()
 	for i := a.From; i < a.To; i++ {
+		if f := run.failing[i]; f != nil && f.at.After(at) {
+			continue // its time will come
+		}
 		p, k := run.pieces[i/plan.ChunkSize], i%plan.ChunkSize
 		if run.Cells.At(i) == plan.Starting && p.tids[k] == (command.TID{}) {
-			t := &target{n: i, who: p.who[k], key: fmt.Sprintf("%s%s/%d", KeyPrefix, run.ID, i)}
+			t := &target{n: i, who: p.who[k], key: run.key(i)}
 			if p.of != nil {
 				t.of = p.of[k]
 			}
@@ -86,23 +85,31 @@ func (r *Runner) pending(run *run, a plan.Action) (list []*target, now plan.Roll
 	return list, run.Rollout
 }
 
+// key is the idempotency key of a target's command. Stored; never change.
+func (run *run) key(i int) string {
+	if run.Run == "" {
+		return fmt.Sprintf("%s%s/%d", KeyPrefix, run.ID, i)
+	}
+	return fmt.Sprintf("%s%s/%s/%d", KeyPrefix, run.ID, run.Run, i)
+}
+
 // start makes the commands of targets. When it was paused or aborted meanwhile, its
 // Resume asks once more, and its Abort looks for them. When the window is over, as it
 // may be after a restart, they are made in the next one.
-func (r *Runner) start(ctx context.Context, run *run, a plan.Action) error {
+func (r *Runner) start(ctx context.Context, run *run, a plan.Action) {
 	list, p := r.pending(run, a)
 	now := r.now()
 	switch {
 	case p.State != plan.Running || len(list) == 0:
-		return nil
+		return
 	case !p.InWindow(now):
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		run.late = append(run.late, a)
-		return nil
+		return
 	}
 	able := list[:0:0]
-	var gone []func() error
+	var gone []func()
 	for _, t := range list {
 		d, ok := r.opt.Directory.Device(t.who)
 		if ok && !d.Disabled {
@@ -113,11 +120,9 @@ func (r *Runner) start(ctx context.Context, run *run, a plan.Action) error {
 		if ok {
 			why = skipDisabled
 		}
-		gone = append(gone, func() error { return r.refuse(ctx, run, t, why) })
+		gone = append(gone, func() { r.refuse(ctx, run, t, why) })
 	}
-	if err := each(len(gone), func(i int) error { return gone[i]() }); err != nil {
-		return err
-	}
+	each(len(gone), func(i int) { gone[i]() })
 	order := Order{Name: p.Spec.Command, Params: p.Spec.Params, Policy: p.Policy, Terms: p.Terms,
 		Digest: p.Digest, By: p.By, Rollout: p.ID, Desires: p.Desires}
 	order.Policy.DeliverBy = command.Duration(p.DeliverBy(now))
@@ -127,56 +132,68 @@ func (r *Runner) start(ctx context.Context, run *run, a plan.Action) error {
 		orders[i].Device, orders[i].Key = t.who, t.key
 	}
 	if p.Undoes != "" {
-		return each(len(able), func(i int) error {
+		each(len(able), func(i int) {
 			c, err := r.opt.Undo(ctx, able[i].of, orders[i], "roll-out "+p.ID)
-			return r.made(ctx, run, able[i], c, err)
+			r.made(ctx, run, able[i], c, err)
 		})
+		return
+	}
+	made := r.create(ctx, orders)
+	each(len(made), func(i int) { r.made(ctx, run, able[i], made[i].Command, made[i].Err) })
+}
+
+// create makes commands. When all of them fail together each is asked for alone: it
+// may be the fault of one.
+func (r *Runner) create(ctx context.Context, orders []Order) []Outcome {
+	if len(orders) == 0 {
+		return nil
 	}
 	made, err := r.opt.Create(ctx, orders)
-	if err != nil {
-		return err
+	if err == nil {
+		return made
 	}
-	return each(len(made), func(i int) error { return r.made(ctx, run, able[i], made[i].Command, made[i].Err) })
+	made = make([]Outcome, len(orders))
+	each(len(orders), func(i int) {
+		made[i].Err = err
+		if len(orders) > 1 && ctx.Err() == nil && !ofServer(err) {
+			made[i] = r.create(ctx, orders[i:i+1])[0]
+		}
+	})
+	return made
 }
 
 // each calls f for 0 to n-1, several at a time.
-func each(n int, f func(i int) error) error {
-	errs := make([]error, n)
+func each(n int, f func(i int)) {
 	places := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i := range n {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			errs[i] = f(i)
+			f(i)
 		})
 	}
 	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err // the others say the same, or something that is asked again as well
-		}
-	}
-	return nil
 }
 
 // made notes what became of a target that was asked for. What cannot be for ever skips
-// it; any other error is returned, and the target is to be asked for again.
-func (r *Runner) made(ctx context.Context, run *run, t *target, c command.Command, err error) error {
+// it; after any other error it is asked for again.
+func (r *Runner) made(ctx context.Context, run *run, t *target, c command.Command, err error) {
 	if err == nil {
 		r.took(run, t.n, &c)
-		return nil
+		return
 	}
 	why, never := refusal(err)
 	if !never {
-		return err
+		r.failed(ctx, run, t, err)
+		return
 	}
 	r.log.Warn("a target of a roll-out is refused", "key", t.key, "device", t.who.String(), "error", err)
 	if fault.CodeOf(err) == fault.KeyReused {
-		r.skip(run, t.n, why)
-		return nil
+		r.end(run, t.n, plan.Skipped, why)
+		return
 	}
-	return r.refuse(ctx, run, t, why)
+	r.refuse(ctx, run, t, why)
 }
 
 // refusal says why an error means that there is never a command; false: it may be
@@ -201,8 +218,9 @@ func refusal(err error) (why skipped, never bool) {
 func (r *Runner) took(run *run, n int, c *command.Command) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(run.failing, n)
 	run.pieces[n/plan.ChunkSize].tids[n%plan.ChunkSize] = c.TID
-	r.byTID[c.TID] = place{run, n}
+	r.track(run, c.TID, n)
 	run.news = append(run.news, plan.Change{Target: n, Cell: plan.Open})
 	if cell := plan.CellOf(c.State); cell != plan.Open {
 		run.news = append(run.news, plan.Change{Target: n, Cell: cell}) // made by an earlier run
@@ -210,24 +228,25 @@ func (r *Runner) took(run *run, n int, c *command.Command) {
 }
 
 // refuse skips a target, unless its command was made before a restart, when it could be.
-func (r *Runner) refuse(ctx context.Context, run *run, t *target, why skipped) error {
+func (r *Runner) refuse(ctx context.Context, run *run, t *target, why skipped) {
 	c, err := r.known(ctx, t)
 	switch {
 	case err != nil:
-		return err
+		r.failed(ctx, run, t, err)
 	case c == nil:
-		r.skip(run, t.n, why)
+		r.end(run, t.n, plan.Skipped, why)
 	default:
 		r.took(run, t.n, c)
 	}
-	return nil
 }
 
-func (r *Runner) skip(run *run, n int, why skipped) {
+// end ends a target that has no command.
+func (r *Runner) end(run *run, n int, c plan.Cell, why skipped) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(run.failing, n)
 	run.pieces[n/plan.ChunkSize].why[n%plan.ChunkSize] = why
-	run.news = append(run.news, plan.Change{Target: n, Cell: plan.Skipped})
+	run.news = append(run.news, plan.Change{Target: n, Cell: c})
 }
 
 // known is the command that a target's key has made; nil: none.
@@ -246,23 +265,21 @@ func (r *Runner) known(ctx context.Context, t *target) (*command.Command, error)
 	return &list[0], nil
 }
 
-// find looks whether the commands of targets were made, and makes none.
-func (r *Runner) find(ctx context.Context, run *run, a plan.Action) error {
+// find looks whether the commands of targets were made, and makes none. While it is
+// paused one that cannot be looked for is left: Resume and Abort ask again.
+func (r *Runner) find(ctx context.Context, run *run, a plan.Action) {
 	list, p := r.pending(run, a)
-	return each(len(list), func(i int) error {
+	each(len(list), func(i int) {
 		if p.State == plan.Aborting {
-			return r.refuse(ctx, run, list[i], skipAborted)
-		}
-		c, err := r.known(ctx, list[i])
-		if err == nil && c != nil {
+			r.refuse(ctx, run, list[i], skipAborted)
+		} else if c, err := r.known(ctx, list[i]); err == nil && c != nil {
 			r.took(run, list[i].n, c)
 		}
-		return err
 	})
 }
 
 // cancelUnsent cancels the commands that were not sent yet. What a device may have is
-// left to it: half of a change is worse than a whole one.
+// left to it: half of a change is worse than a whole one. The error is one of several.
 func (r *Runner) cancelUnsent(ctx context.Context, run *run) error {
 	var tids []command.TID
 	r.mu.Lock()
@@ -277,27 +294,25 @@ func (r *Runner) cancelUnsent(ctx context.Context, run *run) error {
 		by = KeyPrefix + id
 	}
 	const page = 500
-	for len(tids) > 0 {
-		some := tids[:min(page, len(tids))]
-		tids = tids[len(some):]
+	var failed atomic.Pointer[error]
+	for some := range slices.Chunk(tids, page) {
 		list, err := r.opt.Store.Commands(ctx, some)
 		if err != nil {
-			return err
+			failed.Store(&err)
 		}
-		err = each(len(list), func(i int) error {
+		each(len(list), func(i int) {
 			c := &list[i]
 			if c.State != command.Created && c.State != command.AwaitingApproval || c.CancelAsked {
-				return nil
+				return
 			}
 			err := r.opt.Cancel(ctx, c.TID, by, "the roll-out "+id+" is aborted")
-			if code := fault.CodeOf(err); code == fault.Conflict || code == fault.NotFound {
-				return nil // it has ended meanwhile
+			if code := fault.CodeOf(err); err != nil && code != fault.Conflict && code != fault.NotFound { // else it has ended meanwhile
+				failed.Store(&err)
 			}
-			return err
 		})
-		if err != nil {
-			return err
-		}
+	}
+	if err := failed.Load(); err != nil {
+		return *err
 	}
 	return nil
 }

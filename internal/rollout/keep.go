@@ -37,11 +37,14 @@ const (
 	skipNoUndo
 	skipAborted
 	skipChanged
+	skipUnmade
+	skipUnsure
 )
 
 var skipTexts = []string{"", "the device is not registered any more", "the device is disabled", "the command was refused",
 	"it cannot be taken back: nothing is recorded, or it is as it was", "the roll-out was aborted first",
-	"others have changed the same values since, or are about to"}
+	"others have changed the same values since, or are about to", "no command could be made; an alarm says why",
+	"it cannot be told whether its command was made; an alarm says why"}
 
 func (s skipped) String() string {
 	if int(s) < len(skipTexts) {
@@ -171,7 +174,7 @@ func (run *run) adopt(next plan.Rollout, actions []plan.Action) {
 	run.todo = append(run.todo, actions...)
 }
 
-// load reads the roll-outs that have not ended.
+// load reads the roll-outs that can still change.
 func (r *Runner) load(ctx context.Context) error {
 	for after := ""; ; {
 		page, err := r.opt.Store.Documents(ctx, kindRollout, "", after, 100)
@@ -180,19 +183,9 @@ func (r *Runner) load(ctx context.Context) error {
 		}
 		for i := range page {
 			after = page[i].Key
-			run, err := decode(&page[i])
-			if err != nil {
+			if err := r.takeUp(ctx, &page[i]); err != nil {
 				return err
 			}
-			if run.State.Final() {
-				continue
-			}
-			if err := r.readTargets(ctx, run); err != nil {
-				return err
-			}
-			run.doubt = true
-			r.active[run.ID] = run
-			r.log.Info("a roll-out is taken up", "id", run.ID, "state", run.State, "targets", run.Total)
 		}
 	}
 }
@@ -202,9 +195,17 @@ func decode(d *store.Document) (*run, error) {
 	if err := json.Unmarshal(d.Body, &run.Rollout); err != nil {
 		return nil, fmt.Errorf("%s: %w", d.DocumentID, err)
 	}
-	var err error
-	run.Zones, err = zonesOf(&run.Spec)
-	return run, err
+	err := run.Sound(MaxTargets)
+	if err == nil && run.ID != d.Key {
+		err = fmt.Errorf("it calls itself %q", run.ID)
+	}
+	if err == nil {
+		run.Zones, err = zonesOf(&run.Spec)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.DocumentID, err)
+	}
+	return run, nil
 }
 
 // readTargets reads the pieces of a roll-out.
@@ -245,9 +246,14 @@ func (r *Runner) readTargets(ctx context.Context, run *run) error {
 		n += len(p.who)
 	}
 	if n != run.Total {
-		return fmt.Errorf("roll-out %s: %d targets of %d are there", run.ID, n, run.Total)
+		return fmt.Errorf("%d targets of %d are there", n, run.Total)
 	}
-	return nil
+	for i, p := range run.pieces {
+		if i < len(run.pieces)-1 && len(p.who) != plan.ChunkSize || p.of != nil && len(p.of) != len(p.who) || p.of == nil && run.Undoes != "" {
+			return fmt.Errorf("piece %d has %d targets, and takes back %d commands", i, len(p.who), len(p.of))
+		}
+	}
+	return run.SoundCells()
 }
 
 // zonesOf loads the time zones of the windows.

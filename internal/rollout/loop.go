@@ -57,13 +57,17 @@ func (r *Runner) idle() bool {
 func (r *Runner) wake() (next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, run := range r.active {
-		wake := run.Wake
-		if run.Spec.Dynamic {
+	now := r.now()
+	for _, d := range r.damaged {
+		next = sooner(next, d.tried.Add(mendEvery))
+	}
+	for _, run := range r.open() {
+		wake := sooner(run.Wake, run.againAt(now))
+		if run.Spec.Dynamic || r.opt.Absent != nil && (run.State == plan.Running || run.State == plan.Scheduled) {
 			wake = sooner(wake, r.looked.Add(lookEvery))
 		}
 		if len(run.late) > 0 {
-			wake = sooner(wake, run.WindowTurns(r.now()))
+			wake = sooner(wake, run.WindowTurns(now))
 		}
 		next = sooner(next, wake)
 	}
@@ -82,7 +86,9 @@ func sooner(a, b time.Time) time.Time {
 // says that there is more to do at once.
 func (r *Runner) turn(ctx context.Context) (more bool, err error) {
 	r.mu.Lock()
-	err = r.refresh(ctx)
+	if err = r.refresh(ctx); err == nil {
+		err = r.mend(ctx)
+	}
 	if idle := len(r.active) == 0; idle || r.lost {
 		r.at, r.lost = -1, false
 	}
@@ -115,8 +121,8 @@ func (r *Runner) turn(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	r.at = last
-	err = r.act(ctx)
-	return moved || full || r.busy(), err
+	r.act(ctx)
+	return moved || full || r.busy(), nil
 }
 
 // busy says whether what was done is still to be given to the plan.
@@ -124,7 +130,7 @@ func (r *Runner) busy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, run := range r.active {
-		if len(run.news)+len(run.todo) > 0 {
+		if len(run.news)+len(run.given)+len(run.todo) > 0 {
 			return true
 		}
 	}
@@ -160,13 +166,16 @@ func (r *Runner) endsOf(page []store.Event, ends map[*run][]plan.Change) {
 	defer r.mu.Unlock()
 	for i := range page {
 		e := &page[i]
-		if e.Type != store.EventCommand || e.TID == nil || e.From == e.State {
+		if e.Type != store.EventCommand || e.TID == nil {
 			continue
 		}
-		if at, ok := r.byTID[*e.TID]; ok {
-			if c := plan.CellOf(e.State); c != plan.Open {
-				ends[at.run] = append(ends[at.run], plan.Change{Target: at.target, Cell: c})
-			}
+		at, ok := r.byTID[*e.TID]
+		switch c := plan.CellOf(e.State); {
+		case !ok:
+		case e.Reason == command.NeverSettled:
+			r.untrack(*e.TID)
+		case e.From != e.State && c != plan.Open:
+			ends[at.run] = append(ends[at.run], plan.Change{Target: at.target, Cell: c})
 		}
 	}
 }
@@ -177,11 +186,14 @@ func (r *Runner) reconcile(ctx context.Context) error {
 	runs := r.runs()
 	r.mu.Unlock()
 	for _, run := range runs {
-		news, err := r.lookAt(ctx, r.unended(run))
+		news, closed, err := r.lookAt(ctx, r.unended(run))
 		if err != nil {
 			return err
 		}
 		r.mu.Lock()
+		for _, tid := range closed {
+			r.untrack(tid)
+		}
 		run.news = append(run.news, news...) // behind what was done and not yet told
 		r.mu.Unlock()
 	}
@@ -198,33 +210,60 @@ func (r *Runner) unended(run *run) map[command.TID]int {
 		tid := run.pieces[i/plan.ChunkSize].tids[i%plan.ChunkSize]
 		if c := run.Cells.At(i); tid != (command.TID{}) && (c == plan.Starting || c == plan.Open || c == plan.TimedOut) {
 			open[tid] = i
-			r.byTID[tid] = place{run, i}
+			r.track(run, tid, i)
 		}
 	}
 	return open
 }
 
-// lookAt says how the commands of targets are.
-func (r *Runner) lookAt(ctx context.Context, open map[command.TID]int) (news []plan.Change, err error) {
+// track has the events of a command looked for. Under mu.
+func (r *Runner) track(run *run, tid command.TID, target int) {
+	if _, ok := r.byTID[tid]; !ok {
+		run.tracked++
+	}
+	r.byTID[tid] = place{run, target}
+}
+
+// untrack says that no more will come of a command. Under mu.
+func (r *Runner) untrack(tid command.TID) {
+	if at, ok := r.byTID[tid]; ok {
+		at.run.tracked--
+		delete(r.byTID, tid)
+	}
+}
+
+// lookAt says how the commands of targets are, and which of them no answer can change
+// any more.
+func (r *Runner) lookAt(ctx context.Context, open map[command.TID]int) (news []plan.Change, closed []command.TID, err error) {
 	for some := range slices.Chunk(slices.Collect(maps.Keys(open)), 500) {
 		list, err := r.opt.Store.Commands(ctx, some)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for i := range list {
-			news = append(news, plan.Change{Target: open[list[i].TID], Cell: plan.CellOf(list[i].State)})
-			delete(open, list[i].TID)
+			c := &list[i]
+			news = append(news, plan.Change{Target: open[c.TID], Cell: plan.CellOf(c.State)})
+			if c.Final() {
+				closed = append(closed, c.TID)
+			}
+			delete(open, c.TID)
 		}
 		for _, tid := range some {
 			if i, gone := open[tid]; gone { // purged, and nobody knows
 				news = append(news, plan.Change{Target: i, Cell: plan.TimedOut})
+				closed = append(closed, tid)
 			}
 		}
 	}
-	return news, nil
+	return news, closed, nil
 }
 
-// runs are the active roll-outs in the order of their ids. Under mu.
+// open are the roll-outs that have not ended. Under mu.
+func (r *Runner) open() []*run {
+	return slices.DeleteFunc(r.runs(), func(run *run) bool { return run.State.Final() })
+}
+
+// runs are the roll-outs in memory in the order of their ids. Under mu.
 func (r *Runner) runs() []*run {
 	list := make([]*run, 0, len(r.active))
 	for _, run := range r.active {
@@ -249,7 +288,7 @@ func (r *Runner) look() (map[*run][]wire.Address, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	found := map[*run][]wire.Address{}
-	for _, run := range r.active {
+	for _, run := range r.open() {
 		if !run.Spec.Dynamic {
 			continue
 		}
@@ -287,12 +326,14 @@ func (r *Runner) decide(ctx context.Context, ends map[*run][]plan.Change, found 
 	now := r.now()
 	for _, run := range r.runs() {
 		wake := !run.Wake.IsZero() && !now.Before(run.Wake)
-		if len(run.news)+len(ends[run])+len(found[run]) == 0 && !wake && !run.doubt {
+		orphan := r.orphaned(run)
+		settled := run.State.Final() && run.tracked == 0 && !run.Settled
+		if len(run.news)+len(run.given)+len(ends[run])+len(found[run]) == 0 && !wake && !run.doubt && orphan == "" && !settled {
 			continue
 		}
 		r.stale = true // until it is committed: what is in memory may be ahead of the store
 		b.Documents = append(b.Documents, run.grow(found[run])...)
-		next, actions, err := run.play(ends[run], len(found[run]), now)
+		next, actions, err := run.play(ends[run], len(found[run]), orphan, now)
 		if err != nil {
 			return false, err
 		}
@@ -301,7 +342,7 @@ func (r *Runner) decide(ctx context.Context, ends map[*run][]plan.Change, found 
 			return false, err
 		}
 		b.Documents = append(b.Documents, docs...)
-		b.Events = append(b.Events, run.alarms(actions, now)...)
+		b.Events = append(b.Events, run.tells(&run.Rollout, &next, actions, now)...)
 		adopt = append(adopt, func() { r.adopt(run, next, actions, ends[run]) })
 	}
 	if len(adopt) == 0 {
@@ -317,9 +358,26 @@ func (r *Runner) decide(ctx context.Context, ends map[*run][]plan.Change, found 
 	return true, nil
 }
 
-// play gives the plan what has happened.
-func (run *run) play(ends []plan.Change, found int, now time.Time) (plan.Rollout, []plan.Action, error) {
-	events := []plan.Event{{Kind: plan.Tick}}
+// orphaned says why nobody answers for a roll-out that would start something; "":
+// somebody does.
+func (r *Runner) orphaned(run *run) string {
+	if r.opt.Absent == nil || run.State != plan.Running && run.State != plan.Scheduled {
+		return ""
+	}
+	who := run.Answers
+	if who.Name == "" {
+		who.Name = run.By
+	}
+	return r.opt.Absent(who)
+}
+
+// play gives the plan what has happened; first, why nobody answers for it any more.
+func (run *run) play(ends []plan.Change, found int, orphan string, now time.Time) (plan.Rollout, []plan.Action, error) {
+	var events []plan.Event
+	if orphan != "" {
+		events = append(events, plan.Event{Kind: plan.Orphaned, Text: orphan})
+	}
+	events = append(events, plan.Event{Kind: plan.Tick})
 	if to := slices.Concat(run.news, ends); len(to) > 0 {
 		events = append(events, plan.Event{Kind: plan.Became, To: to})
 	}
@@ -329,7 +387,10 @@ func (run *run) play(ends []plan.Change, found int, now time.Time) (plan.Rollout
 	if run.doubt {
 		events = append(events, plan.Event{Kind: plan.Restarted})
 	}
-	next, all := run.Rollout, []plan.Action(nil)
+	if run.tracked == 0 { // of one that has not ended it says nothing
+		events = append(events, plan.Event{Kind: plan.Settled})
+	}
+	next, all := run.Rollout, run.givenUp()
 	for _, ev := range events {
 		var actions []plan.Action
 		var err error
@@ -362,35 +423,14 @@ func (run *run) grow(found []wire.Address) (docs []store.DocumentWrite) {
 	return docs
 }
 
-// alarms are the events that tell people; they are committed with what they tell of.
-func (run *run) alarms(actions []plan.Action, now time.Time) (events []store.Event) {
-	for _, a := range actions {
-		if a.Act != plan.Alarm {
-			continue
-		}
-		e := store.Event{Type: store.EventAlarm, At: now.UTC().Truncate(time.Millisecond), Name: run.Spec.Command, By: KeyPrefix + run.ID, Detail: a.Text}
-		if a.Target >= 0 {
-			p, k := run.pieces[a.Target/plan.ChunkSize], a.Target%plan.ChunkSize
-			e.Device = p.who[k]
-			if tid := p.tids[k]; tid != (command.TID{}) {
-				e.TID = &tid
-			}
-		} else if run.Total > 0 {
-			e.Device = run.pieces[0].who[0] // an event is of a device: who may see that one may see this
-		}
-		events = append(events, e)
-	}
-	return events
-}
-
 // adopt takes over what was committed. Under mu.
 func (r *Runner) adopt(run *run, next plan.Rollout, actions []plan.Action, ends []plan.Change) {
 	was := run.State
 	run.adopt(next, actions)
-	run.news, run.doubt = nil, false
+	run.news, run.given, run.doubt = nil, nil, false
 	for _, c := range ends {
 		if c.Cell != plan.TimedOut { // which a late answer may still settle
-			delete(r.byTID, run.pieces[c.Target/plan.ChunkSize].tids[c.Target%plan.ChunkSize])
+			r.untrack(run.pieces[c.Target/plan.ChunkSize].tids[c.Target%plan.ChunkSize])
 		}
 	}
 	if was != run.State {
@@ -401,11 +441,22 @@ func (r *Runner) adopt(run *run, next plan.Rollout, actions []plan.Action, ends 
 			r.log.Warn("alarm", "rollout", run.ID, "text", a.Text)
 		}
 	}
-	if !run.State.Final() {
+	if run.State.Final() && !was.Final() {
+		r.ended[run.State]++
+		run.todo, run.late, run.failing = nil, nil, nil
+	}
+	if !run.Follow() {
+		r.letGo(run.ID)
+	}
+}
+
+// letGo takes a roll-out out of memory. Under mu.
+func (r *Runner) letGo(id string) {
+	run := r.active[id]
+	if run == nil {
 		return
 	}
-	delete(r.active, run.ID)
-	r.ended[run.State]++
+	delete(r.active, id)
 	for tid, at := range r.byTID {
 		if at.run == run {
 			delete(r.byTID, tid)

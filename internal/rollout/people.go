@@ -69,9 +69,14 @@ func (r *Runner) Begin(ctx context.Context, d Draft, commit Commit) (begun plan.
 	} else if fault.CodeOf(err) != fault.NotFound {
 		return begun, false, err
 	}
-	if len(r.active) >= MaxActive {
-		return begun, false, fault.New(fault.TooMany, "%d roll-outs are under way, which is all that there may be", len(r.active))
+	if n := len(r.open()); n >= MaxActive {
+		return begun, false, fault.New(fault.TooMany, "%d roll-outs are under way, which is all that there may be", n)
 	}
+	token, err := uuid.NewV7()
+	if err != nil {
+		return begun, false, err
+	}
+	d.Run = token.String()
 	p, err := r.New(&d)
 	if err != nil {
 		return begun, false, err
@@ -81,12 +86,16 @@ func (r *Runner) Begin(ctx context.Context, d Draft, commit Commit) (begun plan.
 	if err != nil {
 		return begun, false, err
 	}
-	if err := commit(docs, nil); err != nil {
+	if err := commit(docs, run.tells(&plan.Rollout{}, &run.Rollout, nil, p.Created)); err != nil {
 		r.distrust()
 		return begun, false, err
 	}
 	run.version = 1
 	r.active[run.ID] = run
+	if of := r.active[run.Undoes]; of != nil { // which firstWrites has changed
+		of.version++
+		of.UndoneBy = run.ID
+	}
 	r.wakeLoop()
 	return run.Rollout, false, nil
 }
@@ -176,13 +185,13 @@ func (r *Runner) Ask(ctx context.Context, id string, ev plan.Event, commit Commi
 	if err != nil {
 		return run.Rollout, err
 	}
-	if err := commit(docs, run.alarms(actions, now)); err != nil {
+	if err := commit(docs, run.tells(&run.Rollout, &next, actions, now)); err != nil {
 		r.distrust()
 		return run.Rollout, err
 	}
-	news, doubt := run.news, run.doubt
+	news, given, doubt := run.news, run.given, run.doubt
 	r.adopt(run, next, actions, nil)
-	run.news, run.doubt = news, doubt
+	run.news, run.given, run.doubt = news, given, doubt
 	r.wakeLoop()
 	return next, nil
 }
@@ -198,6 +207,9 @@ func (r *Runner) get(ctx context.Context, id string) (plan.Rollout, error) {
 	if run := r.active[id]; run != nil {
 		return run.Rollout, nil
 	}
+	if d := r.damaged[id]; d != nil {
+		return d.shown(id), nil
+	}
 	if !ValidID(id) {
 		return plan.Rollout{}, unknown("of that id")
 	}
@@ -210,7 +222,7 @@ func (r *Runner) get(ctx context.Context, id string) (plan.Rollout, error) {
 	}
 	run, err := decode(&d)
 	if err != nil {
-		return plan.Rollout{}, err
+		return (&damage{err: err}).shown(id), nil
 	}
 	return run.Rollout, nil
 }
@@ -229,11 +241,7 @@ func (r *Runner) List(ctx context.Context) (list []plan.Rollout, err error) {
 		}
 		for i := range page {
 			after = page[i].Key
-			run, err := decode(&page[i])
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, run.Rollout)
+			list = append(list, r.shown(&page[i]))
 		}
 		if len(page) == 0 {
 			break
@@ -249,7 +257,7 @@ type Target struct {
 	Device wire.Address
 	State  plan.Cell
 	TID    command.TID // zero: it has no command
-	Why    string      // it was skipped
+	Why    string      // it has no command
 }
 
 // Targets lists the targets of a roll-out from number from on, up to limit: those in
@@ -321,7 +329,13 @@ func (r *Runner) whole(ctx context.Context, id string) (*run, error) {
 		return nil, err
 	}
 	run := &run{Rollout: p}
-	return run, r.readTargets(ctx, run)
+	if p.State != plan.Damaged {
+		if err = r.readTargets(ctx, run); err == nil {
+			return run, nil
+		}
+		p.Detail = err.Error()
+	}
+	return nil, fault.New(fault.Conflict, "the record of the roll-out is damaged: %s; look for its commands by wilco list", p.Detail)
 }
 
 // Select gives the devices that a selection is for, in the order of their addresses;
@@ -387,7 +401,7 @@ func (r *Runner) InActive(list []wire.Address) map[wire.Address]string {
 	in := map[wire.Address]string{}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, run := range r.runs() {
+	for _, run := range r.open() {
 		for i := range run.Total {
 			if run.Cells.At(i) > plan.Open {
 				continue
@@ -409,6 +423,9 @@ func (r *Runner) Forget(ctx context.Context, before time.Time) error {
 	}
 	for i := range list {
 		if p := &list[i]; p.State.Final() && p.Ended.Before(before) {
+			r.mu.Lock()
+			r.letGo(p.ID)
+			r.mu.Unlock()
 			if err := r.remove(ctx, p.ID); err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -36,7 +37,10 @@ type rig struct {
 	dead  bool
 	undos map[string]command.TID // by key
 
-	refuse wire.Address // takes no commands any more
+	refuse wire.Address           // takes no commands any more
+	broken map[wire.Address]error // nothing can be made for them, or cancelled
+	whole  bool                   // which fails all that is asked for with them
+	absent map[string]string      // who cannot answer, and why
 }
 
 type fixed []store.Device
@@ -113,7 +117,10 @@ func (g *rig) runner() *Runner {
 	g.dead = false
 	g.mu.Unlock()
 	r := New(Options{Store: mortal{g.db, g}, Directory: &g.dir, Presence: func(a wire.Address) store.Presence { return store.Presence{Device: a, Online: true} },
-		Create: g.create, Cancel: g.cancel, Undo: g.undo})
+		Create: g.create, Cancel: g.cancel, Undo: g.undo, Logger: slog.New(slog.DiscardHandler)})
+	if g.absent != nil {
+		r.opt.Absent = func(p plan.Party) string { return g.absent[p.Name] }
+	}
 	r.now = func() time.Time { return g.now }
 	if err := r.load(g.t.Context()); err != nil {
 		g.t.Fatal(err)
@@ -127,6 +134,12 @@ func (g *rig) create(ctx context.Context, orders []Order) ([]Outcome, error) {
 		for i, o := range orders {
 			if o.Device == g.refuse {
 				out[i].Err = fault.New(fault.Invalid, "%s does not know it", o.Device)
+				continue
+			}
+			if err := g.broken[o.Device]; err != nil && g.whole {
+				return err
+			} else if err != nil {
+				out[i].Err = err
 				continue
 			}
 			out[i].Command = g.make(o)
@@ -163,7 +176,13 @@ func (g *rig) put(c command.Command, was int64, from command.State) {
 }
 
 func (g *rig) cancel(ctx context.Context, tid command.TID, by, why string) error {
-	return g.op(func() error { return g.end(tid, command.Cancelled) })
+	return g.op(func() error {
+		c, err := g.db.Command(ctx, tid)
+		if err := errors.Join(err, g.broken[c.Device]); err != nil {
+			return err
+		}
+		return g.end(tid, command.Cancelled)
+	})
 }
 
 func (g *rig) undo(ctx context.Context, tid command.TID, o Order, why string) (c command.Command, err error) {
@@ -192,6 +211,9 @@ func (g *rig) end(tid command.TID, s command.State) error {
 	}
 	from := c.State
 	c.State, c.Version = s, c.Version+1
+	if s == command.TimedOut && from == s {
+		c.Closed, c.Reason = true, command.NeverSettled
+	}
 	if s.Final() {
 		c.Ended, c.Wake = g.now, time.Time{}
 	}

@@ -9,13 +9,19 @@
 // kind "target" for each 1,024 of them: who they are, written once, and the state and
 // command of each, written when one of them has changed, at most once a turn. That
 // targets are to be started is committed first; then their commands are made, with
-// the idempotency key rollout/ID/NUMBER. After kill -9 between any two steps the next
-// Start makes those again that are not known to be made, and gets the ones that are.
+// the idempotency key rollout/ID/RUN/NUMBER, in which RUN tells it from others that
+// had its name. After kill -9 between any two steps the next Start makes those again
+// that are not known to be made, and gets the ones that are.
+//
+// What cannot be done at one target costs that target alone: it is tried again, later
+// and later, and in the end it has failed. A record that cannot be read costs its
+// roll-out alone, which is shown as damaged.
 //
 // Ends come from the event stream. Its place is not kept: the commands themselves are
 // the truth, so Start looks at those that were open, and then follows the stream from
 // where it was before it looked. So it does when events were purged before it has
-// seen them.
+// seen them. One that has ended is followed until no late answer can change what it
+// says of its targets any more.
 //
 // What runs: one loop, which Stop waits for. All that is asked for by people goes
 // through the same lock as its decisions. A Runner is safe for concurrent use. One
@@ -93,7 +99,7 @@ type Outcome struct {
 	Err     error
 }
 
-// Options configure a Runner. All but Undo and Logger are required.
+// Options configure a Runner. All but Undo, Absent and Logger are required.
 type Options struct {
 	Store     Store
 	Directory Directory
@@ -104,7 +110,10 @@ type Options struct {
 	// Undo makes the command that takes tid back, once for the same key, with the name
 	// and params that this needs; its time for delivery is at most that of the order.
 	// nil: nothing can be taken back.
-	Undo   func(ctx context.Context, tid command.TID, o Order, why string) (command.Command, error)
+	Undo func(ctx context.Context, tid command.TID, o Order, why string) (command.Command, error)
+	// Absent says why somebody cannot answer for a roll-out any more; "": they can. It is
+	// asked often and must not block. nil: everybody always can.
+	Absent func(plan.Party) (why string)
 	Logger *slog.Logger // default slog.Default
 }
 
@@ -116,7 +125,8 @@ const (
 	turnEvery = 50 * time.Millisecond
 	// pauseAfter an error of the store or the engine.
 	pauseAfter = time.Second
-	// lookEvery is how often a dynamic roll-out looks for new devices.
+	// lookEvery is how often a dynamic roll-out looks for new devices, and all look
+	// whether those who answer for them still can.
 	lookEvery = 10 * time.Second
 )
 
@@ -134,12 +144,13 @@ type Runner struct {
 	at     int64 // id of the last event that was passed; -1: not yet known
 	looked time.Time
 
-	mu     sync.Mutex
-	active map[string]*run
-	byTID  map[command.TID]place // of the commands that have not ended for good
-	ended  map[plan.State]int64  // since the start
-	stale  bool                  // a commit has failed: what is in memory may differ from the store
-	lost   bool                  // read anew: the place in the event stream is to be found again
+	mu      sync.Mutex
+	active  map[string]*run       // those that have not ended, and those of which a late answer can still change something
+	damaged map[string]*damage    // of those that cannot be read
+	byTID   map[command.TID]place // of the commands that have not ended for good
+	ended   map[plan.State]int64  // since the start
+	stale   bool                  // a commit has failed: what is in memory may differ from the store
+	lost    bool                  // read anew: the place in the event stream is to be found again
 }
 
 // place is where a command belongs.
@@ -148,7 +159,7 @@ type place struct {
 	target int
 }
 
-// run is a roll-out that has not ended, with its targets.
+// run is a roll-out in memory, with its targets.
 type run struct {
 	plan.Rollout
 	version int64 // of its document
@@ -156,7 +167,10 @@ type run struct {
 	todo    []plan.Action // committed, and to be done
 	late    []plan.Action // Starts whose window is over: for the next one
 	news    []plan.Change // of what was done, to be given to the plan
+	given   []plan.Action // alarms: what people are to be told of news: which targets were given up
 	doubt   bool          // Restarted is to be given to the plan
+	tracked int           // commands in byTID
+	failing map[int]*failing
 	known   map[wire.Address]struct{}
 }
 
@@ -166,7 +180,7 @@ func New(o Options) *Runner {
 		o.Logger = slog.Default()
 	}
 	return &Runner{opt: o, log: o.Logger, now: time.Now, poke: make(chan struct{}, 1), cancel: func() {}, at: -1,
-		active: map[string]*run{}, byTID: map[command.TID]place{}, ended: map[plan.State]int64{}}
+		active: map[string]*run{}, damaged: map[string]*damage{}, byTID: map[command.TID]place{}, ended: map[plan.State]int64{}}
 }
 
 // Start takes up the roll-outs that have not ended, and begins. It blocks while it
@@ -197,7 +211,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 
 // Stats is how many roll-outs and targets there are, for metrics.
 type Stats struct {
-	Active  map[plan.State]int   // roll-outs that have not ended
+	Active  map[plan.State]int   // roll-outs that have not ended, and damaged ones
 	Ended   map[plan.State]int64 // roll-outs that have, since the start
 	Targets plan.Counts          // of the active ones
 }
@@ -207,7 +221,8 @@ func (r *Runner) Stats() Stats {
 	s := Stats{Active: map[plan.State]int{}, Ended: map[plan.State]int64{}}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, run := range r.active {
+	s.Active[plan.Damaged] = len(r.damaged)
+	for _, run := range r.open() {
 		s.Active[run.State]++
 		for c, n := range run.Counts() {
 			s.Targets[c] += n

@@ -27,7 +27,7 @@ import (
 
 // reads are the use cases that change nothing. Every other one must be recorded.
 var reads = []string{"Anomalies", "Audit", "Authenticate", "Command", "Deliveries", "Device", "Devices", "Health", "Hooks", "List", "ListTypes",
-	"PlanRollback", "PlanRollout", "Policy", "Rollout", "RolloutTargets", "Rollouts", "SparkplugNode", "SparkplugNodes", "SparkplugTail", "State", "StateHistory", "Stats", "Supports", "Tail", "Type",
+	"Absent", "PlanRollback", "PlanRollout", "Policy", "Rollout", "RolloutTargets", "Rollouts", "SparkplugNode", "SparkplugNodes", "SparkplugTail", "State", "StateHistory", "Stats", "Supports", "Tail", "Type",
 	"Tokens", "User", "Users", "Wait"}
 
 // carriedOut are those by which the server does what was recorded when it was begun.

@@ -12,11 +12,20 @@ import (
 type EventFilter struct {
 	Group, Device string
 	TID           *command.TID
+	Rollout       string // its events and alarms
 
-	groups []string // when Group is empty, only events of these; none: all
+	asked  string    // Group, as it was asked for
+	groups []string  // when Group is empty, only events of these; none: all
+	reader Principal // as of now
 }
 
 func (f *EventFilter) match(e *store.Event) bool {
+	if f.Rollout != "" && f.Rollout != e.Rollout {
+		return false
+	}
+	if e.Type == store.EventRollout {
+		return f.Device == "" && f.TID == nil && (f.asked == "" || slices.Contains(e.Groups, f.asked)) && seesAll(f.reader, e.Groups)
+	}
 	return (f.Group == "" || e.Device.Group == f.Group) &&
 		(f.groups == nil || slices.Contains(f.groups, e.Device.Group)) &&
 		(f.Device == "" || e.Device.Device == f.Device) &&
@@ -31,7 +40,6 @@ const eventPage = 500
 type Tail struct {
 	s      *Service
 	who    Principal
-	group  string // that was asked for
 	filter EventFilter
 	after  int64
 }
@@ -42,7 +50,8 @@ func (s *Service) Tail(ctx context.Context, p Principal, f EventFilter, after in
 	if err := must(p, Viewer); err != nil {
 		return nil, err
 	}
-	t := &Tail{s: s, who: p, group: f.Group, filter: f, after: after}
+	f.asked = f.Group
+	t := &Tail{s: s, who: p, filter: f, after: after}
 	if err := t.narrow(); err != nil {
 		return nil, err
 	}
@@ -59,7 +68,8 @@ func (s *Service) Tail(ctx context.Context, p Principal, f EventFilter, after in
 func (t *Tail) narrow() error {
 	p, err := t.s.now(t.who)
 	if err == nil {
-		t.filter.Group, t.filter.groups, err = narrow(p, t.group)
+		t.filter.reader = p
+		t.filter.Group, t.filter.groups, err = narrow(p, t.filter.asked)
 	}
 	return err
 }

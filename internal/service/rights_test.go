@@ -227,9 +227,18 @@ var uses = map[string]func(*Audited, context.Context, Principal) error{
 // aRollout is to the one device that there is.
 var aRollout = rplan.Spec{Command: "valve.open", Targets: rplan.Targets{Devices: []string{valve.String()}}}
 
+// finished is a roll-out, r, that was executed by all its targets.
+func finished(spec rplan.Spec, targets int) rplan.Rollout {
+	r := rplan.New(rplan.Rollout{ID: "r", By: "y", Spec: spec, Groups: []string{"plant"}}, targets, nil, time.Now())
+	r.State, r.Next = rplan.Finished, targets
+	counts := &r.Waves[0].Counts
+	counts[rplan.Waiting], counts[rplan.Executed] = 0, targets
+	return r
+}
+
 // rollouts has one roll-out, r, to the device of the group plant, which has ended.
 func (p *parts) rollouts() *rollout.Runner {
-	r := rolloutStore{has: rplan.Rollout{ID: "r", By: "y", Spec: aRollout, Groups: []string{"plant"}, State: rplan.Finished}}
+	r := rolloutStore{has: finished(aRollout, 0)}
 	return rollout.New(rollout.Options{Store: &r, Directory: &r, Presence: p.Presence})
 }
 
@@ -279,7 +288,7 @@ func (s *grown) Documents(_ context.Context, kind store.Kind, prefix, after stri
 func TestRollbackOfADynamicRollout(t *testing.T) {
 	spec := aRollout
 	spec.Dynamic = true
-	s := grown{rolloutStore{has: rplan.Rollout{ID: "r", By: "y", Spec: spec, Groups: []string{"plant"}, State: rplan.Finished, Total: 2}}}
+	s := grown{rolloutStore{has: finished(spec, 2)}}
 	log, err := audit.Open(t.Context(), nothing{}, nil)
 	if err != nil {
 		t.Fatal(err)

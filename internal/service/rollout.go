@@ -41,7 +41,7 @@ type RolloutPlan struct {
 type Conflict struct {
 	Device wire.Address
 	Kind   ConflictKind
-	With   string // the roll-out, or the tid
+	With   string // the roll-out, "" for one that who asks may not see, or the tid
 }
 
 // ConflictKind is of a closed set. Sent to clients; never change.
@@ -65,7 +65,7 @@ func (a *Audited) PlanRollout(ctx context.Context, p Principal, spec rplan.Spec)
 	if out.Rollout, err = a.rollouts.New(&d); err != nil {
 		return out, err
 	}
-	if out.Conflicts, err = a.conflicts(ctx, &d); err != nil {
+	if out.Conflicts, err = a.conflicts(ctx, p, &d); err != nil {
 		return out, done(err)
 	}
 	out.Forecast, out.Foretold = rplan.Predict(out.Rollout, time.Now())
@@ -115,7 +115,7 @@ func (a *Audited) draft(p Principal, spec rplan.Spec) (d rollout.Draft, err erro
 	if err != nil {
 		return d, err
 	}
-	d.Rollout = rplan.Rollout{ID: spec.Name, Spec: spec, By: p.Name, Scope: scope}
+	d.Rollout = rplan.Rollout{ID: spec.Name, Spec: spec, By: p.Name, Answers: a.partyOf(p), Scope: scope}
 	if d.Targets, err = a.rollouts.Select(&spec.Targets, scope); err != nil {
 		return d, err
 	}
@@ -204,9 +204,20 @@ func digestOf(d *rollout.Draft) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// conflicts finds what may be in the way.
-func (a *Audited) conflicts(ctx context.Context, d *rollout.Draft) (list []Conflict, err error) {
+// conflicts finds what may be in the way. Another roll-out is named to who may see it.
+func (a *Audited) conflicts(ctx context.Context, p Principal, d *rollout.Draft) (list []Conflict, err error) {
 	others := a.rollouts.InActive(d.Targets)
+	seen := map[string]bool{}
+	for _, id := range others {
+		if _, asked := seen[id]; asked {
+			continue
+		}
+		r, err := a.rollouts.Get(ctx, id)
+		if err != nil && fault.CodeOf(err) != fault.NotFound {
+			return nil, err
+		}
+		seen[id] = err == nil && seesRollout(p, &r)
+	}
 	open, err := a.openOf(ctx, d.Spec.Command)
 	if err != nil {
 		return nil, err
@@ -223,6 +234,9 @@ func (a *Audited) conflicts(ctx context.Context, d *rollout.Draft) (list []Confl
 			add(ConflictOpen, tid.String())
 		}
 		if id, ok := others[t]; ok {
+			if !seen[id] {
+				id = ""
+			}
 			add(ConflictRollout, id)
 		}
 	}
@@ -277,18 +291,20 @@ func (a *Audited) Rollout(ctx context.Context, p Principal, id string) (rplan.Ro
 }
 
 func seesRollout(p Principal, r *rplan.Rollout) bool {
-	return !slices.ContainsFunc(placesOf(r), func(g string) bool { return !p.May(Viewer, g, "") })
+	return seesAll(p, r.Places())
 }
 
-// placesOf are the groups that a roll-out is about; "" for all.
-func placesOf(r *rplan.Rollout) []string {
-	switch {
-	case !r.Spec.Dynamic:
-		return r.Groups
-	case len(r.Scope) == 0:
+// seesAll says whether p may look at all these groups; none: at every one there is.
+func seesAll(p Principal, groups []string) bool {
+	return !slices.ContainsFunc(orEvery(groups), func(g string) bool { return !p.May(Viewer, g, "") })
+}
+
+// orEvery are groups; where there are none, "", which stands for every one.
+func orEvery(groups []string) []string {
+	if len(groups) == 0 {
 		return []string{""}
 	}
-	return r.Scope
+	return groups
 }
 
 // RolloutTargets lists targets of a roll-out from number from on, up to limit (0
@@ -315,7 +331,7 @@ func (a *Audited) AskRollout(ctx context.Context, p Principal, id string, ev rpl
 	if err := a.mayAsk(ctx, p, id, &ev); err != nil {
 		return rplan.Rollout{}, a.record(ctx, e, err)
 	}
-	ev.By = p.Name
+	ev.By, ev.User = p.Name, a.partyOf(p).User
 	committed := false
 	r, err := a.rollouts.Ask(ctx, id, ev, func(docs []store.DocumentWrite, events []store.Event) error {
 		committed = true
@@ -342,7 +358,7 @@ func (a *Audited) mayAsk(ctx context.Context, p Principal, id string, ev *rplan.
 	if err != nil {
 		return err
 	}
-	for _, g := range placesOf(&r) {
+	for _, g := range orEvery(r.Places()) {
 		if err := may(p, role, g, r.Spec.Command); err != nil {
 			return err
 		}
@@ -407,12 +423,30 @@ func (a *Audited) undoDraft(ctx context.Context, p Principal, id, why string) (d
 		desires = desires && p.May(Operator, g, undo.StateDesired)
 	}
 	s := r.Spec
-	d.Rollout = rplan.Rollout{By: p.Name, Undoes: id, Detail: why, Desires: desires, Policy: r.Policy, Spec: rplan.Spec{Command: s.Command, Params: s.Params,
+	d.Rollout = rplan.Rollout{By: p.Name, Answers: a.partyOf(p), Undoes: id, Detail: why, Desires: desires, Policy: r.Policy, Spec: rplan.Spec{Command: s.Command, Params: s.Params,
 		Rate: s.Rate, Concurrency: s.Concurrency, Abort: s.Abort, Windows: s.Windows, Targets: rplan.Targets{Listed: true}}}
 	// Each device gets its own former values as params: what a rule asks of them is not known here.
 	d.Approval = a.holdRollout(&Order{Name: s.Command}, &d)
 	d.Digest, err = digestOf(&d)
 	return d, err
+}
+
+// partyOf is p as the one who answers for a roll-out.
+func (s *Service) partyOf(p Principal) rplan.Party {
+	_, user := s.opt.Fleet.User(p.Name)
+	return rplan.Party{Name: p.Name, User: user}
+}
+
+// Absent says why a party cannot answer for what goes on in its name; "": it can. A
+// token that ends takes nothing away: it is people who leave.
+func (s *Service) Absent(p rplan.Party) string {
+	switch u, there := s.opt.Fleet.User(p.Name); {
+	case there && u.Disabled:
+		return "the user " + p.Name + " is disabled"
+	case !there && p.User:
+		return "the user " + p.Name + " is removed"
+	}
+	return ""
 }
 
 // CreateForRollout makes commands of a roll-out: its maker's rights, the type and

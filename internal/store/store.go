@@ -110,6 +110,11 @@ type Event struct {
 	Online  *bool          `json:"online,omitempty"`  // device events
 	Boot    string         `json:"boot,omitempty"`
 	Version int64          `json:"version,omitempty"` // state events: of the replica
+
+	// Of a roll-out's events: its id, and the groups that it is about; none: all. From,
+	// State and Reason are the roll-out's, and Percent is how many of its targets have ended.
+	Rollout string   `json:"rollout,omitempty"`
+	Groups  []string `json:"groups,omitempty"`
 }
 
 // EventType is what an event is about. Stored; never change.
@@ -121,6 +126,7 @@ const (
 	EventDevice  EventType = "device"  // a device came online, went offline, or rebooted
 	EventState   EventType = "state"   // what is desired or reported of a device has changed
 	EventAnomaly EventType = "anomaly" // a device said what it should not have said
+	EventRollout EventType = "rollout" // a line of a roll-out's log, or it has come further
 	EventAlarm   EventType = "alarm"   // somebody should look: a hook or a roll-out says so, or an approval was passed over
 )
 

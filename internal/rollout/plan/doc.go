@@ -9,6 +9,9 @@
 //	                                    │                       │ nothing is open
 //	                                    └──────► aborted ◄──────┘
 //
+// An end is for good; only the counts of one still change, when the outcome of a
+// target was unknown and a late answer settles it.
+//
 // [Step] is the machine: roll-out, event and time in; roll-out and actions out. It
 // reads no clock, does no I/O and never changes its arguments, so a caller commits
 // the new roll-out first, carries out the actions after, and keeps the old one when
@@ -49,6 +52,10 @@ const (
 	Denied           State = "denied" // nothing was started
 )
 
+// Damaged is shown in place of the state of a roll-out whose record cannot be read.
+// It is none of the machine's, and never stored.
+const Damaged State = "damaged"
+
 // States lists all states in the order of a roll-out's life.
 var States = []State{AwaitingApproval, Scheduled, Running, Paused, Aborting, Finished, Aborted, Denied}
 
@@ -75,6 +82,7 @@ const (
 	AllEnded        Reason = "all_ended"
 	NothingOpen     Reason = "nothing_open"
 	TargetsFound    Reason = "targets_found"
+	NobodyAnswers   Reason = "nobody_answers" // the user who answers for it is disabled or removed
 )
 
 // Hold is what a running roll-out that starts nothing at the moment waits for.
@@ -98,11 +106,15 @@ const (
 //
 // The JSON form is the stored one; never change the names.
 type Rollout struct {
-	ID     string   `json:"id"`
-	Spec   Spec     `json:"spec"`
-	By     string   `json:"by"`
-	Groups []string `json:"groups"`          // of its targets, sorted
-	Scope  []string `json:"scope,omitempty"` // groups that By may send to; none: all
+	ID string `json:"id"`
+	// Run tells it from others that had its name before; "" of old ones.
+	Run  string `json:"run,omitempty"`
+	Spec Spec   `json:"spec"`
+	By   string `json:"by"`
+	// Answers is who answers for it: who made it, or has resumed it since; none of old ones.
+	Answers Party    `json:"answers,omitzero"`
+	Groups  []string `json:"groups"`          // of its targets, sorted
+	Scope   []string `json:"scope,omitempty"` // groups that By may send to; none: all
 	// Policy and Terms are those that every command of it gets, as they were when it
 	// was made: a type that changes later changes nothing.
 	Policy   command.Policy    `json:"policy"`
@@ -116,6 +128,9 @@ type Rollout struct {
 	Created time.Time `json:"created"`
 	Begun   time.Time `json:"begun,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
+
+	// Settled says of one that has ended that no late answer can change its counts any more.
+	Settled bool `json:"settled,omitempty"`
 
 	State  State  `json:"state"`
 	Reason Reason `json:"reason"`
@@ -135,12 +150,19 @@ type Rollout struct {
 	// Wake is when it wants a Tick; zero: never. Step keeps it.
 	Wake time.Time `json:"wake,omitzero"`
 
-	Log []Entry `json:"log"` // the last maxLog lines
+	Log   []Entry `json:"log"`             // the last maxLog lines
+	Lines int     `json:"lines,omitempty"` // of the log, with those that are gone
 
 	// Cells are the states of the targets. Kept beside the JSON.
 	Cells Cells `json:"-"`
 	// Zones has the time zones of the windows by name; Step needs them.
 	Zones map[string]*time.Location `json:"-"`
+}
+
+// Party is who has asked for something.
+type Party struct {
+	Name string `json:"name"`
+	User bool   `json:"user,omitempty"` // a person, who may be disabled; else a token or a program
 }
 
 // WaveState is one wave as it was cut, and how far it is.
@@ -176,6 +198,26 @@ func (c *Counts) Open() int { return c[Starting] + c[Open] }
 
 // Bad is how many count against the threshold.
 func (c *Counts) Bad() int { return c[Failed] + c[Rejected] + c[TimedOut] }
+
+// Places are the groups that a roll-out is about; none: all.
+func (r *Rollout) Places() []string {
+	if r.Spec.Dynamic {
+		return r.Scope
+	}
+	return r.Groups
+}
+
+// Follow says whether it can still change.
+func (r *Rollout) Follow() bool {
+	all := r.Counts()
+	return !r.State.Final() || all[TimedOut] > 0 && !r.Settled
+}
+
+// Percent is how many of a hundred targets have ended.
+func (r *Rollout) Percent() int {
+	all := r.Counts()
+	return 100 * (r.Total - all[Waiting] - all.Open()) / max(r.Total, 1)
+}
 
 // Counts are those of all waves together.
 func (r *Rollout) Counts() (all Counts) {

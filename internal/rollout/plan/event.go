@@ -17,12 +17,15 @@ const (
 	Approve    Kind = "approve"
 	Deny       Kind = "deny"
 	BreakGlass Kind = "break_glass"
+	Settled    Kind = "settled"  // no late answer can change the counts of one that has ended any more
+	Orphaned   Kind = "orphaned" // who answers for it cannot any more; Text says why
 )
 
 // Event is one thing that happened.
 type Event struct {
 	Kind   Kind
 	By     string   // of a person's
+	User   bool     // By is a user
 	Text   string   // their reason
 	Digest string   // with Approve: of what the person has seen
 	Count  int      // with Found

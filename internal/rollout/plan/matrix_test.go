@@ -69,7 +69,7 @@ func TestMatrix(t *testing.T) {
 		{"pause", Event{Kind: Pause, By: "bob"}}, {"resume", Event{Kind: Resume, By: "bob"}}, {"abort", Event{Kind: Abort, By: "bob", Text: "why"}},
 		{"approve", Event{Kind: Approve, By: "bob", Digest: "d"}}, {"approve by the requester", Event{Kind: Approve, By: "ada", Digest: "d"}},
 		{"approve of other content", Event{Kind: Approve, By: "bob", Digest: "e"}}, {"deny", Event{Kind: Deny, By: "bob"}},
-		{"break glass", Event{Kind: BreakGlass, By: "bob", Text: "fire"}}, {"break glass without a reason", Event{Kind: BreakGlass, By: "bob"}},
+		{"break glass", Event{Kind: BreakGlass, By: "bob", Text: "fire"}}, {"break glass without a reason", Event{Kind: BreakGlass, By: "bob"}}, {"settled", Event{Kind: Settled}}, {"orphaned", Event{Kind: Orphaned, Text: "ada is disabled"}},
 	}
 	names, all := situations(t)
 	seen := map[State]bool{}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -168,6 +169,9 @@ func (w *world) find(a Action) {
 
 // audit compares the books.
 func (w *world) audit() {
+	if err := errors.Join(w.r.Sound(len(w.starts)), w.r.SoundCells()); err != nil {
+		w.t.Fatal(err)
+	}
 	var all Counts
 	from := 0
 	for k := range w.r.Waves {

@@ -28,8 +28,8 @@ func New(r Rollout, total int, approval *command.Approval, now time.Time) Rollou
 		a.Digest = r.Digest
 		r.State, r.Approval = AwaitingApproval, &a
 	}
-	r.Log = []Entry{{At: now, State: r.State, Reason: Requested, By: r.By}}
 	m := step{r: r, now: now}
+	m.line(Requested, r.By, "")
 	m.setWake()
 	return m.r
 }
@@ -67,6 +67,10 @@ func (m *step) take(ev *Event) error {
 		m.change(ev.To)
 	case Found:
 		m.found(ev.Count)
+	case Settled:
+		m.r.Settled = m.r.State.Final()
+	case Orphaned:
+		m.orphaned(ev.Text)
 	default:
 		return m.person(ev)
 	}
@@ -85,6 +89,7 @@ func (m *step) to(s State, why Reason, by, detail string) {
 func (m *step) line(why Reason, by, detail string) {
 	log := append(m.r.Log, Entry{At: m.now, State: m.r.State, Reason: why, By: by, Detail: detail})
 	m.r.Log = log[max(0, len(log)-maxLog):]
+	m.r.Lines++
 }
 
 func (m *step) do(a Action) { m.actions = append(m.actions, a) }
@@ -206,6 +211,15 @@ func (m *step) found(n int) {
 	m.line(TargetsFound, "", fmt.Sprintf("%d more devices match", n))
 }
 
+// orphaned lets it start nothing more until somebody else answers for it.
+func (m *step) orphaned(why string) {
+	if m.r.State != Running && m.r.State != Scheduled {
+		return
+	}
+	m.to(Paused, NobodyAnswers, "", why)
+	m.do(Action{Act: Alarm, Target: -1, Text: "the roll-out " + m.r.ID + " is paused: " + why})
+}
+
 // person takes what somebody asks for.
 func (m *step) person(ev *Event) error {
 	r := &m.r
@@ -219,6 +233,7 @@ func (m *step) person(ev *Event) error {
 		if r.Reason == GateMissed {
 			r.Waived = true
 		}
+		r.Answers = Party{ev.By, ev.User}
 		if r.Begun.IsZero() {
 			m.to(Scheduled, ByPerson, ev.By, ev.Text)
 			return nil

@@ -18,7 +18,8 @@ import (
 // times, and never selected by what is in it. One event is
 //
 //	flags (1 byte), time in ms (varint), attempt (varint), [tid (16 bytes)],
-//	[percent (8 bytes)], [version (varint)], then eleven texts, each its length (uvarint) and its bytes
+//	[percent (8 bytes)], [version (varint)], then eleven texts, each its length (uvarint) and its bytes,
+//	[the id of a roll-out, a text, how many groups (uvarint), and their names, texts]
 //
 // The ID is not in it: it follows from the row's first ID and the place in the
 // row. Stored; never change: a new form wants a new column.
@@ -29,6 +30,7 @@ const (
 	flagNoTime                // At is zero
 	flagPercent               // a percentage follows
 	flagVersion               // a version follows
+	flagRollout               // a roll-out and groups follow at the end
 )
 
 // eventBlock is packed events in a row of the table.
@@ -73,6 +75,9 @@ func appendEvent(b []byte, e *store.Event) []byte {
 	if e.Version != 0 {
 		flags |= flagVersion
 	}
+	if e.Rollout != "" || len(e.Groups) > 0 {
+		flags |= flagRollout
+	}
 	ms := e.At.UnixMilli()
 	if e.At.IsZero() {
 		flags |= flagNoTime
@@ -92,10 +97,20 @@ func appendEvent(b []byte, e *store.Event) []byte {
 	}
 	for _, s := range [...]string{string(e.Type), e.Device.Group, e.Device.Device, e.Name, string(e.Kind),
 		string(e.From), string(e.State), string(e.Reason), e.By, e.Detail, e.Boot} {
-		b = binary.AppendUvarint(b, uint64(len(s)))
-		b = append(b, s...)
+		b = appendText(b, s)
+	}
+	if flags&flagRollout != 0 {
+		b = appendText(b, e.Rollout)
+		b = binary.AppendUvarint(b, uint64(len(e.Groups)))
+		for _, g := range e.Groups {
+			b = appendText(b, g)
+		}
 	}
 	return b
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
 // errPacked says that a stored row is not what appendEvent writes.
@@ -161,6 +176,12 @@ func (u *unpacker) event(skip bool) (e store.Event, err error) {
 	var text [11][]byte
 	for i := range text {
 		text[i] = u.bytes()
+	}
+	if flags[0]&flagRollout != 0 {
+		e.Rollout = string(u.bytes())
+		for n := u.uvarint(); n > 0 && !u.bad; n-- {
+			e.Groups = append(e.Groups, string(u.bytes()))
+		}
 	}
 	if u.bad {
 		return e, errPacked

@@ -14,7 +14,8 @@ func happened(n int) store.Event {
 	id, online, percent := tid(epoch, n), n%2 == 0, float64(n)/3
 	return store.Event{Type: store.EventCommand, At: epoch.Add(time.Duration(n) * time.Millisecond), Device: pump, TID: &id,
 		Name: "valve.set", Kind: command.Dispatch, From: command.Created, State: command.Sent, Reason: command.TurnCame,
-		By: fmt.Sprint(n), Detail: "Größe \x00", Attempt: n, Percent: &percent, Online: &online, Boot: "b"}
+		By: fmt.Sprint(n), Detail: "Größe \x00", Attempt: n, Percent: &percent, Online: &online, Boot: "b", Version: int64(n % 3),
+		Rollout: []string{"", "fw"}[n%2], Groups: []string{"mill", "plant"}[:n%3]}
 }
 
 func eventsAreNumbered(s *suite) {
