@@ -57,8 +57,8 @@ type Gateway struct {
 	// joined is closed when the lasting session has its subscriptions: from then on
 	// nothing that the gateway's own broker acknowledges is missed.
 	joined chan struct{}
-	own   ownTIDs
-	asked asked
+	own    ownTIDs
+	asked  asked
 	// dropped counts what the server above will never take.
 	dropped atomic.Int64
 	above   arriving
