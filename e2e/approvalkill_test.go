@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"math/rand/v2"
-	"os/exec"
 	"sync"
 	"testing"
 	"time"
@@ -109,12 +108,12 @@ func TestApprovalAfterKill(t *testing.T) {
 		srv = start()
 	}
 	stop()
-	s.settle(time.Minute)
+	s.settle()
 	rest()
 	people.Wait()
 
 	s.auditVotes(ann, ben)
-	if out, err := exec.Command(program("wilco"), "audit", "verify", "--server", s.base, "--token", s.token).CombinedOutput(); err != nil {
+	if out, err := command("audit", "verify", "--server", s.base, "--token", s.token).CombinedOutput(); err != nil {
 		t.Errorf("the record of who did what is not whole: %v\n%s", err, out)
 	}
 }

@@ -115,7 +115,7 @@ func startBroker(address, data, durability string) (*process, error) {
 		r.Close()
 		return nil, err
 	}
-	timer := time.AfterFunc(readyWithin, p.kill)
+	timer := time.AfterFunc(patience, p.kill)
 	defer timer.Stop()
 	line, err := bufio.NewReader(r).ReadString('\n')
 	go func() { _, _ = io.Copy(io.Discard, r); r.Close() }()
@@ -180,7 +180,7 @@ func (s *speaker) finish() {
 	close(s.stop)
 	select {
 	case <-s.done:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		s.t.Fatalf("%s: acknowledged up to %d only", s.id, s.acked.Load())
 	}
 }
@@ -235,7 +235,7 @@ func (h *hearer) hear(d *client.Delivery) {
 // check waits for the last message of each speaker, and looks at all of them.
 func (h *hearer) check(speaks []*speaker) {
 	h.t.Helper()
-	timer := time.NewTimer(time.Minute)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for _, s := range speaks {
 		topic, last := "kill/"+s.id, s.acked.Load()

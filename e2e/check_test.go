@@ -40,7 +40,7 @@ func runCheck(t *testing.T, data string, args ...string) (exit int, stdout, stde
 		start += " --data " + data
 		args = append(args, "--data", data)
 	}
-	cmd := exec.Command(program("wilco"), append([]string{"check", "broker", "mqtt://" + address, "--start", start}, args...)...)
+	cmd := command(append([]string{"check", "broker", "mqtt://" + address, "--start", start}, args...)...)
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	var failed *exec.ExitError
@@ -106,7 +106,7 @@ func TestCheckOfABadBroker(t *testing.T) {
 	if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	table, err := exec.Command(program("wilco"), "check", "table", "ours|here="+file, "again="+file).Output()
+	table, err := command("check", "table", "ours|here="+file, "again="+file).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestCheckOfABadBroker(t *testing.T) {
 	if !row.Match(table) || !bytes.Contains(table, []byte(`| ours\|here | 5 | 1 | 1 | 1 | - |`)) {
 		t.Errorf("%s", table)
 	}
-	if err := exec.Command(program("wilco"), "check", "table", "no file").Run(); err == nil {
+	if err := command("check", "table", "no file").Run(); err == nil {
 		t.Error("a table of nothing")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/wilco-iot/wilco/client"
 )
@@ -61,7 +60,7 @@ func (f *follower) take(item client.Item, err error) {
 // with the server in the end.
 func (f *follower) check(known map[string]*client.Command) {
 	f.s.t.Helper()
-	err := within(20*time.Second, func() error {
+	err := within(patience, func() error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		for tid, c := range known {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/device"
@@ -272,7 +271,7 @@ func (e *edge) done() []string {
 // sees waits until the server above says whether a device is there.
 func (e *edge) sees(name string, online bool) {
 	e.t.Helper()
-	err := within(30*time.Second, func() error {
+	err := within(patience, func() error {
 		d, err := e.above.Device(e.t.Context(), name)
 		if err == nil && d.Presence.Online != online {
 			err = fmt.Errorf("%s: online is %v at the server above", name, d.Presence.Online)
@@ -301,7 +300,7 @@ func (e *edge) asks(api *client.Client, position int) string {
 
 func (e *edge) ended(api *client.Client, tid string) *client.Command {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(e.t.Context(), patience)
 	defer cancel()
 	c, err := api.Await(ctx, tid)
 	if err != nil {
@@ -329,7 +328,7 @@ func (e *edge) positions(api *client.Client) (desired, reported string) {
 
 func (e *edge) comesTo(api *client.Client, desired, reported string) {
 	e.t.Helper()
-	err := within(30*time.Second, func() error {
+	err := within(patience, func() error {
 		if d, r := e.positions(api); d != desired || r != reported {
 			return fmt.Errorf("desired %s, reported %s; want %s and %s", d, r, desired, reported)
 		}

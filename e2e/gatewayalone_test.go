@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -62,7 +61,7 @@ func (e *edge) report(c *mqttclient.Client, first, last int) {
 // may come first before a lower one.
 func (e *edge) inOrder(last int) (repeats int) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(e.t.Context(), patience)
 	defer cancel()
 	next := 1
 	group, name, _ := strings.Cut(valve, "/")
@@ -107,7 +106,7 @@ func TestGatewayStoresAndForwards(t *testing.T) {
 	e.report(c, 5001, 10000)
 	e.line.Mend()
 	began := time.Now()
-	err := within(30*time.Second, func() error {
+	err := within(patience, func() error {
 		_, err := e.reported("n", 2000)
 		return err
 	})
@@ -209,13 +208,13 @@ func TestGatewayActsAlone(t *testing.T) {
 	if err != nil || len(list) < 4 {
 		t.Errorf("contradictions that are shown: %+v %v", list, err)
 	}
-	conflicts := exec.Command(program("wilco"), "gateway", "conflicts", "plant-1/gw-1")
+	conflicts := command("gateway", "conflicts", "plant-1/gw-1")
 	conflicts.Env = append(append(os.Environ(), e.serverEnv...), "WILCO_SERVER=http://"+e.http)
 	if out, err := conflicts.CombinedOutput(); err != nil ||
 		!strings.Contains(string(out), "gateway_conflict") || !strings.Contains(string(out), "gateway_acted") || !strings.Contains(string(out), waiting) {
 		t.Errorf("conflicts that are listed: %v\n%s", err, out)
 	}
-	if out, err := exec.Command(program("wilco"), "gateway", "ledger", "verify", filepath.Join(e.dir, "ledger")).CombinedOutput(); err != nil {
+	if out, err := command("gateway", "ledger", "verify", filepath.Join(e.dir, "ledger")).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 	e.flippedBit()
@@ -254,12 +253,12 @@ func (e *edge) flippedBit() {
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		e.t.Fatal(err)
 	}
-	out, err := exec.Command(program("wilco"), "gateway", "ledger", "verify", dir).CombinedOutput()
+	out, err := command("gateway", "ledger", "verify", dir).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "former-00000001.jsonl:") {
 		e.t.Errorf("%v: %s", err, out)
 	}
 	e.startGateway()
-	if err := within(10*time.Second, func() error {
+	if err := within(patience, func() error {
 		if !strings.Contains(e.gw.out.String(), "ledger of former states is damaged") {
 			return fmt.Errorf("the damage is not told: %s", e.gw.out.String())
 		}
@@ -301,7 +300,7 @@ func TestGatewayDiskFull(t *testing.T) {
 		}
 		return nil
 	}
-	if err := within(20*time.Second, func() error { return said("no rule acts before") }); err != nil {
+	if err := within(patience, func() error { return said("no rule acts before") }); err != nil {
 		t.Error(err)
 	}
 	page, err := e.own.List(t.Context(), client.ListOptions{RequestedBy: "rule:close"})
@@ -311,7 +310,7 @@ func TestGatewayDiskFull(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	if err := within(30*time.Second, func() error {
+	if err := within(patience, func() error {
 		page, err := e.own.List(t.Context(), client.ListOptions{RequestedBy: "rule:close"})
 		if err == nil && len(page.Items) != 1 {
 			err = fmt.Errorf("%d commands of the rule", len(page.Items))
@@ -322,7 +321,7 @@ func TestGatewayDiskFull(t *testing.T) {
 	}
 	e.report(c, 1001, 1010)
 	e.line.Mend()
-	if err := within(30*time.Second, func() error { _, err := e.reported("n", 1010); return err }); err != nil {
+	if err := within(patience, func() error { _, err := e.reported("n", 1010); return err }); err != nil {
 		t.Error(err)
 	}
 	history, err := e.above.StateHistory(t.Context(), valve, 0)
@@ -357,7 +356,7 @@ func TestGatewayKeepsTheNewest(t *testing.T) {
 		e.report(c, n, n+49)
 	}
 	e.line.Mend()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	group, name, _ := strings.Cut(valve, "/")
 	last, came := 0, 0
@@ -403,7 +402,7 @@ func TestGatewayMirrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(program("wilco"), "broker", "secret", "--json").Output()
+	out, err := command("broker", "secret", "--json").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +467,7 @@ func listener(t *testing.T, address, name, secret string, filters ...string) *ea
 		t.Fatal(err)
 	}
 	e.Start()
-	ctx, cancel := context.WithTimeout(t.Context(), readyWithin)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := e.AwaitUp(ctx); err != nil {
 		t.Fatal(err)
@@ -479,7 +478,7 @@ func listener(t *testing.T, address, name, secret string, filters ...string) *ea
 
 func (e *ear) say(topic, text string, retain bool) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), readyWithin)
+	ctx, cancel := context.WithTimeout(e.t.Context(), patience)
 	defer cancel()
 	if err := e.Publish(ctx, mqttclient.Message{Topic: topic, Payload: []byte(text), QoS: mqtt.AtLeastOnce, Retain: retain}); err != nil {
 		e.t.Fatal(err)
@@ -495,7 +494,7 @@ func (e *ear) hears(want ...string) {
 			if got != w {
 				e.t.Fatalf("heard %q, want %q", got, w)
 			}
-		case <-time.After(readyWithin):
+		case <-time.After(patience):
 			e.t.Fatalf("did not hear %q", w)
 		}
 	}

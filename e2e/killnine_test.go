@@ -69,7 +69,7 @@ func TestKillNine(t *testing.T) {
 		starting += time.Since(began)
 	}
 	stop()
-	s.settle(time.Minute)
+	s.settle()
 	t.Logf("%d rounds, %s to be ready again", rounds, (starting / time.Duration(rounds)).Round(time.Millisecond))
 	s.audit()
 	events.check(s.known())

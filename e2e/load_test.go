@@ -149,7 +149,7 @@ func (s *site) work(done <-chan struct{}, worker int, every time.Duration) {
 
 // create asks until the server says that it has the command.
 func (s *site) create(m made) (c *client.Command, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for first := true; ; first = false {
 		if !first {
@@ -178,8 +178,9 @@ func (s *site) cancel(tid string) {
 }
 
 // settle ends the faults and waits until every command has ended.
-func (s *site) settle(limit time.Duration) {
+func (s *site) settle() {
 	s.t.Helper()
+	const limit = 2 * patience // more than all clocks of hurried
 	s.fleet.Calm()
 	open := []client.State{client.AwaitingApproval, client.Created, client.Sent, client.Acknowledged, client.Running, client.Cancelling, client.TimedOut}
 	err := within(limit, func() error {

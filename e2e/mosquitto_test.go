@@ -40,7 +40,7 @@ func (m *mosquitto) configure(data string) error {
 	if os.Geteuid() == 0 {
 		args = append(args, "--user", "root") // it could not read our files else
 	}
-	cmd := exec.Command(program("wilco"), args...)
+	cmd := command(args...)
 	cmd.Env = append(os.Environ(), "WILCO_DATA="+data)
 	out, err := cmd.Output()
 	if err != nil {
@@ -82,7 +82,7 @@ func (m *mosquitto) reload(user, secret string) error {
 
 // admits waits until somebody may come in.
 func (m *mosquitto) admits(user, secret string) error {
-	err := within(10*time.Second, func() error { return knock(m.address, user, secret) })
+	err := within(patience, func() error { return knock(m.address, user, secret) })
 	if err != nil {
 		return fmt.Errorf("mosquitto does not let %s in: %w\n%s", user, err, m.out.String())
 	}
@@ -92,12 +92,12 @@ func (m *mosquitto) admits(user, secret string) error {
 // knock connects once, with nothing but a CONNECT, and says whether it was
 // accepted.
 func knock(address, user, secret string) error {
-	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	connect := mqtt.Connect{Version: mqtt.V311, ClientID: "knock", CleanStart: true, HasUsername: true, Username: user,

@@ -74,7 +74,7 @@ func TestBrokerGone(t *testing.T) {
 	}
 	pause(2 * time.Second)
 	stop()
-	s.settle(time.Minute)
+	s.settle()
 	s.audit()
 	if err := srv.stop(); err != nil {
 		t.Error(err)

@@ -81,7 +81,7 @@ func (r *resident) command(name string) wire.Command {
 // await waits until the server says of a device that it is there, or not.
 func (s *site) awaitPresence(id string, online bool) {
 	s.t.Helper()
-	if err := within(awaitWithin, func() error {
+	if err := within(patience, func() error {
 		d, err := s.api.Device(s.t.Context(), id)
 		if err == nil && (!d.Presence.Known || d.Presence.Online != online) {
 			err = fmt.Errorf("presence of %s is %+v", id, d.Presence)

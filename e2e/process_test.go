@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,15 +14,15 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
 
-const (
-	readyWithin = 30 * time.Second // the machine may be busy
-	stopWithin  = 20 * time.Second
-)
+// patience bounds every wait that does not measure anything: the machine may be busy,
+// or stand still for seconds.
+const patience = time.Minute
 
 // process is a program that runs in the background.
 type process struct {
@@ -64,6 +65,7 @@ func spawn(name string, stdout io.Writer, env []string, argv ...string) (*proces
 	if stdout == nil {
 		p.cmd.Stdout = &p.out
 	}
+	p.cmd.WaitDelay = patience // somebody else may hold what it writes to
 	dieWithParent(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -99,7 +101,7 @@ func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop %s: %w", p.name, err)
 	}
-	timer := time.NewTimer(stopWithin)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-p.exited:
@@ -111,11 +113,21 @@ func (p *process) stop() error {
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // for the stacks of its goroutines
 		select {
 		case <-p.exited:
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			p.kill()
 		}
-		return fmt.Errorf("%s did not stop within %s\n%s", p.name, stopWithin, p.out.String())
+		return fmt.Errorf("%s did not stop within %s\n%s", p.name, patience, p.out.String())
 	}
+}
+
+// command is a run of wilco that ends by itself, and is killed when it does not: its
+// time begins here.
+func command(args ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	context.AfterFunc(ctx, cancel) // who runs it has nothing to let go of
+	cmd := exec.CommandContext(ctx, program("wilco"), args...)
+	cmd.WaitDelay = patience
+	return cmd
 }
 
 // server is a running wilco serve.
@@ -150,12 +162,12 @@ func serving(name string, env []string, args ...string) (*server, error) {
 		ready <- s.readReady(lines)
 		_, _ = io.Copy(io.Discard, lines)
 	}()
-	timer := time.NewTimer(readyWithin)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case err = <-ready:
 	case <-timer.C:
-		err = fmt.Errorf("%s was not ready within %s", name, readyWithin)
+		err = fmt.Errorf("%s was not ready within %s", name, patience)
 	}
 	if err != nil {
 		p.kill()
@@ -200,12 +212,18 @@ func adminToken(t testing.TB, data string) string {
 	return string(bytes.TrimSpace(b))
 }
 
+// port is the last one that was given out: none is given twice, for one that nobody
+// listens on at the moment may belong to a server that is being started again.
+var port atomic.Int64
+
+func init() { port.Store(rand.Int64N(1 << 32)) }
+
 // freeAddress finds a port that nobody listens on, below those that the system
 // gives to connections, so that it is still free after a restart.
 func freeAddress() (string, error) {
 	const first, last = 10000, 32000
 	for range 100 {
-		a := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first))
+		a := fmt.Sprintf("127.0.0.1:%d", first+port.Add(1)%(last-first))
 		if l, err := net.Listen("tcp", a); err == nil {
 			return a, l.Close()
 		}

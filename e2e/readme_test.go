@@ -156,7 +156,7 @@ func runTour(t *testing.T, blocks []string) (string, error) {
 		return "", err
 	}
 	defer srv.kill()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", shellOf(blocks))
 	cmd.Dir = home
@@ -169,6 +169,7 @@ func runTour(t *testing.T, blocks []string) (string, error) {
 	defer f.Close()
 	cmd.Stdout, cmd.Stderr = f, f
 	endWithGroup(cmd)
+	cmd.WaitDelay = patience
 	err = cmd.Run()
 	out, err2 := os.ReadFile(f.Name())
 	return string(out), errors.Join(err, err2)

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/wilco-iot/wilco/internal/fleet"
 )
@@ -34,7 +33,7 @@ func TestReload(t *testing.T) {
 	}
 	defer p.kill()
 	in := func() error { return knock(address, "valve", secret) }
-	refused := within(10*time.Second, func() error {
+	refused := within(patience, func() error {
 		if err := in(); err == nil || err.Error() != "CONNACK 20 02 00 04" {
 			return fmt.Errorf("with another secret: %v", err)
 		}
@@ -47,7 +46,7 @@ func TestReload(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	if err := within(5*time.Second, in); err != nil {
+	if err := within(patience, in); err != nil {
 		t.Errorf("after SIGHUP: %v\n%s", err, p.out.String())
 	}
 	if err := p.stop(); err != nil {

@@ -198,7 +198,7 @@ func TestRequestByMosquitto(t *testing.T) {
 	host, port, _ := strings.Cut(srv.tcp, ":")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "mosquitto_rr", "-V", "5", "-h", host, "-p", port, "-u", "panel", "-P", token.Token, "-q", "1", "-W", "10",
+	cmd := exec.CommandContext(ctx, "mosquitto_rr", "-V", "5", "-h", host, "-p", port, "-u", "panel", "-P", token.Token, "-q", "1", "-W", "60",
 		"-t", "wilco/plant/v0/request", "-e", "wilco-replies/panel/rr", "-D", "publish", "correlation-data", "7", "-m", `{"name":"valve.open"}`)
 	cmd.Env = os.Environ()
 	out, err := cmd.CombinedOutput()

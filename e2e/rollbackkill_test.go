@@ -138,7 +138,7 @@ func TestRollbackAfterKill(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if err := within(20*time.Second, func() error { return s.reported(ctx, u.device) }); err != nil {
+		if err := within(patience, func() error { return s.reported(ctx, u.device) }); err != nil {
 			t.Fatal(err)
 		}
 		workers.Go(func() { u.work(working, s.api) })

@@ -49,7 +49,7 @@ func TestRolloutAfterKill(t *testing.T) {
 		t.Error("it had ended before the first kill: the test has shown nothing")
 	}
 	s.fleet.Calm()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	r, err := s.api.Rollout(ctx, "kill")
 	for err == nil && !r.Final() {

@@ -191,7 +191,7 @@ func (w *world) env() []string {
 
 // ask runs wilco with --json and reads what it prints into out.
 func (w *world) ask(out any, args ...string) error {
-	cmd := exec.Command(program("wilco"), append(args, "--json")...)
+	cmd := command(append(args, "--json")...)
 	cmd.Env, cmd.Dir = w.env(), w.dir
 	b, err := cmd.Output()
 	var exit *exec.ExitError

@@ -184,7 +184,7 @@ func (s *site) fulfilled(device string, d *desirer) {
 		s.t.Fatal("nothing was wished: the test has shown nothing")
 	}
 	for _, tid := range d.tids {
-		ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 		c, err := s.api.Await(ctx, tid)
 		cancel()
 		if err != nil {
@@ -194,7 +194,7 @@ func (s *site) fulfilled(device string, d *desirer) {
 			s.t.Errorf("wish %s is %s (%s): %s", tid, c.State, c.Reason, c.Detail)
 		}
 	}
-	err := within(20*time.Second, func() error {
+	err := within(patience, func() error {
 		state, err := s.api.State(s.t.Context(), device, false)
 		if err != nil {
 			return err

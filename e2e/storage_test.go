@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	_ "modernc.org/sqlite" // the driver of the program that holds the lock
 
@@ -31,7 +30,7 @@ func TestDatabaseLocked(t *testing.T) {
 	srv, s := storageSite(t, seed, data)
 	stop := s.load(20)
 	t.Cleanup(stop)
-	if err := within(20*time.Second, func() error { return atLeast(s.count(), 20) }); err != nil {
+	if err := within(patience, func() error { return atLeast(s.count(), 20) }); err != nil {
 		t.Fatal(err)
 	}
 
@@ -41,7 +40,7 @@ func TestDatabaseLocked(t *testing.T) {
 	if status != http.StatusServiceUnavailable || problem.Code != "unavailable" {
 		t.Errorf("status %d, problem %+v", status, problem)
 	}
-	if err := within(20*time.Second, func() error { return atLeast(int(s.repeated.Load()), 1) }); err != nil {
+	if err := within(patience, func() error { return atLeast(int(s.repeated.Load()), 1) }); err != nil {
 		t.Errorf("orders that were refused: %v", err)
 	}
 	if _, err := s.api.List(t.Context(), client.ListOptions{Limit: 1}); err != nil {
@@ -49,12 +48,12 @@ func TestDatabaseLocked(t *testing.T) {
 	}
 	release()
 
-	if err := within(20*time.Second, func() error { return accepted(s.order(t, "after", "")) }); err != nil {
+	if err := within(patience, func() error { return accepted(s.order(t, "after", "")) }); err != nil {
 		t.Error(err)
 	}
 	stop()
 	s.keep(t, "after")
-	s.settle(time.Minute)
+	s.settle()
 	s.auditLoosely()
 	if err := srv.stop(); err != nil {
 		t.Error(err)
@@ -72,7 +71,7 @@ func TestDiskFull(t *testing.T) {
 	srv, s := storageSite(t, seed, data)
 	stop := s.load(20)
 	t.Cleanup(stop)
-	if err := within(20*time.Second, func() error { return atLeast(s.count(), 20) }); err != nil {
+	if err := within(patience, func() error { return atLeast(s.count(), 20) }); err != nil {
 		t.Fatal(err)
 	}
 
@@ -98,14 +97,14 @@ func TestDiskFull(t *testing.T) {
 	if _, err := s.api.List(t.Context(), client.ListOptions{Limit: 1}); err != nil {
 		t.Errorf("reading while the disk is full: %v", err)
 	}
-	if err := within(20*time.Second, func() error { return atLeast(int(s.repeated.Load()), 1) }); err != nil {
+	if err := within(patience, func() error { return atLeast(int(s.repeated.Load()), 1) }); err != nil {
 		t.Errorf("orders that were refused: %v", err)
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
 
-	if err := within(20*time.Second, func() error { return accepted(s.order(t, "after", "")) }); err != nil {
+	if err := within(patience, func() error { return accepted(s.order(t, "after", "")) }); err != nil {
 		t.Error(err)
 	}
 	s.keep(t, "after")
@@ -116,7 +115,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { srv2.kill() })
-	s.settle(time.Minute)
+	s.settle()
 	s.auditLoosely()
 	if err := srv2.stop(); err != nil {
 		t.Error(err)
@@ -180,7 +179,7 @@ func (s *site) order(t *testing.T, key, params string) (int, client.Error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/v1/devices/"+s.lastDevice()+"/commands", bytes.NewReader(body))
 	if err != nil {

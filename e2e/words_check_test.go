@@ -12,13 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
-
-// awaitWithin bounds what a script waits for.
-const awaitWithin = 20 * time.Second
 
 // wordOnline: online GROUP/DEVICE waits until the server knows that it is.
 func wordOnline(ts *testscript.TestScript, neg bool, args []string) {
@@ -33,7 +29,7 @@ func wordOffline(ts *testscript.TestScript, neg bool, args []string) {
 func awaitPresence(ts *testscript.TestScript, neg bool, args []string, want bool) {
 	need(ts, !neg && len(args) == 1, "online|offline GROUP/DEVICE")
 	w := of(ts)
-	ts.Check(within(awaitWithin, func() error {
+	ts.Check(within(patience, func() error {
 		var d struct{ Presence struct{ Known, Online bool } }
 		if err := w.ask(&d, "device", "show", args[0]); err != nil {
 			return err
@@ -51,7 +47,7 @@ func wordAwait(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, !neg && (len(args) == 2 || len(args) == 3), "await TID STATE [REASON]")
 	w := of(ts)
 	var doc json.RawMessage
-	ts.Check(within(awaitWithin, func() error {
+	ts.Check(within(patience, func() error {
 		if err := w.ask(&doc, "get", args[0]); err != nil {
 			return err
 		}
@@ -73,7 +69,7 @@ func wordAnomaly(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, !neg && (len(args) == 2 || len(args) == 3), "anomaly GROUP/DEVICE KIND [PATTERN]")
 	w := of(ts)
 	pattern := regexp.MustCompile(strings.Join(args[2:], ""))
-	ts.Check(within(awaitWithin, func() error {
+	ts.Check(within(patience, func() error {
 		var list struct {
 			Items []struct{ Kind, Detail, Device string }
 		}

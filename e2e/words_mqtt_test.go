@@ -29,9 +29,6 @@ type puppet struct {
 	seq   int64
 }
 
-// patience bounds one exchange of a puppet with the broker.
-const patience = 20 * time.Second
-
 func (w *world) versionName() string {
 	if w.version == mqtt.V311 {
 		return "3.1.1"

@@ -56,7 +56,7 @@ func wordWatch(ts *testscript.TestScript, neg bool, args []string) {
 	p, err := spawn("wilco watch", pipe, w.env(), append([]string{program("wilco"), "watch"}, args[1:]...)...)
 	pipe.Close()
 	ts.Check(err)
-	timer := time.AfterFunc(20*time.Second, p.kill)
+	timer := time.AfterFunc(patience, p.kill)
 	defer timer.Stop()
 	found := false
 	for lines := bufio.NewScanner(r); lines.Scan(); {
@@ -117,7 +117,7 @@ func (w *world) serve() error {
 		return err
 	}
 	// It is ready before the broker lets it in.
-	return within(10*time.Second, func() error {
+	return within(patience, func() error {
 		var h struct{ Ready bool }
 		return w.ask(&h, "health")
 	})

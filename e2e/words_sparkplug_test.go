@@ -14,7 +14,7 @@ func wordEdgeNode(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, !neg && len(args) == 2, "edgenode GROUP/NODE PATTERN")
 	w, pattern := of(ts), regexp.MustCompile(args[1])
 	var doc json.RawMessage
-	ts.Check(within(awaitWithin, func() error {
+	ts.Check(within(patience, func() error {
 		if err := w.ask(&doc, "sparkplug", "show", args[0]); err != nil {
 			return err
 		}
