@@ -107,10 +107,11 @@ func (w *world) serve() error {
 	if w.server != nil {
 		return errors.New("the server runs already")
 	}
-	flags := w.flags
+	flags := []string{"--policy-ack-by", "5m"} // a script that stands still for seconds is sent nothing twice
 	if w.broker != nil {
-		flags = append([]string{"--broker-url", w.broker.url, "--broker-version", w.versionName()}, flags...)
+		flags = append(flags, "--broker-url", w.broker.url, "--broker-version", w.versionName())
 	}
+	flags = append(flags, w.flags...)
 	var err error
 	w.server, err = serve(w.env(), flags...)
 	if err != nil || w.broker == nil {
