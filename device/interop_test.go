@@ -64,7 +64,7 @@ func ups(t *testing.T, url string) (*client.Client, <-chan wire.Up) {
 		t.Fatal(err)
 	}
 	c.Start()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := c.AwaitUp(ctx); err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func ups(t *testing.T, url string) (*client.Client, <-chan wire.Up) {
 // await returns the first document that fits.
 func await(t *testing.T, said <-chan wire.Up, fits func(wire.Up) bool) wire.Up {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		select {
 		case up := <-said:
@@ -142,7 +142,7 @@ func realBroker(t *testing.T, url string, version mqtt.Version) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := server.Publish(ctx, client.Message{Topic: profile.Topic(address), Payload: b, QoS: mqtt.AtLeastOnce}); err != nil {
 			t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,10 +95,13 @@ func TestKill(t *testing.T) {
 			s.request(tid, "x")
 			s.request(tids[rand.IntN(len(tids))], "x")
 		}
-		runChild(t, s, dir, address, 1+rand.IntN(2*perRound+1), nil) // each new command gets an ack and a result
+		// Each new command gets a result, and an ack unless it came before the device
+		// took itself for connected.
+		enough, last := 1+rand.IntN(2*perRound+1), fmt.Sprintf("r%d-%d", round, perRound-1)
+		runChild(t, s, dir, address, func(said int) bool { return said >= enough || s.ended(last) })
 	}
 	final := map[string]string{}
-	runChild(t, s, dir, address, 0, func() bool { return settled(t, s, tids, final) })
+	runChild(t, s, dir, address, func(int) bool { return settled(t, s, tids, final) })
 
 	done := map[string]int{}
 	for _, tid := range effects(t, dir) {
@@ -121,9 +125,18 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// runChild runs the device until it has said n documents, or until done is
-// satisfied, and then kills it.
-func runChild(t *testing.T, s *server, dir, address string, n int, done func() bool) {
+// ended tells whether the device has said how a command ended, since the last log.
+func (s *server) ended(tid string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.said, func(up wire.Up) bool {
+		return up.Kind == wire.UpResult && up.Result.TID == tid && wire.Final(up.Result.Status)
+	})
+}
+
+// runChild runs the device until enough says so of the number of documents that it
+// has said, and then kills it.
+func runChild(t *testing.T, s *server, dir, address string, enough func(said int) bool) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childDir+"="+dir, childServer+"="+address)
@@ -134,17 +147,14 @@ func runChild(t *testing.T, s *server, dir, address string, n int, done func() b
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.After(30 * time.Second)
 	for over := false; !over; {
 		select {
 		case <-s.heard:
-			if done != nil {
-				over = done()
-			} else {
-				s.set(func(s *server) { over = s.total-before >= n })
-			}
-		case <-deadline:
-			cmd.Process.Kill()
+			said := 0
+			s.set(func(s *server) { said = s.total - before })
+			over = enough(said)
+		case <-time.After(time.Minute):
+			cmd.Process.Signal(syscall.SIGQUIT) // it says where it stands
 			cmd.Wait()
 			t.Fatalf("the device says nothing more; its words were: %s", stderr.String())
 		}
