@@ -2,6 +2,8 @@ package testkit
 
 import (
 	"bufio"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -9,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // MosquittoPath finds Eclipse Mosquitto, or skips the test.
@@ -79,20 +82,26 @@ func StartMosquitto(t testing.TB, file string) (pid int) {
 	case <-running:
 	case <-ended:
 		t.Fatal("mosquitto did not start")
+	case <-time.After(time.Minute):
+		t.Fatal("mosquitto does not say that it is running")
 	}
 	return cmd.Process.Pid
 }
 
 // FreeAddress is a host:port of this machine that nobody listened on a moment
-// ago.
+// ago. It is below the ports that systems give to who asks for any, or who
+// connects, so that in the next moment it is not one of theirs.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // MosquittoListener is the line that makes Mosquitto listen at address.

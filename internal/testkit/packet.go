@@ -10,7 +10,7 @@ import (
 )
 
 // patience is how long ReadPacket waits for a byte.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // ReadPacket reads one packet off c, whole and nothing behind it, or fails the test.
 func ReadPacket(t testing.TB, c net.Conn, v mqtt.Version) mqtt.Packet {

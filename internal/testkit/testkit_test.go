@@ -1,8 +1,11 @@
 package testkit
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -40,4 +43,36 @@ func TestMosquittoAcceptsWhenItIsSaidTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	nc.Close()
+}
+
+func TestListener(t *testing.T) {
+	l := NewListener()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c.Write([]byte("x"))
+		c.Close()
+	}()
+	c, err := l.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); string(b) != "x" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	over, end := context.WithCancel(t.Context())
+	end()
+	if _, err := l.Dial(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody accepts: %v", err)
+	}
+	l.Close()
+	if _, err := l.Dial(t.Context()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Dial: %v", err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept: %v", err)
+	}
 }
