@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -53,6 +54,8 @@ type Options struct {
 	// Progress, if not nil, is called before and after each case, from Run's
 	// goroutine.
 	Progress func(Event)
+
+	open func(context.Context, *url.URL) (net.Conn, error) // connects, in place of the network; may be nil
 }
 
 const defaultPatience = 5 * time.Second

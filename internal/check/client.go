@@ -70,6 +70,7 @@ type packetSeen struct {
 	correlation   string
 	packetID      uint16
 	at            time.Time
+	place         int64 // among all that came in the case
 	hasCorrelated bool
 }
 
@@ -132,7 +133,7 @@ func (c *client) connect() bool {
 func (c *client) open(before *gated, was int) bool {
 	ctx, cancel := context.WithTimeout(c.t.ctx, c.t.patience())
 	defer cancel()
-	nc, err := dial(ctx, c.where())
+	nc, err := c.t.dial(ctx, c.where())
 	if err != nil {
 		return c.t.stop(fmt.Errorf("connect %s: %w", c.name, err))
 	}

@@ -26,7 +26,14 @@ func parseURL(s string) (*url.URL, error) {
 }
 
 // dial opens the byte stream.
-func dial(ctx context.Context, u *url.URL) (*gated, error) {
+func (r *run) dial(ctx context.Context, u *url.URL) (*gated, error) {
+	if r.o.open != nil {
+		nc, err := r.o.open(ctx, u)
+		if err != nil {
+			return nil, err
+		}
+		return newGated(nc, nil), nil
+	}
 	port := u.Port()
 	if port == "" {
 		port = defaultPorts[u.Scheme]

@@ -46,11 +46,14 @@ func beBroker(address, dir string) error {
 	return store.Close()
 }
 
+// diskPatience is with processes and disks that may be slow.
+const diskPatience = 15 * time.Second
+
 // durableBroker gives the options of a run against our broker with a disk.
 func durableBroker(t *testing.T) Options {
 	t.Helper()
 	address, dir := testkit.FreeAddress(t), t.TempDir()
-	return Options{URL: "mqtt://" + address, Data: dir, Patience: 2 * time.Second,
+	return Options{URL: "mqtt://" + address, Data: dir, Patience: diskPatience,
 		Start: []string{"env", asBroker + "=" + address + " " + dir, os.Args[0]}}
 }
 
@@ -60,7 +63,7 @@ func durableMosquitto(t *testing.T) Options {
 	program, address, dir := testkit.MosquittoPath(t), testkit.FreeAddress(t), t.TempDir()
 	conf := testkit.MosquittoConfig(t, testkit.MosquittoListener(address), "log_dest stderr",
 		"persistence true", "persistence_location "+dir+"/")
-	return Options{URL: "mqtt://" + address, Data: dir, Patience: 2 * time.Second, Start: []string{program, "-c", conf}}
+	return Options{URL: "mqtt://" + address, Data: dir, Patience: diskPatience, Start: []string{program, "-c", conf}}
 }
 
 func needStrace(t *testing.T) {
@@ -95,6 +98,9 @@ func TestDisk(t *testing.T) {
 			}
 			o := o(t)
 			o.Cases = []string{x.id}
+			if x.violated {
+				o.Patience /= 2 // what is lost is waited for
+			}
 			r := mustRun(t, o)
 			if c := r.Cases[0]; c.Violated != x.violated || !slices.Equal(c.Verdicts, x.want) {
 				t.Errorf("%s, not %v: %s", c.Line(), x.want, c.Detail)

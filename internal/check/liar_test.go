@@ -59,12 +59,10 @@ type liarItem struct {
 	released bool
 }
 
+// startLiar runs a liar, in memory, and gives its URL.
 func startLiar(t *testing.T, lie string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	url, ln := inMemory(t)
 	l := &liar{lie: lie, ln: ln, sessions: map[string]*liarSession{}, retained: map[string]*mqtt.Publish{}, oldest: map[string]*mqtt.Publish{}}
 	l.wg.Go(func() {
 		for {
@@ -88,7 +86,7 @@ func startLiar(t *testing.T, lie string) string {
 		l.mu.Unlock()
 		l.wg.Wait()
 	})
-	return "mqtt://" + ln.Addr().String()
+	return url
 }
 
 func (l *liar) write(nc net.Conn, p mqtt.Packet) {

@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/mqtt"
 )
@@ -45,20 +47,23 @@ func TestRunRefusesWhatIsWrong(t *testing.T) {
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {
-	url := startLiar(t, "")
-	ctx, cancel := context.WithCancel(t.Context())
-	began := time.Now()
-	_, err := Run(ctx, Options{URL: url, Cases: []string{"O17"}, Progress: func(Event) { cancel() }})
-	if !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if d := time.Since(began); d > 2*time.Second {
-		t.Errorf("it took %s", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		url := startLiar(t, "")
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		_, err := Run(ctx, Options{URL: url, open: connect, Cases: []string{"O17"}, Progress: func(Event) { cancel() }})
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if d := time.Since(began); d > 2*time.Second {
+			t.Errorf("it took %s", d)
+		}
+	})
 }
 
 func TestReport(t *testing.T) {
-	url := strings.Replace(ownBroker(t), "mqtt://", "mqtt://me:secret@", 1)
+	own := startBroker(t, broker.RoundRobin, broker.Listener{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"})
+	url := "mqtt://me:secret@" + own.Addr("tcp").String()
 	var events []Event
 	r := mustRun(t, Options{URL: url, Version: mqtt.V311, Cases: []string{"o12", "O08"}, Seed: 7, Progress: func(e Event) { events = append(events, e) }})
 	b, err := json.Marshal(r)
@@ -96,23 +101,31 @@ func mustURL(t *testing.T, s string) *url.URL {
 func TestBridge(t *testing.T) {
 	t.Parallel()
 	for lie, want := range map[string]Verdict{"": Strict, "lose": LossAcked, "swap": ReorderFirst} {
-		url := startLiar(t, lie)
-		r := mustRun(t, Options{URL: url, Bridge: url, Cases: []string{"O34"}, Patience: time.Second})
-		if c := r.Cases[0]; !slices.Contains(c.Verdicts, want) {
-			t.Errorf("%q: %s: %s", lie, c.Line(), c.Detail)
+		virtually(t, lie, func(t *testing.T) {
+			url := startLiar(t, lie)
+			r := mustRun(t, Options{URL: url, Bridge: url, open: connect, Cases: []string{"O34"}, Patience: time.Second})
+			if c := r.Cases[0]; !slices.Contains(c.Verdicts, want) {
+				t.Errorf("%s: %s", c.Line(), c.Detail)
+			}
+		})
+	}
+	virtually(t, "none", func(t *testing.T) {
+		r := mustRun(t, Options{URL: startLiar(t, ""), Bridge: startLiar(t, ""), open: connect, Cases: []string{"O34"}, Patience: time.Second})
+		if c := r.Cases[0]; !strings.Contains(c.Skipped, "comes through the bridge") {
+			t.Errorf("without a bridge: %s", c.Line())
 		}
-	}
-	r := mustRun(t, Options{URL: startLiar(t, ""), Bridge: startLiar(t, ""), Cases: []string{"O34"}, Patience: time.Second})
-	if c := r.Cases[0]; !strings.Contains(c.Skipped, "comes through the bridge") {
-		t.Errorf("without a bridge: %s", c.Line())
-	}
+	})
 }
 
 // TestSoak draws cases until one of them finds the lie; its line is enough to
 // find it again.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	o := Options{URL: startLiar(t, "twice"), Cases: []string{"O38"}, For: 2 * time.Second, Patience: time.Second, Seed: 3}
+	synctest.Test(t, testSoak)
+}
+
+func testSoak(t *testing.T) {
+	o := Options{URL: startLiar(t, "twice"), open: connect, Cases: []string{"O38"}, For: 2 * time.Second, Patience: time.Second, Seed: 3}
 	c := mustRun(t, o).Cases[0]
 	if !c.Violated || c.Counts["cases"] < 2 {
 		t.Fatalf("%s: %v, %s", c.Line(), c.Counts, c.Detail)
@@ -122,7 +135,7 @@ func TestSoak(t *testing.T) {
 	if _, err := fmt.Sscanf(c.Detail, "--case %s --seed %d", &id, &again.Seed); err != nil {
 		t.Fatalf("%v: %s", err, c.Detail)
 	}
-	again.URL, again.Cases, again.Patience = o.URL, []string{id}, time.Second
+	again.URL, again.open, again.Cases, again.Patience = o.URL, connect, []string{id}, time.Second
 	if x := mustRun(t, again).Cases[0]; !x.Violated {
 		t.Errorf("%s", x.Line())
 	}

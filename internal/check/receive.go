@@ -128,7 +128,8 @@ func (c *client) publishCame(h mqtt.Header, body []byte, conn int) error {
 	}
 	c.got = append(c.got, r)
 	c.raw = append(c.raw, packetSeen{ids: append([]uint32(nil), p.SubscriptionIDs...), hasExpiry: p.HasExpiry, expiry: p.ExpirySeconds,
-		response: string(p.ResponseTopic), correlation: string(p.CorrelationData), hasCorrelated: p.HasCorrelation, packetID: p.PacketID, at: time.Now()})
+		response: string(p.ResponseTopic), correlation: string(p.CorrelationData), hasCorrelated: p.HasCorrelation, packetID: p.PacketID,
+		at: time.Now(), place: c.t.arrived.Add(1)})
 	c.have[r.Key] = true
 	if c.reply != nil {
 		c.reply(&p)

@@ -1,10 +1,10 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/order"
@@ -142,16 +142,16 @@ func (t *trial) anyMoves(members []*client) bool {
 func arrivals(members []*client) []order.Shared[string] {
 	type arrival struct {
 		order.Shared[string]
-		at time.Time
+		place int64
 	}
 	var all []arrival
 	for i, m := range members {
 		raw := m.seen()
 		for k, r := range m.receipts()[:len(raw)] {
-			all = append(all, arrival{order.Shared[string]{Key: r.Pub, Seq: uint64(r.N), Member: i}, raw[k].at})
+			all = append(all, arrival{order.Shared[string]{Key: r.Pub, Seq: uint64(r.N), Member: i}, raw[k].place})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b arrival) int { return a.at.Compare(b.at) })
+	slices.SortStableFunc(all, func(a, b arrival) int { return cmp.Compare(a.place, b.place) })
 	list := make([]order.Shared[string], len(all))
 	for i, a := range all {
 		list[i] = a.Shared

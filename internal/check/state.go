@@ -19,18 +19,19 @@ func retainedUpdates(t *trial) {
 		return
 	}
 	pub.send(5, message{topic: topic, qos: 1, retain: true})
-	var load sync.WaitGroup
-	load.Go(func() { pub.send(400, message{topic: topic, qos: 1, retain: true}) })
 	var subs []*client
-	for range 8 {
+	for range 8 { // each subscribes while it changes, and sees it change more
+		var load sync.WaitGroup
+		load.Go(func() { pub.send(50, message{topic: topic, qos: 1, retain: true}) })
 		c := t.client("subscriber")
 		c.clean = true
-		if !c.connect() || !c.subscribe(topic, 1) {
+		ok := c.connect() && c.subscribe(topic, 1)
+		load.Wait()
+		if !ok {
 			break
 		}
 		subs = append(subs, c)
 	}
-	load.Wait()
 	sent := pub.sentSoFar()
 	for i, c := range subs {
 		last := len(sent)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
@@ -26,6 +27,7 @@ type trial struct {
 	retain  []string // topics to be cleared
 
 	lagging bool // something that was awaited did not come
+	arrived atomic.Int64
 
 	mu       sync.Mutex
 	err      error // why it cannot go on

@@ -17,7 +17,7 @@ func (r *refusal) Error() string { return "connection refused: " + r.code.String
 // wipe connects with a clean start and leaves no session behind; meanwhile it
 // clears the retained messages of topics.
 func (r *run) wipe(ctx context.Context, at *url.URL, id string, topics ...string) error {
-	nc, err := dial(ctx, at)
+	nc, err := r.dial(ctx, at)
 	if err != nil {
 		return err
 	}
