@@ -196,7 +196,7 @@ func TestHooksAreRecordedWithTheirChange(t *testing.T) {
 	for _, e := range news() {
 		got = append(got, e.Act+" "+e.Target+" "+e.Outcome+" "+e.Detail)
 	}
-	want := []string{"hook.add h ok webhook https://example.com/x", "hook.add h exists webhook https://example.com/x",
+	want := []string{"hook.add h ok webhook https://example.com", "hook.add h exists webhook https://example.com",
 		"hook.rotate h ok ", "hook.remove h ok "}
 	if !slices.Equal(got, want) {
 		t.Errorf("recorded %q", got)

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strconv"
 
 	"github.com/wilco-iot/wilco/internal/audit"
@@ -41,10 +42,16 @@ func (a *Audited) AddHook(ctx context.Context, p Principal, rule hook.Rule) (hoo
 	return hook.Status{Rule: made}, secret, done(a.hooks.Reload(ctx))
 }
 
+// describe says what a hook does. Of a URL only where it leads to: the rest is often a
+// secret of the receiver's, and the log is kept for ever.
 func describe(r *hook.Rule) string {
 	switch {
 	case r.Webhook != nil:
-		return "webhook " + r.Webhook.URL
+		to, err := url.Parse(r.Webhook.URL)
+		if err != nil {
+			return "webhook"
+		}
+		return "webhook " + to.Scheme + "://" + to.Host
 	case r.Command != nil:
 		return "command " + r.Command.Name
 	case r.Alarm != nil:

@@ -132,6 +132,9 @@ func (s *Service) manageUser(p Principal, name string) error {
 func (s *Service) Login(ctx context.Context, name, password, remote string) (Token, string, error) {
 	t, secret, err := s.opt.Fleet.LoginUser(ctx, name, password, remote)
 	if code := fault.CodeOf(err); code == fault.Unauthenticated || code == fault.TooMany {
+		if _, known := s.opt.Fleet.User(name); !known {
+			name = "(unknown)" // people type their passwords there
+		}
 		s.log.Warn("a login was refused", "user", name, "address", remote, "code", code)
 	}
 	return t, secret, done(err)
