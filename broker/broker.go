@@ -212,12 +212,25 @@ func (b *Broker) Addr(name string) net.Addr {
 // Dial opens a connection inside the process. It speaks MQTT like any other;
 // whatever its CONNECT says, it is the system identity, named "$system", which
 // may do everything, topics that begin with "$" included.
-func (b *Broker) Dial(ctx context.Context) (net.Conn, error) { return b.dial(ctx, false, Refuse) }
+func (b *Broker) Dial(ctx context.Context) (net.Conn, error) { return b.dial(ctx, false, Queue{}) }
 
-// DialOverflow is Dial for a client whose session has that policy. That of Dial is
-// Refuse.
-func (b *Broker) DialOverflow(ctx context.Context, o Overflow) (net.Conn, error) {
-	return b.dial(ctx, false, o)
+// Queue is what an embedding program wants of the queue of a session.
+type Queue struct {
+	Overflow        Overflow
+	Messages, Bytes int  // bounds in the place of those of Limits; 0: those. Bounds are not stored: before the first connection those of Limits hold
+	Numbered        bool // each message carries NumberProperty
+}
+
+// NumberProperty is the name of the user property that tells a message's place in the
+// order of all, to a client of DialQueue that asks for it: a decimal number. It rises
+// from one message of a session to the next, over restarts, and is the same when a
+// message comes again; so a client can leave out what it has had.
+const NumberProperty = session.NumberProperty
+
+// DialQueue is Dial for a client whose session has that queue. That of Dial is
+// the zero Queue.
+func (b *Broker) DialQueue(ctx context.Context, q Queue) (net.Conn, error) {
+	return b.dial(ctx, false, q)
 }
 
 // DialHandover is Dial for a client that is its own durability: it acknowledges a
@@ -232,16 +245,16 @@ func (b *Broker) DialOverflow(ctx context.Context, o Overflow) (net.Conn, error)
 // which it is not read from. When the client's connection ends, those of the
 // publishers that wait are closed without an answer, so that they send again.
 func (b *Broker) DialHandover(ctx context.Context) (net.Conn, error) {
-	return b.dial(ctx, true, Refuse)
+	return b.dial(ctx, true, Queue{})
 }
 
-func (b *Broker) dial(ctx context.Context, handover bool, o Overflow) (net.Conn, error) {
+func (b *Broker) dial(ctx context.Context, handover bool, q Queue) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	near, far := pipe.Pipe()
 	c := b.newConn(far, "", true)
-	c.handover, c.policy = handover, o
+	c.handover, c.queue = handover, q
 	if !b.admit(c) {
 		_ = far.Close()
 		return nil, ErrStopped

@@ -25,11 +25,11 @@ type conn struct {
 	host     string      // for the count of half-open connections
 	joined   atomic.Bool // client is set
 	system   bool
-	halved   bool     // counted as half-open
-	handover bool     // see Broker.DialHandover
-	policy   Overflow // of a connection of Dial
-	deep     bool     // the turn that was taken needed much stack: of the reader
-	client   *client  // set once, when CONNECT is accepted
+	halved   bool    // counted as half-open
+	handover bool    // see Broker.DialHandover
+	queue    Queue   // of a connection of Dial
+	deep     bool    // the turn that was taken needed much stack: of the reader
+	client   *client // set once, when CONNECT is accepted
 	identity Identity
 	// challenge is set when the client has named an authentication method.
 	challenge *challenge

@@ -342,6 +342,7 @@ func (t *turn) attach(cl *client, c *conn, p *mqtt.Connect) {
 		Version: p.Version, ReceiveMaximum: p.ReceiveMaximum, MaximumPacketSize: p.MaximumPacketSize,
 		TopicAliasMaximum: p.TopicAliasMaximum, ExpirySeconds: expiry, Will: p.Will,
 		Overflow: c.overflow(), Handover: c.handover,
+		QueueMessages: c.queue.Messages, QueueBytes: c.queue.Bytes, Numbered: c.queue.Numbered,
 	})
 	cl.window = cl.core.Window()
 	if cl.kept || cl.core.Stored() || p.Will != nil {

@@ -255,18 +255,18 @@ func (t *turn) do(o *op) bool {
 
 // answer acknowledges a PUBLISH. MQTT 3.1.1 has no word for a failure: what
 // was refused for want of room is not acknowledged, and the connection closes,
-// so that the client sends it again; what was not allowed is acknowledged, and
-// dropped [MQTT-3.3.5-2 v3.1.1].
+// so that the client sends it again, as for who is InOrder; what was not allowed is
+// acknowledged, and dropped [MQTT-3.3.5-2 v3.1.1].
 func (t *turn) answer(o *op) {
 	code := o.code
+	if code == mqtt.QuotaExceeded && t.conn.endsRefused() {
+		// Nothing after it is routed, or it would come in another order
+		// when the client sends again. A QoS 2 id that is not answered is
+		// forgotten with the connection.
+		t.acts.Close, t.acts.Tell, t.acts.Code, t.refused = true, t.conn.info.Version == mqtt.V5, code, true
+		return
+	}
 	if t.conn.info.Version == mqtt.V311 && code.Failed() {
-		if code == mqtt.QuotaExceeded {
-			// Nothing after it is routed, or it would come in another order
-			// when the client sends again. A QoS 2 id that is not answered is
-			// forgotten with the connection.
-			t.acts.Close, t.acts.Code, t.refused = true, code, true
-			return
-		}
 		code = mqtt.Success
 	}
 	if o.qos == mqtt.ExactlyOnce && !code.Failed() {

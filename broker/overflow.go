@@ -65,7 +65,25 @@ func (c *conn) overflow() Overflow {
 			return l.Overflow
 		}
 	}
-	return c.policy
+	return c.queue.Overflow
+}
+
+// InOrder is what an Identity may implement besides: whether what it publishes must keep
+// its order also over a refusal for want of room.
+type InOrder interface {
+	// InOrder is asked when there is no room. True: an MQTT 5 client is told 0x97 by
+	// DISCONNECT in place of PUBACK or PUBREC, and nothing of what it sent behind the
+	// message is taken. So it is for every client of MQTT 3.1.1.
+	InOrder() bool
+}
+
+// endsRefused tells whether a refusal for want of room ends the connection.
+func (c *conn) endsRefused() bool {
+	if c.info.Version == mqtt.V311 {
+		return true
+	}
+	i, ok := c.identity.(InOrder)
+	return ok && i.InOrder()
 }
 
 // full tells whether the store has no room for messages.
@@ -227,7 +245,7 @@ func (p *promise) withhold(err error) {
 	for _, id := range p.received {
 		cl.core.Unanswer(id)
 	}
-	if refused && p.conn.info.Version == mqtt.V311 {
+	if refused && p.conn.endsRefused() {
 		p.answers = nil
 		p.conn.endLocked(mqtt.QuotaExceeded, err)
 	}

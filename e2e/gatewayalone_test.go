@@ -418,7 +418,7 @@ func TestGatewayMirrors(t *testing.T) {
 	}
 	write("users.yaml", "users:\n  - {name: panel, secret: "+secret.Hash+", publish: [\"#\"], subscribe: [\"#\"]}\n")
 	write("gateway.yaml", fmt.Sprintf("name: s/gw\nupstream: {url: mqtt://%s, secret: x, keepAlive: 1s}\ndata: %s\nhttp: {address: 127.0.0.1:0}\nmqtt: {tcp: %s}\n"+
-		"users: users.yaml\nmirror: {up: [all/#], latest: [last/#], down: [down/#]}\nlog: {level: warn}\n", line.Addr(), filepath.Join(dir, "data"), local))
+		"users: users.yaml\nmirror: {up: [all/#, {topics: last/#, overflow: latest}], down: [down/#]}\nlog: {level: warn}\n", line.Addr(), filepath.Join(dir, "data"), local))
 	gw, err := serving("wilco gateway", nil, "gateway", "--config", filepath.Join(dir, "gateway.yaml"))
 	if err != nil {
 		t.Fatal(err)

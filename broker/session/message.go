@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -155,7 +156,16 @@ type frame struct {
 	subs    []uint32
 	expiry  uint32 // remaining seconds, when the message has one
 	note    *Losses
+	number  uint64 // told by NumberProperty; 0: not
 }
+
+// NumberProperty is the name of the user property by which a client of a Link that is
+// Numbered is told the Seq of a message. It is the last, behind those of the publisher.
+const NumberProperty = "wilco-number"
+
+// numberDigits is how long a number is: always the same, so that a frame's size does
+// not depend on it.
+const numberDigits = 20
 
 // sizes returns the length of the property block and of the whole body.
 func (f *frame) sizes() (props, body int) {
@@ -181,6 +191,9 @@ func (f *frame) sizes() (props, body int) {
 	}
 	if f.note != nil {
 		props += f.note.size()
+	}
+	if f.number != 0 {
+		props += 5 + len(NumberProperty) + numberDigits
 	}
 	return props, body + varLen(props) + props
 }
@@ -219,6 +232,10 @@ func (f *frame) appendHead(b []byte, props, body int) []byte {
 	b = append(b, f.m.Properties...)
 	if f.note != nil {
 		b = f.note.append(b)
+	}
+	if f.number != 0 {
+		b = appendBytes(append(b, propUser), NumberProperty)
+		b = fmt.Appendf(append(b, 0, numberDigits), "%0*d", numberDigits, f.number)
 	}
 	return b
 }

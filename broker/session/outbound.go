@@ -18,7 +18,7 @@ type Gate interface{ MayReceive(topic string) bool }
 // they need it.
 func (s *Session) RoomQoS0(size int) bool {
 	return s.zero.n < s.lim.QoS0Messages && s.zeroMem+size <= s.lim.QoS0Bytes &&
-		s.bytes+s.zeroMem+size <= s.lim.QueueBytes
+		s.bytes+s.zeroMem+size <= s.mostBytes()
 }
 
 // Enqueue takes a message for the client, of which it holds its own reference,
@@ -263,7 +263,7 @@ func (s *Session) deliverable(d *Delivery, gate Gate) (DropReason, bool) {
 		return DropDenied, false
 	}
 	if s.link.MaximumPacketSize != 0 {
-		f := frame{m: d.Message, version: s.link.Version, qos: d.QoS, subs: d.SubscriptionIDs}
+		f := frame{m: d.Message, version: s.link.Version, qos: d.QoS, subs: d.SubscriptionIDs, number: s.number(d)}
 		if !s.suits(&f) {
 			return DropTooLarge, false
 		}
@@ -400,7 +400,7 @@ func (s *Session) sendZero(dst []byte, now time.Time, gate Gate, out *Actions) (
 func (s *Session) frame(d *Delivery, now time.Time) frame {
 	f := frame{
 		m: d.Message, version: s.link.Version, qos: d.QoS,
-		retain: d.Retain, subs: d.SubscriptionIDs,
+		retain: d.Retain, subs: d.SubscriptionIDs, number: s.number(d),
 	}
 	if f.m.HasExpiry { // [MQTT-3.3.2-6]
 		f.expiry = uint32(max(0, (f.m.Expires.Sub(now)+time.Second-1)/time.Second))
@@ -409,6 +409,14 @@ func (s *Session) frame(d *Delivery, now time.Time) frame {
 		s.alias(&f)
 	}
 	return f
+}
+
+// number is what the frame of d tells as its number; 0: nothing.
+func (s *Session) number(d *Delivery) uint64 {
+	if s.link.Numbered {
+		return d.Seq
+	}
+	return 0
 }
 
 // aliasSize is what the topic alias property costs, in bytes.

@@ -58,7 +58,23 @@ const (
 // Room tells whether the queue takes a QoS 1 or 2 message of that size, in
 // bytes, without dropping anything.
 func (s *Session) Room(size int) bool {
-	return s.count < s.lim.QueueMessages && s.bytes+size <= s.lim.QueueBytes
+	return s.count < s.mostMessages() && s.bytes+size <= s.mostBytes()
+}
+
+// mostMessages and mostBytes are the bounds of the queue, as the last connection has
+// set them.
+func (s *Session) mostMessages() int {
+	if s.link.QueueMessages > 0 {
+		return s.link.QueueMessages
+	}
+	return s.lim.QueueMessages
+}
+
+func (s *Session) mostBytes() int {
+	if s.link.QueueBytes > 0 {
+		return s.link.QueueBytes
+	}
+	return s.lim.QueueBytes
 }
 
 // Offer says whether a QoS 1 or 2 message of that size may be given to Enqueue,
@@ -151,7 +167,7 @@ func waits(d *Delivery) bool {
 
 // excess is what has to go for a message of that size, in messages and bytes.
 func (s *Session) excess(size int) (messages, bytes int) {
-	return s.count + 1 - s.lim.QueueMessages, s.bytes + size - s.lim.QueueBytes
+	return s.count + 1 - s.mostMessages(), s.bytes + size - s.mostBytes()
 }
 
 // dispensable tells whether dropping what waits, as far as it is known, makes
@@ -238,7 +254,7 @@ func (s *Session) discard(seq uint64, size int, out *Actions) {
 // shedZero drops QoS 0 messages, oldest first, while they and the others
 // together have more bytes than the queue may: QoS 0 goes first.
 func (s *Session) shedZero(out *Actions) {
-	for s.zero.n > 0 && s.bytes+s.zeroMem > s.lim.QueueBytes {
+	for s.zero.n > 0 && s.bytes+s.zeroMem > s.mostBytes() {
 		s.drop(DropQoS0Full, s.zero.head(), out)
 		s.popZero()
 	}

@@ -27,6 +27,10 @@ type Link struct {
 	TopicAliasMaximum uint16 // the client's; 0: no aliases towards it
 	ExpirySeconds     uint32 // session expiry interval, as granted
 	Overflow          Overflow
+	// QueueMessages and QueueBytes are in the place of those of Limits; 0: those.
+	QueueMessages, QueueBytes int
+	// Numbered has each message carry its Seq, see [NumberProperty].
+	Numbered bool
 	// Handover means that the client is where its messages are kept, see
 	// [Session.Takes]: what comes while it is connected stays in memory, however
 	// much of Limits.Window that is.

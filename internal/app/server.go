@@ -102,10 +102,11 @@ type Server struct {
 	types       *shelf.Shelf
 	typeMetrics *typeMetrics
 	rollouts    *rollout.Runner
-	Broker      *broker.Broker // nil with an external broker
-	Link        *link.Link     // to Broker or the external one, under the engine
-	queues      store.Store    // of Broker
-	edges       *edgeHost      // nil when it is no Sparkplug host
+	Broker      *broker.Broker        // nil with an external broker
+	Metrics     prometheus.Registerer // of what GET /metrics shows
+	Link        *link.Link            // to Broker or the external one, under the engine
+	queues      store.Store           // of Broker
+	edges       *edgeHost             // nil when it is no Sparkplug host
 	hooks       *hook.Runner
 	asked       *requests.Runner // nil when there are no requests over MQTT
 
@@ -321,6 +322,7 @@ func (s *Server) startService(ctx context.Context, l *link.Link) (*service.Audit
 
 func (s *Server) startHTTP(svc *service.Audited) error {
 	metrics := prometheus.NewRegistry()
+	s.Metrics = metrics
 	metrics.MustRegister(newCollector(s), newHookCollector(s.hooks), newRolloutCollector(s.rollouts), s.typeMetrics.ends, s.typeMetrics.took)
 	if s.asked != nil {
 		metrics.MustRegister(newRequestCollector(s.asked))

@@ -61,6 +61,7 @@ var layers = []layer{
 		{"internal/engine", 0, "runs the lifecycle over any store"},
 		{"internal/fleet", 0, "devices, identities, rights"},
 		{"internal/gateway/config", 0, "a gateway's file"},
+		{"internal/gateway/uplink", 0, "what goes up from a gateway, in order and once"},
 		{"internal/audit", 0, "who did what, as a chain"},
 		{"internal/hook", 0, "what happens at the end of a command"},
 		{"internal/rollout", 0, "one command to many devices"},

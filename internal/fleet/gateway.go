@@ -63,6 +63,14 @@ func (f *Fleet) Behind(gateway wire.Address) (list []wire.Address) {
 	return list
 }
 
+// InOrder says that what a gateway publishes keeps its order also when it is refused for
+// want of room: see broker.InOrder.
+func (i *Identity) InOrder() bool {
+	i.fleet.mu.RLock()
+	defer i.fleet.mu.RUnlock()
+	return len(i.fleet.behind[i.address]) > 0
+}
+
 // standsFor gives the rights of the device whose topic this is, if it is behind i
 // and not disabled; none otherwise.
 func (i *Identity) standsFor(topic string) Rights {

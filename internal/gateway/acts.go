@@ -174,7 +174,7 @@ func (a *actor) tell(tid command.TID) (bool, error) {
 			return false, err
 		}
 	}
-	err = g.up.Publish(g.ctx, client.Message{Topic: topic, Payload: payload, QoS: mqtt.AtLeastOnce, ContentType: "application/json"})
+	err = g.link.Publish(g.ctx, client.Message{Topic: topic, Payload: payload, QoS: mqtt.AtLeastOnce, ContentType: "application/json"})
 	if errors.Is(err, client.ErrSize) {
 		g.log.Error("the end of a command is too large to be told above", "tid", tid, "bytes", len(payload))
 		return false, nil

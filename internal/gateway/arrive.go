@@ -56,7 +56,7 @@ func (g *Gateway) runArrivals() {
 func (g *Gateway) arrive(ctx context.Context) {
 	payload, err := g.profile.AppendStatus(nil, wire.Status{Online: true, Boot: g.boot, TS: time.Now()})
 	if err == nil {
-		err = g.up.Publish(ctx, client.Message{Topic: g.profile.StatusTopic(g.cfg.Name), Payload: payload, QoS: mqtt.AtLeastOnce, Retain: true,
+		err = g.link.Publish(ctx, client.Message{Topic: g.profile.StatusTopic(g.cfg.Name), Payload: payload, QoS: mqtt.AtLeastOnce, Retain: true,
 			ContentType: "application/json"})
 	}
 	if err != nil {
@@ -69,32 +69,21 @@ func (g *Gateway) arrive(ctx context.Context) {
 		return
 	}
 	for ctx.Err() == nil {
-		local := g.local.Load()
-		if local == nil {
-			g.wait(pause / 20)
-			continue
-		}
 		g.current.Store(true)
-		if _, err := local.Subscribe(ctx, g.retained()...); err == nil {
+		if _, err := g.local.Subscribe(ctx, g.statuses()); err == nil {
 			return
 		}
 		g.wait(pause)
 	}
 }
 
-// depart lets go of what is retained: what statuses say while the server above is
+// depart lets go of the statuses: what they say while the server above is
 // away is not true any more when it is back.
 func (g *Gateway) depart(ctx context.Context) {
 	g.current.Store(false)
-	var filters []string
-	for _, s := range g.retained() {
-		filters = append(filters, s.Filter)
-	}
 	for ctx.Err() == nil {
-		if local := g.local.Load(); local != nil {
-			if err := local.Unsubscribe(ctx, filters...); err == nil {
-				return
-			}
+		if err := g.local.Unsubscribe(ctx, g.statuses().Filter); err == nil {
+			return
 		}
 		g.wait(pause / 20)
 	}

@@ -7,7 +7,7 @@
 //
 //	server above                               gateway                            device
 //	  command ──► down ──► engine.Create with the same tid ──► lane ──► command ──►
-//	  ◄── ack, result, state/update ◄── up ◄── a lasting session at its broker ◄────
+//	  ◄── ack, result, state/update ◄── uplink ◄── a lasting session at its broker ◄
 //	  ◄── status (once all that waited has gone up) ◄───────────────────────────────
 //	  ◄── gateway/act ◄── acts ◄── commands that were made here, when they have ended
 //
@@ -16,11 +16,10 @@
 //
 // # What is promised
 //
-//   - Up: a message is acknowledged to the device when it is durable in the lasting
-//     session, and taken out when the server above has acknowledged it; first in,
-//     first out over all topics, over cuts and kill -9 of either side. Repeats come
-//     after a cut only.
-//   - Down: a command is acknowledged to the server above when it is durable here.
+//   - Up: see package uplink. What devices say is one lane, each filter that the file
+//     names is another: in its order and once, over cuts and kill -9 of either side.
+//   - Down: a command is acknowledged to the server above when it is durable here, and
+//     waits for no mirrored message while that has room in its lane.
 //   - Own commands are told above when they have ended, at least once; the server
 //     above knows them by their tid.
 //   - Devices' statuses are not kept while the server above is out of reach. When it
@@ -29,7 +28,7 @@
 //
 // # Goroutines
 //
-// One each for the link up, for arrivals (what is to be done when the server above
-// is back), for acts, for the ledger and for the rules. Stop ends and awaits them.
-// Both MQTT clients have their own, which Stop awaits too.
+// One each for arrivals (what is to be done when the server above is back), for acts,
+// for the ledger, for the rules, and for each filter that is mirrored down; and those of
+// the uplink. Stop ends and awaits them all.
 package gateway

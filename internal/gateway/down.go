@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
@@ -229,7 +228,7 @@ func (g *Gateway) refuse(device wire.Address, tid, code, text string) {
 
 // say publishes above what need not be durable: the server above asks again.
 func (g *Gateway) say(topic string, payload []byte) {
-	err := g.up.PublishAsync(client.Message{Topic: topic, Payload: payload, QoS: mqtt.AtLeastOnce, ContentType: "application/json"}, nil)
+	err := g.link.PublishAsync(client.Message{Topic: topic, Payload: payload, QoS: mqtt.AtLeastOnce, ContentType: "application/json"}, nil)
 	if err != nil {
 		g.log.Warn("an answer was not told above; it will be asked for again", "topic", topic, "error", err)
 	}
@@ -249,30 +248,5 @@ func (g *Gateway) askDevice(device wire.Address, d *client.Delivery) bool {
 		return err == nil
 	case <-g.ctx.Done():
 		return false
-	}
-}
-
-// mirrorDown publishes at the gateway's own broker what is mirrored besides.
-func (g *Gateway) mirrorDown(d *client.Delivery) {
-	if !slices.ContainsFunc(g.cfg.Down, func(f string) bool { return mqtt.Match(f, d.Topic) }) {
-		d.Ack() // of a subscription in the session that there is no reason for any more
-		return
-	}
-	for g.ctx.Err() == nil {
-		local := g.local.Load()
-		if local == nil {
-			g.wait(pause / 20)
-			continue
-		}
-		err := local.Publish(g.ctx, d.Message)
-		if err == nil || neverTaken(err) {
-			if err != nil {
-				g.log.Error("a message from above cannot be mirrored, and is dropped", "topic", d.Topic, "error", err)
-			}
-			d.Ack()
-			return
-		}
-		g.log.Warn("a message from above cannot be mirrored now; it waits", "topic", d.Topic, "error", err)
-		g.wait(pause)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/gateway/config"
 	"github.com/wilco-iot/wilco/internal/gateway/ledger"
+	"github.com/wilco-iot/wilco/internal/gateway/uplink"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/client"
 	"github.com/wilco-iot/wilco/wire"
@@ -31,16 +33,20 @@ import (
 const Upstream = "upstream"
 
 const (
-	forEver     = (1<<32 - 1) * time.Second // the session expiry interval that never ends (MQTT 5.0, 3.1.2.11.2)
-	localClient = "wilco-gateway"           // of the lasting session at the gateway's own broker; stored, never change
-	upWindow    = 512                       // messages on their way up that the server above has not acknowledged
-	pause       = time.Second               // before what has failed is tried again
+	forEver = (1<<32 - 1) * time.Second // the session expiry interval that never ends (MQTT 5.0, 3.1.2.11.2)
+	// Of the lasting sessions at the gateway's own broker: that of what devices say, and,
+	// with the filter behind it, those of what is mirrored. Stored; never change.
+	localClient, mirrorClient = "wilco-gateway", "wilco-gateway/up/"
+	pause                     = time.Second // before what has failed is tried again
 	// reconnectWithin bounds the wait between two tries to reach the server above.
 	reconnectWithin = 10 * time.Second
 )
 
-// LedgerDir is where, in the data directory, the ledger is.
-const LedgerDir = "ledger"
+// Where, in the data directory, the ledger is, and what is on its way up.
+const (
+	LedgerDir = "ledger"
+	uplinkDir = "uplink"
+)
 
 // Gateway joins a server to the one above. Make one with Start.
 type Gateway struct {
@@ -51,17 +57,14 @@ type Gateway struct {
 	boot    string
 	ledger  *ledger.Ledger
 
-	up *client.Client
-	// local is the client of the lasting session, nil before the first.
-	local atomic.Pointer[client.Client]
-	// joined is closed when the lasting session has its subscriptions: from then on
-	// nothing that the gateway's own broker acknowledges is missed.
-	joined chan struct{}
-	own    ownTIDs
-	asked  asked
-	// dropped counts what the server above will never take.
-	dropped atomic.Int64
-	above   arriving
+	link *uplink.Uplink
+	up   *client.Client // of the server above; what is published goes by link
+	// local is the client of the session of what devices say.
+	local *client.Client
+	own   ownTIDs
+	asked asked
+	above arriving
+	down  []*downLane
 
 	reach chan bool // the server above has come into reach, or has gone; one slot, the last word
 	// actsWanted takes what is to be closed when all acts up to now are told above.
@@ -99,7 +102,7 @@ func Start(ctx context.Context, c *config.Config, s *app.Server, log *slog.Logge
 	boot := make([]byte, 8)
 	rand.Read(boot)
 	g := &Gateway{cfg: c, server: s, profile: profile.(wire.GatewayProfile), log: log, boot: hex.EncodeToString(boot),
-		joined: make(chan struct{}), reach: make(chan bool, 1), actsWanted: make(chan chan struct{})}
+		reach: make(chan bool, 1), actsWanted: make(chan chan struct{})}
 	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := g.outage.load(ctx, s.Store); err != nil {
 		return nil, err
@@ -111,58 +114,92 @@ func Start(ctx context.Context, c *config.Config, s *app.Server, log *slog.Logge
 	for _, d := range damage {
 		log.Error("the ledger of former states is damaged; what is there cannot be trusted", "place", d.String())
 	}
-	if g.up, err = g.newUpstream(); err != nil {
+	if err := g.newUplink(); err != nil {
 		return nil, errors.Join(err, g.ledger.Close())
 	}
 	g.setReach(false)
 	g.tellReach(false) // nothing retained is to wait from before
-	g.up.Start()
-	for _, f := range []func(){g.runUp, g.runArrivals, g.runActs, g.runLedger, g.runRules, g.runDevices} {
+	g.link.Start()
+	for _, f := range []func(){g.runArrivals, g.runActs, g.runLedger, g.runRules, g.runDevices} {
 		g.wg.Go(f)
 	}
-	select {
-	case <-g.joined:
-		return g, nil
-	case <-ctx.Done():
+	for _, l := range g.down {
+		g.wg.Go(l.run)
+	}
+	if s.Metrics != nil {
+		s.Metrics.MustRegister(collector{g})
+	}
+	if err := g.link.AwaitLanes(ctx); err != nil {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), pause)
 		defer cancel()
-		return nil, errors.Join(ctx.Err(), g.Stop(stop))
+		return nil, errors.Join(err, g.Stop(stop))
 	}
+	return g, nil
 }
 
 // Stop takes leave of the server above, which is told that the devices cannot be
 // reached any more, and ends everything. What has not gone up waits.
 func (g *Gateway) Stop(ctx context.Context) error {
 	g.cancel()
-	err := g.up.StopWithWill(ctx)
+	err := g.link.Stop(ctx)
 	g.wg.Wait()
 	return errors.Join(err, g.ledger.Close())
 }
 
-// newUpstream makes the client of the server above.
-func (g *Gateway) newUpstream() (*client.Client, error) {
+// newUplink makes both ends of the link: the client of the server above, and the lanes
+// of what goes up.
+func (g *Gateway) newUplink() error {
+	above, err := g.upstream()
+	if err != nil {
+		return err
+	}
+	q := g.cfg.Queue
+	lanes := []uplink.Lane{{Client: localClient, Name: "devices", Subscriptions: g.upSubscriptions(), Skip: g.skips,
+		Queue: broker.Queue{Overflow: q.Overflow, Messages: q.MaxMessages, Bytes: q.MaxBytes}}}
+	for _, m := range g.cfg.Up {
+		lanes = append(lanes, uplink.Lane{Client: mirrorClient + m.Filter, Name: m.Filter, Latest: m.Latest,
+			Queue: broker.Queue{Overflow: m.Overflow, Messages: m.MaxMessages, Bytes: m.MaxBytes},
+			// What was retained before the filter was named goes up once, with the subscription.
+			Subscriptions: []mqtt.Subscription{{Filter: m.Filter, QoS: mqtt.ExactlyOnce, RetainAsPublished: true, RetainHandling: 1}}})
+	}
+	for _, m := range g.cfg.Down {
+		g.down = append(g.down, newDownLane(g, m))
+	}
+	g.link, err = uplink.New(uplink.Options{Dir: filepath.Join(g.cfg.Server.Data, uplinkDir), Upstream: above,
+		Dial: g.server.Broker.DialQueue, Lanes: lanes, Logger: g.log})
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "%v", err)
+	}
+	g.up, g.local = g.link.Upstream(), g.link.Local(0)
+	return nil
+}
+
+// upstream says how to connect to the server above.
+func (g *Gateway) upstream() (client.Options, error) {
 	u := &g.cfg.Upstream
 	t, err := clientTLS(u)
 	if err != nil {
-		return nil, err
+		return client.Options{}, err
 	}
 	o := client.Options{Servers: []string{u.URL}, TLS: t, ClientID: g.cfg.Name.String(), Username: g.cfg.Name.String(),
 		SessionExpiry: forEver, KeepAlive: u.KeepAlive, Will: g.will, OnMessage: g.fromAbove, Logger: g.log,
-		Backoff: client.Backoff{Max: reconnectWithin}, MaxQueued: 4 * upWindow, MaxQueuedBytes: 256 << 20,
-		OnUp:   func(up client.Up) { g.asked.forget(up.Refused); g.tellReach(true) },
-		OnDown: func(err error) { g.log.Warn("the server above is out of reach", "error", err); g.tellReach(false) }}
+		Backoff: client.Backoff{Max: reconnectWithin},
+		OnUp:    func(up client.Up) { g.asked.forget(up.Refused); g.tellReach(true) },
+		OnDown:  func(err error) { g.log.Warn("the server above is out of reach", "error", err); g.tellReach(false) }}
 	if u.Secret != "" {
 		o.Password = []byte(u.Secret)
 	}
-	for _, f := range g.cfg.Down {
-		o.Subscriptions = append(o.Subscriptions, mqtt.Subscription{Filter: f, QoS: mqtt.ExactlyOnce, NoLocal: true, RetainAsPublished: true})
+	held := 0 // what waits of the mirrored topics has not been acknowledged, and commands are to come all the same
+	for _, m := range g.cfg.Down {
+		held += m.MaxMessages
+		o.Subscriptions = append(o.Subscriptions, mqtt.Subscription{Filter: m.Filter, QoS: mqtt.ExactlyOnce, NoLocal: true, RetainAsPublished: true})
 	}
-	c, err := client.New(o)
-	if err != nil {
-		return nil, fault.Field("upstream", "%v", err)
-	}
-	return c, nil
+	o.ReceiveMaximum = uint16(min(commandWindow+held, math.MaxUint16))
+	return o, nil
 }
+
+// commandWindow is how many commands of the server above may come without an answer.
+const commandWindow = 1024
 
 // tellReach leaves the last word for runArrivals.
 func (g *Gateway) tellReach(up bool) {

@@ -17,7 +17,7 @@ import (
 func TestReadyIsJoined(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "gateway.yaml")
-	text := "name: s/gw\nupstream: {url: mqtt://127.0.0.1:1, secret: x}\ndata: " + dir + "\nhttp: {address: 127.0.0.1:0}\n"
+	text := "name: s/gw\nupstream: {url: mqtt://127.0.0.1:1, secret: x}\ndata: " + dir + "\nhttp: {address: 127.0.0.1:0}\nmirror: {up: [a/#, b/#]}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestReadyIsJoined(t *testing.T) {
 	defer stop(g.Stop)
 	now, cancel := context.WithCancel(t.Context())
 	cancel()
-	if local := g.local.Load(); local == nil || local.AwaitUp(now) != nil {
+	if g.link.AwaitLanes(now) != nil {
 		t.Error("its own broker acknowledges what it does not hear of")
 	}
 }

@@ -1,30 +1,11 @@
 package gateway
 
 import (
-	"errors"
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
-	"github.com/wilco-iot/wilco/mqtt/client"
 )
-
-// What will never be taken must not stay in front of what would be.
-func TestWhatIsNeverTaken(t *testing.T) {
-	for err, want := range map[error]bool{
-		client.ErrSize: true, client.ErrExpired: true, client.ErrQoS: true, client.ErrRetain: true,
-		fmt.Errorf("publish: %w", client.ErrSize):                              true,
-		&client.ReasonError{Packet: mqtt.TypePuback, Code: mqtt.NotAuthorized}: true,
-		&client.ReasonError{Packet: mqtt.TypePuback, Code: mqtt.QuotaExceeded}: false,
-		&client.ReasonError{Packet: mqtt.TypePuback, Code: mqtt.ServerBusy}:    false,
-		client.ErrDown: false, client.ErrFull: false, errors.New("other"): false,
-	} {
-		if got := neverTaken(err); got != want {
-			t.Errorf("%v: %v", err, got)
-		}
-	}
-}
 
 // Where the two clocks differ, what the broker above has counted down is what is left.
 func TestTimeLeft(t *testing.T) {

@@ -142,8 +142,15 @@ func (c *Client) restore() error {
 	}
 	if len(records) > 0 {
 		c.calls.Start(records[0].Seq)
-		for c.calls.Next() < c.snd.NextSeq() {
-			c.calls.Push(call{})
+		for _, r := range records {
+			for c.calls.Next() < r.Seq {
+				c.calls.Push(call{})
+			}
+			var who call
+			if told := c.opts.OnRestored; told != nil {
+				who.done = func(result Result) { told(r.Message, result) }
+			}
+			c.calls.Push(who)
 		}
 	}
 	return nil

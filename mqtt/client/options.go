@@ -70,8 +70,11 @@ type Options struct {
 	// goroutine that calls OnUp.
 	OnConnect func(*mqtt.Connect) error
 	// Store keeps unacknowledged publishes across processes. Nil: in memory.
-	Store   Store
-	Backoff Backoff
+	Store Store
+	// OnRestored, if set, is told how the messages of a former process ended that
+	// were in the Store, as the done of PublishAsync is told of the others.
+	OnRestored func(Message, Result)
+	Backoff    Backoff
 	// Once makes the client end with its first connection, or when none of the
 	// servers took it, which AwaitUp then tells: for those who decide themselves
 	// when and where to connect again. Stop is still to be called; it waits until

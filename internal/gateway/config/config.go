@@ -7,8 +7,10 @@
 //	  secretFile: /etc/wilco/gw-1.secret
 //	users: users.yaml                  # who else may use its broker, as for wilco broker
 //	mirror:                            # beside what devices and server say to each other
-//	  up: ["plant-1/telemetry/#"]
-//	  latest: ["plant-1/levels/#"]     # up, retained: while the line is cut only the last of each topic is kept
+//	  up:
+//	    - plant-1/events/#             # within the bounds of queue
+//	    - {topics: plant-1/telemetry/#, maxMessages: 100000, maxBytes: 67108864, overflow: oldest}
+//	    - {topics: plant-1/levels/#, overflow: latest}  # while the line is cut only the last of each topic is kept
 //	  down: ["plant-1/recipes/#"]
 //	queue: {maxMessages: 1000000, maxBytes: 1073741824, overflow: refuse}
 //	ledger: {maxBytes: 67108864}
@@ -23,6 +25,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,14 +51,25 @@ import (
 type Config struct {
 	Name     wire.Address // of the gateway, as the server has registered it
 	Upstream Upstream
-	// Up and Down are topic filters that are mirrored beside those of devices. What
-	// Latest matches goes up too; of it only the retained messages outlast a cut.
-	Up, Latest, Down []string
-	Users            string // users file of its broker, as wilco broker has one; "": none
-	Queue            Queue
-	Ledger           Ledger
-	Rules            []rules.Rule
-	Server           config.Config // of its own server
+	// Up and Down are what is mirrored beside what devices say and hear.
+	Up, Down []Mirror
+	Users    string // users file of its broker, as wilco broker has one; "": none
+	Queue    Queue
+	Ledger   Ledger
+	Rules    []rules.Rule
+	Server   config.Config // of its own server
+}
+
+// Mirror is a topic filter that is mirrored, with the queue of what waits of it: on its
+// way up in the gateway's files, on its way down in memory, not acknowledged to the
+// server above. Up, its bounds are at most those of the gateway's queue, which are the
+// default; down, the default is 256 messages.
+type Mirror struct {
+	Filter string
+	Queue
+	// Latest keeps only the last message of each topic while the line is cut; only up.
+	// Overflow is Refuse then.
+	Latest bool
 }
 
 // Upstream is how the gateway reaches the server's broker.
@@ -67,9 +81,9 @@ type Upstream struct {
 	KeepAlive time.Duration // how soon a silent loss is noticed, about
 }
 
-// Queue bounds what waits for the server, and for each other client of the
-// gateway's broker. Overflow is what becomes of more for the server; the up to 512
-// messages that are on their way stay in any case.
+// Queue bounds what waits: of what devices say, for the server above, and for each
+// client of the gateway's broker. Overflow is what becomes of more for the server; the
+// up to 512 messages that are on their way stay in any case.
 type Queue struct {
 	MaxMessages, MaxBytes int
 	Overflow              broker.Overflow
@@ -86,6 +100,8 @@ const (
 	leastLedger      = 64 << 10
 	leastMessages    = 1024 // twice what is on its way up at a time, which nothing drops any more
 	defaultKeepAlive = 30 * time.Second
+	defaultDown      = 256
+	mostDown         = 16384
 )
 
 // own are the keys that the settings of a server have not.
@@ -184,7 +200,7 @@ func (r *reader) document(text []byte, c *Config) {
 		"upstream": func(n *yaml.Node, at string) { r.upstream(n, at, &c.Upstream) },
 		"users":    r.text(&c.Users),
 		"mirror": func(n *yaml.Node, at string) {
-			r.mapping(n, at, keys{"up": r.filters(&c.Up), "latest": r.filters(&c.Latest), "down": r.filters(&c.Down)})
+			r.mapping(n, at, keys{"up": r.mirrors(&c.Up), "down": r.mirrors(&c.Down)})
 		},
 		"queue": func(n *yaml.Node, at string) {
 			r.mapping(n, at, keys{"maxMessages": positive(r, &c.Queue.MaxMessages), "maxBytes": positive(r, &c.Queue.MaxBytes),
@@ -213,6 +229,7 @@ func (r *reader) document(text []byte, c *Config) {
 	}
 	has := r.mapping(mine, "", known)
 	c.Users = r.beside(c.Users)
+	r.bounds(c)
 	if !has["name"] {
 		r.missing("name", "is missing: the gateway as the server has registered it, GROUP/NAME")
 	}
@@ -223,23 +240,48 @@ func (r *reader) document(text []byte, c *Config) {
 
 // circles says which mirrored topics would go round, or twice.
 func (r *reader) circles(c *Config) {
-	up := slices.Concat(c.Up, c.Latest)
-	for _, f := range slices.Concat(up, c.Down) {
-		if overlap(f, c.Server.Root+"/+/+/#") {
-			r.missing("mirror", fmt.Sprintf("%q matches topics of devices; these are mirrored anyway, in their own way", f))
+	for _, m := range slices.Concat(c.Up, c.Down) {
+		if overlap(m.Filter, c.Server.Root+"/+/+/#") {
+			r.missing("mirror", fmt.Sprintf("%q matches topics of devices; these are mirrored anyway, in their own way", m.Filter))
 		}
 	}
-	pairs := func(a, b []string, what string) {
-		for _, x := range a {
-			for _, y := range b {
-				if overlap(x, y) {
-					r.missing("mirror", fmt.Sprintf("%q and %q may match one topic, %s", x, y, what))
+	pairs := func(a, b []Mirror, same bool, what string) {
+		for i, x := range a {
+			for k, y := range b {
+				if (!same || i < k) && overlap(x.Filter, y.Filter) {
+					r.missing("mirror", fmt.Sprintf("%q and %q may match one topic, %s", x.Filter, y.Filter, what))
 				}
 			}
 		}
 	}
-	pairs(up, c.Down, "which would go round in a circle")
-	pairs(c.Up, c.Latest, "which is kept in one way only")
+	pairs(c.Up, c.Down, false, "which would go round in a circle")
+	pairs(c.Up, c.Up, true, "which is kept in one way only")
+	pairs(c.Down, c.Down, true, "which is kept in one way only")
+}
+
+// bounds completes those of the mirrors. When the gateway starts, its broker has the
+// bounds of queue for a moment: they must not be less.
+func (r *reader) bounds(c *Config) {
+	for i := range c.Up {
+		m := &c.Up[i]
+		if m.MaxMessages > c.Queue.MaxMessages || m.MaxBytes > c.Queue.MaxBytes {
+			r.missing("mirror.up", fmt.Sprintf("%q has bounds above those of queue; raise these", m.Filter))
+		}
+		if m.MaxMessages > 0 && m.MaxMessages < leastMessages && !m.Latest {
+			r.missing("mirror.up", fmt.Sprintf("%q: maxMessages must be %d or more", m.Filter, leastMessages))
+		}
+		m.MaxMessages, m.MaxBytes = cmp.Or(m.MaxMessages, c.Queue.MaxMessages), cmp.Or(m.MaxBytes, c.Queue.MaxBytes)
+	}
+	for i := range c.Down {
+		m := &c.Down[i]
+		m.MaxMessages, m.MaxBytes = cmp.Or(m.MaxMessages, defaultDown), cmp.Or(m.MaxBytes, c.Queue.MaxBytes)
+		switch {
+		case m.Latest:
+			r.missing("mirror.down", fmt.Sprintf("%q: overflow latest is for what goes up", m.Filter))
+		case m.MaxMessages > mostDown:
+			r.missing("mirror.down", fmt.Sprintf("%q: maxMessages must be %d or less", m.Filter, mostDown))
+		}
+	}
 }
 
 // beside gives a path that is said relative to the file's directory.
@@ -421,18 +463,38 @@ func positive[N int | int64](r *reader, to *N) func(*yaml.Node, string) {
 	}
 }
 
-func (r *reader) filters(to *[]string) func(*yaml.Node, string) {
+// mirrors reads a list of filters, each alone or with its bounds.
+func (r *reader) mirrors(to *[]Mirror) func(*yaml.Node, string) {
 	return func(n *yaml.Node, path string) {
 		if n.Kind != yaml.SequenceNode {
 			r.wrong(n, path, "must be a list of topic filters")
 			return
 		}
-		for _, one := range n.Content {
-			if err := mqtt.ValidFilter(one.Value); err != nil || one.Value[0] == '$' {
-				r.wrong(one, path, "%q is no filter of topics that can be mirrored", one.Value)
+		for i, one := range n.Content {
+			var m Mirror
+			name := one
+			if one.Kind == yaml.MappingNode {
+				at := fmt.Sprintf("%s.%d", path, i+1)
+				r.mapping(one, at, keys{"topics": func(n *yaml.Node, _ string) { name = n }, "maxMessages": positive(r, &m.MaxMessages),
+					"maxBytes": positive(r, &m.MaxBytes), "overflow": r.mirrorOverflow(&m)})
+			}
+			if m.Filter = name.Value; mqtt.ValidFilter(m.Filter) != nil || m.Filter[0] == '$' {
+				r.wrong(name, path, "%q is no filter of topics that can be mirrored", m.Filter)
 				continue
 			}
-			*to = append(*to, one.Value)
+			*to = append(*to, m)
+		}
+	}
+}
+
+func (r *reader) mirrorOverflow(m *Mirror) func(*yaml.Node, string) {
+	return func(n *yaml.Node, path string) {
+		if m.Latest = n.Value == "latest"; m.Latest {
+			return
+		}
+		var err error
+		if m.Overflow, err = broker.ParseOverflow(n.Value); err != nil {
+			r.wrong(n, path, "%q is not one of refuse, newest, oldest, latest", n.Value)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -23,9 +24,9 @@ upstream:
 data: /var/lib/gateway
 http: {address: 127.0.0.1:0}
 mirror:
-  up: ["plant-1/telemetry/#"]
+  up: ["plant-1/telemetry/#", {topics: "plant-1/levels/+", overflow: latest, maxMessages: 7}, {topics: "plant-1/log/#", maxMessages: 1500, maxBytes: 10, overflow: oldest}]
   down: ["plant-1/recipes/+"]
-  latest: ["plant-1/levels/+"]
+
 queue: {maxMessages: 2000, maxBytes: 20, overflow: oldest}
 ledger: {maxBytes: 100000}
 rules:
@@ -56,7 +57,9 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Name != (wire.Address{Group: "plant-1", Device: "gw-1"}) || c.Upstream.Secret != "s3cret" || c.Upstream.KeepAlive != 5*time.Second ||
-		c.Queue != (Queue{2000, 20, broker.DropOldest}) || len(c.Latest) != 1 || c.Ledger.MaxBytes != 100000 || c.Server.Data != "/var/lib/gateway" || len(c.Rules) != 3 || len(c.Up) != 1 || len(c.Down) != 1 {
+		c.Queue != (Queue{2000, 20, broker.DropOldest}) || c.Ledger.MaxBytes != 100000 || c.Server.Data != "/var/lib/gateway" || len(c.Rules) != 3 || len(c.Down) != 1 || c.Down[0].MaxMessages != 256 ||
+		!reflect.DeepEqual(c.Up, []Mirror{{Filter: "plant-1/telemetry/#", Queue: Queue{2000, 20, broker.Refuse}}, {"plant-1/levels/+", Queue{7, 20, broker.Refuse}, true},
+			{"plant-1/log/#", Queue{1500, 10, broker.DropOldest}, false}}) {
 		t.Errorf("%+v", c)
 	}
 	r := c.Rules
@@ -89,17 +92,24 @@ func TestWhatIsWrong(t *testing.T) {
 		{"keepAlive: 5s", "keepAlive: 1ms", "upstream.keepAlive", ":3:3:", "between"},
 		{"keepAlive: 5s", "keepAlive: [1]", "upstream.keepAlive", "", "must be a time"},
 		{"mirror:", "miror:", "miror", ":8:1:", "unknown key"},
-		{`["plant-1/telemetry/#"]`, `["a/#b"]`, "mirror.up", ":9:8:", "no filter"},
-		{`["plant-1/telemetry/#"]`, `["plant-1/+/x"]`, "mirror", "", "circle"},
-		{`["plant-1/telemetry/#"]`, `["#"]`, "mirror", "", "devices"},
-		{`["plant-1/telemetry/#"]`, `["wilco/plant-1/valve-2/+"]`, "mirror", "", "devices"},
+		{`"plant-1/telemetry/#"`, `"a/#b"`, "mirror.up", ":9:8:", "no filter"},
+		{`"plant-1/telemetry/#"`, `{topics: "a/#b"}`, "mirror.up", ":9:17:", "no filter"},
+		{`"plant-1/telemetry/#"`, `{maxMessages: 2000}`, "mirror.up", ":9:8:", "no filter"},
+		{`"plant-1/telemetry/#"`, `"plant-1/+/x"`, "mirror", "", "circle"},
+		{`"plant-1/telemetry/#"`, `"#"`, "mirror", "", "devices"},
+		{`"plant-1/telemetry/#"`, `"wilco/plant-1/valve-2/+"`, "mirror", "", "devices"},
+		{"overflow: latest, maxMessages: 7", "overflow: last", "mirror.up.2.overflow", ":9:70:", "latest"},
+		{"maxMessages: 1500", "maxMessages: 15", "mirror.up", "", "1024 or more"},
+		{"maxMessages: 1500", "maxMessages: 15000", "mirror.up", "", "above those of queue"},
+		{`["plant-1/recipes/+"]`, `[{topics: "plant-1/recipes/+", overflow: latest}]`, "mirror.down", "", "for what goes up"},
+		{`["plant-1/recipes/+"]`, `["plant-1/recipes/+", "plant-1/recipes/x"]`, "mirror", "", "one way only"},
 		{"maxMessages: 2000", "maxMessages: 0", "queue.maxMessages", ":12:22:", "above 0"},
 		{"maxMessages: 2000", "maxMessages: 100", "queue.maxMessages", ":12:8:", "1024 or more"},
 		{"maxBytes: 100000", "maxBytes: 1", "ledger.maxBytes", "", "or more"},
 		{"  - name: lamp", "  - name: close", "rules.2.name", ":18:5:", "twice"},
-		{"overflow: oldest", "overflow: none", "queue.overflow", ":12:52:", "oldest"},
-		{`["plant-1/levels/+"]`, `["plant-1/telemetry/x"]`, "mirror", "", "one way only"},
-		{`["plant-1/levels/+"]`, `["plant-1/recipes/x"]`, "mirror", "", "circle"},
+		{"maxBytes: 20, overflow: oldest", "maxBytes: 20, overflow: none", "queue.overflow", ":12:52:", "oldest"},
+		{`"plant-1/levels/+"`, `"plant-1/telemetry/x"`, "mirror", "", "one way only"},
+		{`"plant-1/levels/+"`, `"plant-1/recipes/x"`, "mirror", "", "circle"},
 		{"rollback: true", "rollback: false", "rules.1.do.rollback", ":17:45:", "must be true"},
 		{"rollback: true", "rollback: true, command: x", "rules.1.do", "", "exactly one"},
 		{"gt: 0", "gt: [1]", "rules.1.when.if", "", ""},

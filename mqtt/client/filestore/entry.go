@@ -54,6 +54,33 @@ func appendRecord(b []byte, r *client.Record) []byte {
 	return b
 }
 
+// appendPlace appends where a record has come from, behind the kind.
+func appendPlace(b []byte, source string, place uint64) []byte {
+	return binary.AppendUvarint(appendString(b, source), place)
+}
+
+// readPlace reads what appendPlace has written, and gives what is behind it: nothing,
+// or the body of an Add.
+func readPlace(body []byte) (source string, place uint64, rest []byte, err error) {
+	d := decoder{b: body[1:]}
+	source, place = string(d.bytes()), d.uvarint()
+	if d.err == nil && (body[0] == kindFrom) != (len(d.b) > 0 && d.b[0] == kindAdd) {
+		d.err = errBody
+	}
+	return source, place, d.b, d.err
+}
+
+// readRecord reads the record of an Add, or of an AddFrom.
+func readRecord(body []byte) (client.Record, error) {
+	if body[0] == kindFrom {
+		var err error
+		if _, _, body, err = readPlace(body); err != nil {
+			return client.Record{}, err
+		}
+	}
+	return decodeRecord(body)
+}
+
 func decodeRecord(body []byte) (client.Record, error) {
 	d := decoder{b: body[1:]}
 	r := client.Record{Seq: d.uvarint()}

@@ -8,7 +8,9 @@
 //	body: kind byte | seq uvarint | what the kind needs
 //
 // in little-endian order, after a header of eight bytes. Add appends a whole
-// message, Mark and Remove a few bytes about one. Open replays the log. When
+// message, Mark and Remove a few bytes about one. AddFrom is an Add that says in the
+// same entry where the message has come from, for who takes it over from another
+// queue and must know after a crash whether it has. Open replays the log. When
 // more of it is dead than alive, what lives is copied to a new file, which takes
 // the old one's name after an fsync.
 //
@@ -51,6 +53,8 @@ const (
 	kindAdd    = 1
 	kindMark   = 2
 	kindRemove = 3
+	kindFrom   = 4 // source, place, then the body of an Add
+	kindPlace  = 5 // source, place: what is left of kindFrom in a compacted file
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -75,7 +79,8 @@ type Store struct {
 	alive   int64 // bytes of it that are entries of live records
 	pending []byte
 	live    map[uint64]place
-	broken  error // the first failed write; everything after it is refused
+	places  map[string]uint64
+	broken  error // the file could not be brought back to a whole end; everything after it is refused
 }
 
 // place is where the Add entry of a live record is.
@@ -93,7 +98,7 @@ func Open(path string, options Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
-	s := &Store{path: path, file: f, options: options, live: make(map[uint64]place)}
+	s := &Store{path: path, file: f, options: options, live: make(map[uint64]place), places: make(map[string]uint64)}
 	if err := s.replay(); err != nil {
 		f.Close()
 		return nil, err
@@ -137,8 +142,7 @@ func (s *Store) replay() error {
 			return fmt.Errorf("filestore: cut off the torn end: %w", err)
 		}
 	}
-	_, err = s.file.Seek(s.size, io.SeekStart)
-	return err
+	return nil
 }
 
 // begin writes the header of an empty file.
@@ -150,9 +154,6 @@ func (s *Store) begin() error {
 		return fmt.Errorf("filestore: %w", err)
 	}
 	s.size = int64(len(magic))
-	if _, err := s.file.Seek(s.size, io.SeekStart); err != nil {
-		return err
-	}
 	if err := s.fsync(s.file); err != nil {
 		return err
 	}
@@ -217,12 +218,24 @@ func zeros(r io.Reader) bool {
 
 // apply notes what an entry at a place in the file says.
 func (s *Store) apply(body []byte, at int64) error {
+	size := int64(prefix + len(body))
+	if body[0] == kindFrom || body[0] == kindPlace {
+		source, place, rest, err := readPlace(body)
+		if err != nil {
+			return err
+		}
+		s.places[source] = max(s.places[source], place)
+		if body[0] == kindPlace {
+			return nil
+		}
+		body = rest
+	}
 	d := decoder{b: body[1:]}
 	seq := d.uvarint()
 	switch body[0] {
 	case kindAdd:
-		s.live[seq] = place{at: at, size: int64(prefix + len(body))}
-		s.alive += int64(prefix + len(body))
+		s.live[seq] = place{at: at, size: size}
+		s.alive += size
 	case kindMark:
 		id, released := uint16(d.uvarint()), d.uvarint() == 1
 		s.mark(seq, id, released)
@@ -260,7 +273,7 @@ func (s *Store) Load() ([]client.Record, error) {
 		if _, err := s.file.ReadAt(entry, p.at); err != nil {
 			return nil, fmt.Errorf("filestore: %w", err)
 		}
-		r, err := decodeRecord(entry[prefix:])
+		r, err := readRecord(entry[prefix:])
 		if err != nil {
 			return nil, fmt.Errorf("%w: record %d: %w", ErrCorrupt, seq, err)
 		}
@@ -283,11 +296,36 @@ func (s *Store) order() []uint64 {
 func (s *Store) Add(r client.Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.add(open(s.pending), &r)
+}
+
+// AddFrom is Add, and makes place the one that Place gives for the source, in one: a
+// crash leaves both or none.
+func (s *Store) AddFrom(r client.Record, source string, place uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.add(appendPlace(append(open(s.pending), kindFrom), source, place), &r); err != nil {
+		return err
+	}
+	s.places[source] = max(s.places[source], place)
+	return nil
+}
+
+// Place is the highest place that AddFrom was given for a source, 0 for none.
+func (s *Store) Place(source string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.places[source]
+}
+
+// add writes what waits, and r behind what b has more than that.
+func (s *Store) add(b []byte, r *client.Record) error {
 	at := s.size + int64(len(s.pending))
 	before := len(s.pending)
-	s.pending = seal(appendRecord(open(s.pending), &r), before)
+	s.pending = seal(appendRecord(b, r), before)
 	size := int64(len(s.pending) - before)
 	if err := s.flush(); err != nil {
+		s.pending = s.pending[:before]
 		return err
 	}
 	s.live[r.Seq] = place{at: at, size: size, id: r.PacketID, released: r.Released}
@@ -332,7 +370,9 @@ func (s *Store) Sync() error {
 		return err
 	}
 	if s.size > compactAt && s.size > 2*s.alive {
-		return s.compact()
+		if err := s.compact(); err == nil || s.broken != nil {
+			return err
+		}
 	}
 	return s.keepError(s.fsync(s.file))
 }
@@ -349,14 +389,20 @@ func (s *Store) flush() error {
 	if s.broken != nil || len(s.pending) == 0 {
 		return s.broken
 	}
-	n, err := s.file.Write(s.pending)
-	s.size += int64(n)
+	if _, err := s.file.WriteAt(s.pending, s.size); err != nil {
+		// A full disk may have room again. What was written in part goes, or what
+		// is appended next would be behind half an entry.
+		if cut := s.file.Truncate(s.size); cut != nil {
+			return s.keepError(errors.Join(err, cut))
+		}
+		return fmt.Errorf("filestore: %w", err)
+	}
+	s.size += int64(len(s.pending))
 	s.pending = s.pending[:0]
-	return s.keepError(err)
+	return nil
 }
 
-// keepError makes a failed write final: after it, the file may end in half an
-// entry, and what is appended would be behind it.
+// keepError makes an error final, after which nobody knows what the file has.
 func (s *Store) keepError(err error) error {
 	if err != nil && s.broken == nil {
 		s.broken = fmt.Errorf("filestore: %w", err)
@@ -387,7 +433,7 @@ func (s *Store) compact() error {
 	temporary := s.path + ".new"
 	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return s.keepError(err)
+		return fmt.Errorf("filestore: %w", err)
 	}
 	live, size, err := s.copyLive(f)
 	if err == nil {
@@ -398,7 +444,8 @@ func (s *Store) compact() error {
 	}
 	if err != nil {
 		f.Close()
-		return s.keepError(err)
+		os.Remove(temporary) // it may be what has filled the disk; the old file goes on
+		return fmt.Errorf("filestore: %w", err)
 	}
 	s.file.Close()
 	s.file, s.live, s.size = f, live, size
@@ -414,6 +461,10 @@ func (s *Store) copyLive(f *os.File) (live map[uint64]place, size int64, err err
 	w.WriteString(magic) // an error of w stays, and Flush returns it
 	size = int64(len(magic))
 	live = make(map[uint64]place, len(s.live))
+	for source, at := range s.places {
+		n, _ := w.Write(seal(appendPlace(append(open(nil), kindPlace), source, at), 0))
+		size += int64(n)
+	}
 	for _, seq := range s.order() {
 		p := s.live[seq]
 		if _, err := io.Copy(w, io.NewSectionReader(s.file, p.at, p.size)); err != nil {
