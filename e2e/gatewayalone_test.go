@@ -136,7 +136,7 @@ func (e *edge) reported(name string, least int) (int, error) {
 
 const deadMan = `rules:
   - name: close
-    when: {upstreamDown: 2s}
+    when: {upstreamDown: 4s}
     do: {device: plant-1/valve-2, rollback: true}
 `
 
@@ -283,7 +283,7 @@ func TestGatewayDiskFull(t *testing.T) {
 	big := strings.Repeat("x", 50_000)
 	refused, last := false, 50
 	for n := 51; n < 1000 && !refused; n++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		err := c.Publish(ctx, mqttclient.Message{Topic: "wilco/" + valve + "/state/update", QoS: mqtt.AtLeastOnce,
 			Payload: []byte(`{"state":{"n":` + strconv.Itoa(n) + `,"x":"` + big + `"}}`)})
 		cancel()

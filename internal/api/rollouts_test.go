@@ -51,7 +51,7 @@ func startRollout(t *testing.T, w *world, body, token string, status int) client
 // until waits for a state of a roll-out.
 func (w *world) until(t *testing.T, id, state string) client.Rollout {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		r := read[client.Rollout](t, w.do(t, request{path: "/v1/rollouts/" + id}), 200)
 		if r.State == state {

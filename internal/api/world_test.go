@@ -145,7 +145,7 @@ func startWorld(dir string, o options) (*world, error) {
 func (w *world) close() {
 	w.API.Drain()
 	w.HTTP.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_ = w.Hooks.Stop(ctx)
 	_ = w.Rollouts.Stop(ctx)

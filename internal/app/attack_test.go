@@ -122,7 +122,7 @@ func TestH01_NothingFallsBackToOpen(t *testing.T) {
 		"another's key":       {TLS: "127.0.0.1:0", Anonymous: true, Files: with(func(f *TLSFiles) { f.Key = cert })},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			var out bytes.Buffer
 			if err := RunBroker(ctx, o, nil, &out, quiet()); fault.CodeOf(err) != fault.Invalid || out.Len() > 0 {

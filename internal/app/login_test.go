@@ -24,7 +24,7 @@ type talk struct {
 	nc net.Conn
 }
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // say sends a packet.
 func (k talk) say(p interface {

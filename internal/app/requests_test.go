@@ -63,11 +63,11 @@ func ask(t *testing.T, address, name, password string) *asker {
 	a.Client = c
 	c.Start()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = c.Stop(ctx)
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := c.AwaitUp(ctx); err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func (a *asker) send(device, correlation, payload string, edit ...func(*client.M
 	for _, e := range edit {
 		e(&m)
 	}
-	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
 	defer cancel()
 	return a.Publish(ctx, m)
 }
@@ -103,7 +103,7 @@ func (a *asker) next() answered {
 	select {
 	case x := <-a.got:
 		return x
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		a.t.Fatal("no answer")
 		return answered{}
 	}
@@ -399,7 +399,7 @@ func TestRequestersComeAndGo(t *testing.T) {
 	}
 	select {
 	case <-a.down:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("still connected")
 	}
 	for name, c := range map[string][3]string{

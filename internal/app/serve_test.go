@@ -88,7 +88,7 @@ func TestServeNamesTheSettingThatIsWrong(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := settings(t.TempDir())
 			test.wrong(&c)
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			err := Serve(ctx, c, "test", nil, io.Discard, quiet())
 			if err == nil || ctx.Err() != nil {

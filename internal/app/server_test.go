@@ -36,7 +36,7 @@ func startServer(t *testing.T, data string) *Server {
 
 func stopServer(t *testing.T, s *Server) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.Stop(ctx); err != nil {
 		t.Error(err)
@@ -73,7 +73,7 @@ func TestACommandGoesThroughTheWholeServerAndSurvivesARestart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	wait, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	wait, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	c, err := s.Engine.Wait(wait, out[0].Command.TID, func(c *command.Command) bool { return c.Final() })
 	if err != nil || c.State != command.Executed || !strings.Contains(string(c.Result), `"got"`) {

@@ -114,7 +114,7 @@ func (p *plant) node(setpoint float32) (end func()) {
 // presence waits until the engine takes a device for online, or offline.
 func (p *plant) presence(device string, online bool) {
 	p.t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		changed := p.s.Store.Changed()
 		if p.online(device) == online {
@@ -181,7 +181,7 @@ func (p *plant) end(c *client.Command, state client.State, parts ...string) *cli
 // settled waits until a command whose outcome was unknown has ended.
 func (p *plant) settled(c *client.Command, state client.State) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
 	defer cancel()
 	for {
 		changed := p.s.Store.Changed()
@@ -363,7 +363,7 @@ func TestReportedState(t *testing.T) {
 	p := startPlant(t)
 	defer p.node(1)()
 	p.end(p.send(pump, edgelink.Write, `{"metrics": {"control/setpoint": 2.5}}`, client.Policy{}), client.Executed)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		changed := p.s.Store.Changed()
 		st, err := p.api.State(t.Context(), pump, true)
@@ -386,7 +386,7 @@ func TestReportedState(t *testing.T) {
 func TestEdgeNodesAreFollowed(t *testing.T) {
 	p := startPlant(t)
 	end := p.node(1)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	events := make(chan client.SparkplugEvent, 100_000)
 	failed := make(chan error, 1)

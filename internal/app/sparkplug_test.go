@@ -105,7 +105,7 @@ func TestAServerFollowsEdgeNodes(t *testing.T) {
 // await reads events until one of the kind.
 func await(t *testing.T, w *host.Watch, kind session.Kind) {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		select {
 		case e := <-w.C:

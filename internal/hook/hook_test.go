@@ -186,7 +186,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 			g.start(kill, after)
 			select {
 			case <-g.fault.failed:
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("there were no %d commits", kill)
 			}
 			g.stop()
@@ -233,7 +233,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 // settled waits until nothing is left to deliver.
 func (g *rig) settled(hook string) {
 	g.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		docs, err := g.db.Documents(g.Context(), kindDelivery, hook+placePending, "", 1)
 		if err != nil {
@@ -330,7 +330,7 @@ func TestARemovedHookIsForgotten(t *testing.T) {
 
 func (g *rig) pending(hook string, n int) {
 	g.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		docs, err := g.db.Documents(g.Context(), kindDelivery, hook+placePending, "", 0)
 		if err != nil {

@@ -104,7 +104,7 @@ func (g *rig) start(n int, after bool) {
 }
 
 func (g *rig) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := g.r.Stop(ctx); err != nil {
 		g.Error(err)
@@ -196,7 +196,7 @@ func (v *receiver) take(w http.ResponseWriter, r *http.Request) {
 // await waits until enough says yes to what was received.
 func (v *receiver) await(t *testing.T, enough func([]*client.HookMessage) bool) []*client.HookMessage {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		v.mu.Lock()
 		got := slices.Clone(v.got)
@@ -223,7 +223,7 @@ func count(n int) func([]*client.HookMessage) bool {
 // dead waits until n deliveries of the hook are dead.
 func (g *rig) dead(hook string, n int) []Delivery {
 	g.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		list, err := g.r.Dead(g.Context(), hook, 0, 0)
 		if err != nil {
@@ -243,7 +243,7 @@ func (g *rig) dead(hook string, n int) []Delivery {
 // within asks again at each signal, and now and then, until ok says yes.
 func within(t *testing.T, ok func() bool, news <-chan struct{}) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for !ok() {
 		select {
 		case <-news:

@@ -223,7 +223,7 @@ func (r running) login(user, secret string) []string {
 // publish says whether the broker took the message.
 func (r running) publish(user, secret, topic, payload string) (bool, string) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "mosquitto_pub",
 		append(r.login(user, secret), "-q", "1", "-t", topic, "-m", payload)...).CombinedOutput()
@@ -258,7 +258,7 @@ func (r running) queued(user, secret, filter string, n int) []string {
 
 func (r running) run(name string, args ...string) string {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {
