@@ -217,24 +217,9 @@ func (r *Runner) readTargets(ctx context.Context, run *run) error {
 			return err
 		}
 		for i := range page {
-			d := &page[i]
-			after = d.Key
-			n, leaf := 0, ""
-			if _, err := fmt.Sscanf(d.Key[len(run.ID):], "/%06d/%s", &n, &leaf); err != nil || n < 0 || n >= len(run.Cells) {
-				return fmt.Errorf("%s belongs to nothing", d.DocumentID)
-			}
-			for len(run.pieces) <= n {
-				run.pieces = append(run.pieces, &piece{})
-			}
-			p := run.pieces[n]
-			switch leaf { // in this order, which is that of the keys
-			case leafDevices:
-				err, p.whoVersion = p.readWho(d.Body), d.Version
-			case leafState:
-				err, p.version = p.readState(d.Body, run.Cells[n]), d.Version
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", d.DocumentID, err)
+			after = page[i].Key
+			if err := run.readTarget(&page[i]); err != nil {
+				return err
 			}
 		}
 		if len(page) == 0 {
@@ -254,6 +239,29 @@ func (r *Runner) readTargets(ctx context.Context, run *run) error {
 		}
 	}
 	return run.SoundCells()
+}
+
+// readTarget takes in one document of a piece. That of who they are comes first, which
+// is the order of the keys.
+func (run *run) readTarget(d *store.Document) (err error) {
+	n, leaf := 0, ""
+	if _, err := fmt.Sscanf(d.Key[len(run.ID):], "/%06d/%s", &n, &leaf); err != nil || n < 0 || n >= len(run.Cells) {
+		return fmt.Errorf("%s belongs to nothing", d.DocumentID)
+	}
+	for len(run.pieces) <= n {
+		run.pieces = append(run.pieces, &piece{})
+	}
+	p := run.pieces[n]
+	switch leaf {
+	case leafDevices:
+		err, p.whoVersion = p.readWho(d.Body), d.Version
+	case leafState:
+		err, p.version = p.readState(d.Body, run.Cells[n]), d.Version
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.DocumentID, err)
+	}
+	return nil
 }
 
 // zonesOf loads the time zones of the windows.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -264,14 +265,19 @@ type Target struct {
 // one of the states, or all. A command that had timed out is looked at once more.
 // Errors: NotFound.
 func (r *Runner) Targets(ctx context.Context, id string, states []plan.Cell, from, limit int) ([]Target, error) {
-	run, err := r.whole(ctx, id)
+	run, ours, err := r.opened(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	const page = 500
+	const page = plan.ChunkSize / 2 // never of two pieces
 	var list []Target
-	for from = max(from, 0); len(list) < limit; from += page {
-		some := r.some(run, from, page)
+	for from = max(from, 0); len(list) < limit && from < run.Total; from += page - from%page {
+		if ours {
+			if err := r.readPiece(ctx, run, from/plan.ChunkSize); err != nil {
+				return nil, err
+			}
+		}
+		some := r.some(run, from, page-from%page)
 		if len(some) == 0 {
 			break
 		}
@@ -316,26 +322,46 @@ func (r *Runner) settle(ctx context.Context, list []Target) error {
 	return err
 }
 
-// whole gives a roll-out with its targets: the active one, or one that is read.
-func (r *Runner) whole(ctx context.Context, id string) (*run, error) {
+// opened gives a roll-out: the active one, or one that is the caller's, whose pieces are
+// still to be read.
+func (r *Runner) opened(ctx context.Context, id string) (of *run, ours bool, err error) {
 	r.mu.Lock()
 	active := r.active[id]
 	r.mu.Unlock()
 	if active != nil {
-		return active, nil
+		return active, false, nil
 	}
 	p, err := r.Get(ctx, id)
+	if err == nil && p.State == plan.Damaged {
+		err = damagedRecord(p.Detail)
+	}
+	of = &run{Rollout: p}
+	of.Cells = plan.NewCells(p.Total)
+	return of, true, err
+}
+
+func damagedRecord(why string) error {
+	return fault.New(fault.Conflict, "the record of the roll-out is damaged: %s; look for its commands by wilco list", why)
+}
+
+// readPiece reads one piece of a roll-out that is the caller's, if it was not read.
+func (r *Runner) readPiece(ctx context.Context, run *run, n int) error {
+	if n < len(run.pieces) && len(run.pieces[n].who) > 0 {
+		return nil
+	}
+	docs, err := r.opt.Store.Documents(ctx, kindTarget, fmt.Sprintf("%s/%06d/", run.ID, n), "", 2)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	run := &run{Rollout: p}
-	if p.State != plan.Damaged {
-		if err = r.readTargets(ctx, run); err == nil {
-			return run, nil
+	for i := range docs {
+		if err := run.readTarget(&docs[i]); err != nil {
+			return damagedRecord(err.Error())
 		}
-		p.Detail = err.Error()
 	}
-	return nil, fault.New(fault.Conflict, "the record of the roll-out is damaged: %s; look for its commands by wilco list", p.Detail)
+	if has := min(run.Total-n*plan.ChunkSize, plan.ChunkSize); n >= len(run.pieces) || len(run.pieces[n].who) != has {
+		return damagedRecord(fmt.Sprintf("piece %d has not %d targets", n, has))
+	}
+	return nil
 }
 
 // Select gives the devices that a selection is for, in the order of their addresses;

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -211,6 +212,58 @@ func TestDynamicTakesInNewDevices(t *testing.T) {
 	r = g.runner() // and all of them are there again
 	g.turns(r)
 	if list, err := r.Targets(t.Context(), "fw", nil, 1990, 100); err != nil || len(list) != 10 || list[9].Device != device(1999) || list[9].State != plan.Open {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// counted counts the documents that are read.
+type counted struct {
+	Store
+	n int
+}
+
+func (c *counted) Documents(ctx context.Context, kind store.Kind, prefix, after string, limit int) ([]store.Document, error) {
+	list, err := c.Store.Documents(ctx, kind, prefix, after, limit)
+	c.n += len(list)
+	return list, err
+}
+
+// TestAPageReadsItsPiecesOnly: of a roll-out that has ended, which is not in memory.
+func TestAPageReadsItsPiecesOnly(t *testing.T) {
+	const devices = 3*plan.ChunkSize + 10
+	g := newRig(t, devices)
+	r := g.runner()
+	if _, err := g.begin(r, "fw", plan.Spec{Targets: plan.Targets{All: true}, Concurrency: 10}); err != nil {
+		t.Fatal(err)
+	}
+	g.turns(r)
+	g.endAll(allExecuted)
+	if _, err := r.Ask(t.Context(), "fw", plan.Event{Kind: plan.Abort, By: "ada"}, g.commit); err != nil {
+		t.Fatal(err)
+	}
+	g.turns(r)
+	if p := g.get(r, "fw"); !p.State.Final() {
+		t.Fatal(p.State)
+	}
+	db := &counted{Store: r.opt.Store}
+	r.opt.Store = db
+	for _, page := range []struct{ from, limit, want, read int }{
+		// Only the first piece has states by now, in a document of their own.
+		{0, 500, 500, 2}, {plan.ChunkSize - 1, 2, 2, 3}, {3 * plan.ChunkSize, 100, 10, 1}, {devices, 100, 0, 0}, {0, devices, devices, 5},
+	} {
+		db.n = 0
+		list, err := r.Targets(t.Context(), "fw", nil, page.from, page.limit)
+		if err != nil || len(list) != page.want || db.n != page.read {
+			t.Errorf("%+v: %d targets, %d documents read, %v", page, len(list), db.n, err)
+		}
+		for i, target := range list {
+			if n := page.from + i; target.Number != n || target.Device != device(n) {
+				t.Fatalf("%+v: %+v", page, target)
+			}
+		}
+	}
+	list, err := r.Targets(t.Context(), "fw", []plan.Cell{plan.Executed}, 0, 100)
+	if err != nil || len(list) != 10 {
 		t.Errorf("%v, %v", list, err)
 	}
 }
