@@ -54,6 +54,10 @@ type Config struct {
 	// History is how many samples wait when they cannot be sent; the oldest are
 	// dropped first. Default 10,000.
 	History int
+	// HistoryFile keeps them when the process ends, however it does; it is made when
+	// the first one waits. No other node may use it. Default: File with .history
+	// behind it.
+	HistoryFile string
 
 	Metrics []Metric // of the edge node
 	Devices []Device // those that are known now; AddDevice adds more
@@ -72,6 +76,9 @@ const (
 	// maxQueued is how many messages the MQTT client holds. More would only move
 	// samples to where they are no longer counted.
 	maxQueued = 256
+	// lag is how long a sample may be with the connection, unwritten, before it is in
+	// the history file too, and how much of the file the power may take.
+	lag = time.Second
 	// maxWrites is how many writes wait for their handlers.
 	maxWrites = 256
 )
@@ -87,6 +94,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.History == 0 {
 		c.History = defaultHistory
+	}
+	if c.HistoryFile == "" {
+		c.HistoryFile = c.File + ".history"
 	}
 	if c.Version == 0 {
 		c.Version = mqtt.V5

@@ -20,6 +20,11 @@
 //     goes out as history after the next births. What the connection took and
 //     did not write before it ended waits again. What it wrote and the server did
 //     not get is lost: Sparkplug sends DATA at QoS 0.
+//   - What waits is in Config.HistoryFile: when Update returns, if it could not be
+//     sent; a second later, if the connection has it and does not get on. So it
+//     outlives the process, kill -9 included, and goes out in order after the births
+//     of the next one. The power takes the last second. Transient samples are not
+//     kept, and while nothing waits nothing is written.
 //   - A value that has not changed is not told. A deadband is the caller's
 //     business, and is applied before Update.
 //   - A request for births stops DATA at once and is always answered; several

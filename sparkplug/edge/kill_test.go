@@ -1,11 +1,14 @@
 package edge_test
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -17,15 +20,90 @@ import (
 const (
 	childFile   = "WILCO_TEST_EDGE_FILE" // set: this process is the node of TestKill
 	childServer = "WILCO_TEST_EDGE_SERVER"
+	childFrom   = "WILCO_TEST_EDGE_FROM" // set: it takes samples from this number on, and says so
 )
+
+// TestKillWhileSamplesWait: a process that is killed while it cannot send leaves every
+// sample that it took to the next one, and in the end they are all told, in order, as
+// history.
+func TestKillWhileSamplesWait(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bdseq")
+	var taken []float64
+	next := 1000
+	for range 4 {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childFile+"="+file, childServer+"=mqtt://127.0.0.1:1", fmt.Sprint(childFrom, "=", next))
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n, last := 0, rand.IntN(400); lines.Scan(); n++ {
+			if n == last {
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			x, err := strconv.Atoi(lines.Text())
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken, next = append(taken, float64(x)), x+2 // one may have been taken and not said
+		}
+		_ = cmd.Wait() // it was killed
+	}
+	address := startBroker(t, broker.AllowAnonymous())
+	w := watch(t, address)
+	n, stop := run(t, edge.Config{Servers: []string{"mqtt://" + address}, File: file, History: 100_000,
+		Metrics: []edge.Metric{edge.Readable("temp", 20.0)}})
+	if m := w.next(); m.topic.Type != sparkplug.NBirth {
+		t.Fatalf("%s before the births", m.topic.Type)
+	}
+	last := 0.0
+	for len(taken) > 0 {
+		for _, m := range w.next().payload.Metrics {
+			x, err := m.Value.Float(sparkplug.TypeDouble)
+			if err != nil || !m.Historical || x <= last || x > taken[0] {
+				t.Fatalf("%g, historical %v, %v; %g came before, and %g was taken next", x, m.Historical, err, last, taken[0])
+			}
+			if last = x; x == taken[0] {
+				taken = taken[1:]
+			}
+			if len(taken) == 0 {
+				break
+			}
+		}
+	}
+	stop()
+	if s := n.Stats(); s.Waiting != 0 {
+		t.Errorf("%+v", s)
+	}
+	again, err := edge.New(edge.Config{Group: "G", Node: "N", File: file, Servers: []string{"mqtt://127.0.0.1:1"}})
+	if err != nil || again.Stats().Waiting != 0 || again.Stats().Dropped != 0 {
+		t.Errorf("what was told is in the file still: %+v, %v", again.Stats(), err)
+	}
+}
 
 func child(file, server string) error {
 	n, err := edge.New(edge.Config{
 		Group: "G", Node: "N", File: file, Servers: []string{server},
-		Metrics: []edge.Metric{edge.Readable("temp", 20.0)},
+		Metrics: []edge.Metric{edge.Readable("temp", 20.0)}, History: 100_000,
 	})
 	if err != nil {
 		return err
+	}
+	if from, err := strconv.Atoi(os.Getenv(childFrom)); err == nil {
+		go func() {
+			for x := from; ; x++ {
+				if err := n.Update("", edge.Sample("temp", float64(x))); err != nil {
+					panic(err)
+				}
+				fmt.Println(x)
+			}
+		}()
 	}
 	return n.Run(context.Background())
 }

@@ -26,21 +26,23 @@ type Stats = node.Stats
 
 // Node is an edge node. Make it with New.
 type Node struct {
-	cfg    Config
-	bdSeq  *counter // of the goroutine that connects
-	writes chan node.Action
+	cfg     Config
+	bdSeq   *counter // of the goroutine that connects
+	history *history
+	writes  chan node.Action
 
 	mu      sync.Mutex
 	core    *node.Core
 	writers map[string]map[string]WriteFunc // by device and metric
 	link    *link                           // messages go there; nil while there is none
 	running bool
+	unkept  bool          // the last write of the history file has failed
 	told    node.State    // the state that changed was closed for
 	changed chan struct{} // closed and replaced when the state changes
 }
 
-// New checks the configuration and reads the file of bdSeq. Run connects. The
-// errors are those of the file, of AddDevice, and about the rest in words.
+// New checks the configuration and reads the files. Run connects. The errors are
+// those of the files, of AddDevice, and about the rest in words.
 func New(cfg Config) (*Node, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -49,7 +51,7 @@ func New(cfg Config) (*Node, error) {
 	metrics, writers := split(cfg.Metrics)
 	core, err := node.New(node.Config{
 		Group: cfg.Group, Node: cfg.Node, PrimaryHost: cfg.PrimaryHost, Legacy: cfg.LegacyState,
-		Servers: len(cfg.places()), Aliases: cfg.Aliases, Echo: cfg.EchoWrites, History: cfg.History,
+		Servers: len(cfg.places()), Aliases: cfg.Aliases, Echo: cfg.EchoWrites, History: cfg.History, Keep: true,
 	}, metrics)
 	if err != nil {
 		return nil, fmt.Errorf("sparkplug edge: %w", err)
@@ -57,6 +59,9 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, core: core, writers: map[string]map[string]WriteFunc{"": writers},
 		writes: make(chan node.Action, maxWrites), changed: make(chan struct{}),
+	}
+	if err := n.remember(); err != nil {
+		return nil, fmt.Errorf("sparkplug edge: %w", err)
 	}
 	for _, d := range cfg.Devices {
 		if err := n.AddDevice(d); err != nil {
@@ -176,6 +181,7 @@ func (n *Node) flush() {
 	// An error says that the connection is full or gone. Then a result, or the
 	// end of the connection, brings us here again.
 	_ = n.core.Send(time.Now(), n.publish)
+	n.keep(false)
 	overflow := 0
 	for _, a := range n.core.Actions() {
 		if !n.do(a) {
@@ -193,6 +199,70 @@ func (n *Node) flush() {
 	}
 	if n.link != nil {
 		n.link.wake()
+	}
+}
+
+// remember takes up what the last process has left waiting.
+func (n *Node) remember() error {
+	h, waiting, lost, err := openHistory(n.cfg.HistoryFile)
+	if err != nil {
+		return err
+	}
+	n.history = h
+	if lost > 0 {
+		n.cfg.Logger.Warn("sparkplug: the end of the history file cannot be read", "file", n.cfg.HistoryFile, "bytes", lost)
+	}
+	n.core.Restore(waiting)
+	return nil
+}
+
+// keep writes the history file; with flight also what the connection has not written
+// yet. An error is no reason not to go on: the samples wait in memory. mu is held.
+func (n *Node) keep(flight bool) {
+	list := n.core.Records(flight)
+	if len(list) == 0 && !(n.unkept && flight) {
+		return
+	}
+	var err error
+	if !n.unkept {
+		err = n.history.append(list, n.core.Waiting)
+	} else if flight { // once a moment
+		err = n.history.rewrite(n.core.Waiting())
+	} else {
+		return
+	}
+	n.kept(err)
+}
+
+// kept tells of the first failure in a row, and of its end. mu is held.
+func (n *Node) kept(err error) {
+	switch {
+	case err != nil && !n.unkept:
+		n.cfg.Logger.Error("sparkplug: samples wait in memory only", "file", n.cfg.HistoryFile, "error", err)
+	case err == nil && n.unkept:
+		n.cfg.Logger.Info("sparkplug: samples wait in the file again", "file", n.cfg.HistoryFile)
+	}
+	n.unkept = err != nil
+}
+
+// keepLoop brings the history file to disk, until ctx ends and once more.
+func (n *Node) keepLoop(ctx context.Context) {
+	ticker := time.NewTicker(lag)
+	defer ticker.Stop()
+	for more := true; more; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			more = false
+		}
+		n.mu.Lock()
+		n.keep(true)
+		n.mu.Unlock()
+		if err := n.history.sync(); err != nil {
+			n.mu.Lock()
+			n.kept(err)
+			n.mu.Unlock()
+		}
 	}
 }
 

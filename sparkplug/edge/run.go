@@ -26,7 +26,10 @@ func (n *Node) Run(ctx context.Context) error {
 	n.mu.Unlock()
 	var wg sync.WaitGroup
 	wg.Go(func() { n.writeLoop(ctx) })
+	keeping, done := context.WithCancel(context.Background())
+	wg.Go(func() { n.keepLoop(keeping) })
 	defer func() {
+		done() // after the connection, which may leave samples
 		wg.Wait()
 		n.mu.Lock()
 		n.running = false

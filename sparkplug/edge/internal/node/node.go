@@ -28,6 +28,7 @@ type Config struct {
 	Aliases     bool   // metrics go by number after their birth
 	Echo        bool   // Wrote tells a value also when it is the one already there
 	History     int    // samples that wait, of all streams together; at least 1
+	Keep        bool   // somebody calls Records
 }
 
 // State is where the connection of a node stands.
@@ -61,7 +62,7 @@ type Core struct {
 
 	node    *stream
 	devices map[string]*stream
-	order   []*stream // devices as they were added
+	order   []*stream // devices as they were added, and ghosts
 	block   []*stream // what is still to be born while Birthing
 	turns   []*stream // streams that may have something to send, first come first served
 	flight  []draft   // taken by publish, not known to be written
@@ -69,6 +70,9 @@ type Core struct {
 	alias   uint64 // the last one given
 	samples uint64 // numbers the samples of all streams
 	waiting int    // samples in all queues
+
+	unkept  []unkept // that Records has to look at
+	records []Record // of samples that wait no longer
 
 	bornAt    time.Time // when the last NBIRTH went
 	rebirthAt time.Time // zero: nobody has asked

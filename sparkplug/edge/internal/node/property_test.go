@@ -9,7 +9,7 @@ import (
 )
 
 // TestStrictHost runs random lives: connections that come, block and go, hosts
-// that ask for births, devices that come and go, samples in between. The oracle
+// that ask for births, devices that come and go, processes that are killed, samples in between. The oracle
 // reads all that is published; in the end, when everything may be sent, it must
 // know every present value, and have been told every value there ever was.
 func TestStrictHost(t *testing.T) {
@@ -19,7 +19,7 @@ func TestStrictHost(t *testing.T) {
 }
 
 func life(r *rapid.T, primary bool) {
-	cfg := Config{Aliases: rapid.Bool().Draw(r, "aliases"), Echo: rapid.Bool().Draw(r, "echo"), Servers: 1, History: 10_000}
+	cfg := Config{Keep: true, Aliases: rapid.Bool().Draw(r, "aliases"), Echo: rapid.Bool().Draw(r, "echo"), Servers: 1, History: 10_000}
 	if primary {
 		cfg.PrimaryHost = "scada"
 	}
@@ -74,6 +74,11 @@ func (d *driver) step() {
 	case 14:
 		d.do("state %s t=%d", rapid.SampledFrom([]string{"online", "online", "online", "offline"}).Draw(d.r, "word"), 1)
 	case 15:
+		if rapid.IntRange(0, 3).Draw(d.r, "restart") == 0 {
+			clear(d.now) // the declared values again
+			d.do("restart")
+			return
+		}
 		if rapid.IntRange(0, 5).Draw(d.r, "really") == 0 {
 			d.do("leave")
 		}
@@ -146,6 +151,9 @@ func (d *driver) settle() {
 		d.r.Fatalf("%d samples wait although everything may be sent", n)
 	}
 	d.do("written")
+	if len(d.st.file) > 0 {
+		d.r.Fatalf("everything is told, and %d samples are in the file", len(d.st.file))
+	}
 	h := d.st.host
 	if len(h.owed) > 0 {
 		d.r.Fatalf("births are owed: %v", h.owed)

@@ -43,6 +43,7 @@ func (c *Core) Send(now time.Time, publish func(sparkplug.Message) error) error 
 // ends.
 func (c *Core) Written() {
 	if len(c.flight) > 0 {
+		c.done(c.flight[0].items...)
 		c.flight[0] = draft{}
 		c.flight = c.flight[1:]
 	}
@@ -182,8 +183,7 @@ func (c *Core) data(s *stream, now time.Time) (draft, bool) {
 			n /= 2
 		default:
 			c.act(Action{Kind: Unfit, Device: s.device, Err: fmt.Errorf("metric %q: %w", s.queue[0].Name, tooLarge(kind, d.message, c.limit))})
-			c.stats.Dropped++
-			c.waiting--
+			c.drop(s.queue[0])
 			s.queue = s.queue[1:]
 			n = rising(s.queue[:min(len(s.queue), batch)])
 		}

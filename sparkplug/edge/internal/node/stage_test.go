@@ -25,6 +25,8 @@ type stage struct {
 	take    int // messages that publish still takes; negative: any number
 	taken   int // not yet written
 	lines   []string
+	cfg     Config
+	file    map[uint64]Record // what Records has said, when cfg.Keep
 }
 
 // fataler is what the stage needs of a test, and rapid's tests have too.
@@ -47,7 +49,7 @@ func newStage(t fataler, cfg Config) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := &stage{t: t, c: c, now: start, take: -1}
+	st := &stage{t: t, c: c, now: start, take: -1, cfg: cfg, file: map[uint64]Record{}}
 	st.host = newHost(st)
 	if err := c.AddDevice("press", deviceMetrics(), true); err != nil {
 		t.Fatal(err)
@@ -176,6 +178,51 @@ func (st *stage) flush() {
 	}
 }
 
+// keep writes down what Records says.
+func (st *stage) keep(flight bool) {
+	for _, r := range st.c.Records(flight) {
+		_, is := st.file[r.Number]
+		if is != r.Done {
+			st.t.Fatalf("sample %d is in the file: %v; record %+v", r.Number, is, r)
+		}
+		if r.Done {
+			delete(st.file, r.Number)
+		} else {
+			st.file[r.Number] = r
+		}
+	}
+}
+
+// restart is another process with the same declarations, which has the file.
+func (st *stage) restart() {
+	st.keep(true)
+	waiting := st.c.Waiting()
+	for _, r := range waiting {
+		if _, ok := st.file[r.Number]; !ok {
+			st.t.Fatalf("sample %d waits, and is not in the file", r.Number)
+		}
+	}
+	if len(waiting) != len(st.file) {
+		st.t.Fatalf("%d samples wait, %d are in the file", len(waiting), len(st.file))
+	}
+	old := st.c
+	var err error
+	if st.c, err = New(st.cfg, nodeMetrics()); err != nil {
+		st.t.Fatal(err)
+	}
+	st.c.Restore(waiting)
+	for _, s := range old.order {
+		if old.devices[s.device] != s {
+			continue
+		}
+		if err := st.c.AddDevice(s.device, deviceMetrics(), s.up); err != nil {
+			st.t.Fatal(err)
+		}
+	}
+	st.host.lost()
+	st.taken = 0
+}
+
 // args are the key=value words of a step.
 func parse(words []string) (plain []string, pairs [][2]string) {
 	for _, w := range words {
@@ -240,6 +287,8 @@ func (st *stage) step(line string) {
 		default:
 			err = st.c.SetDevice(plain[0], plain[1] == "up")
 		}
+	case "restart":
+		st.restart()
 	case "block":
 		st.blocked = true
 	case "unblock":
@@ -270,6 +319,7 @@ func (st *stage) step(line string) {
 		st.say("error: %v", err)
 	}
 	st.flush()
+	st.keep(false)
 }
 
 func hostWord(word string, t int) sparkplug.HostState {

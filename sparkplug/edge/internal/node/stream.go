@@ -31,6 +31,7 @@ type item struct {
 	of     *metric
 	number uint64
 	past   bool // a birth has said a newer value
+	kept   bool // Records has handed it over
 }
 
 func (c *Core) stream(device string, metrics []Metric) (*stream, error) {
@@ -77,6 +78,7 @@ func (c *Core) AddDevice(device string, metrics []Metric, up bool) error {
 		return fmt.Errorf("device %q: %w", device, err)
 	}
 	s.up = up
+	c.declared(s)
 	c.devices[device] = s
 	c.order = append(c.order, s)
 	c.wake(s)
@@ -91,9 +93,14 @@ func (c *Core) RemoveDevice(device string) error {
 	}
 	c.down(s)
 	s.gone = true
-	c.waiting -= len(s.queue)
-	c.stats.Dropped += uint64(len(s.queue))
+	c.drop(s.queue...)
 	s.queue = nil
+	for i := range c.flight {
+		if d := &c.flight[i]; d.stream == s {
+			c.done(d.items...) // they will not wait again
+			d.items = nil
+		}
+	}
 	delete(c.devices, device)
 	c.order = slices.DeleteFunc(c.order, func(o *stream) bool { return o == s })
 	return nil
@@ -202,6 +209,9 @@ func (c *Core) enqueue(s *stream, i *item, now time.Time, always bool) {
 	}
 	s.queue = append(s.queue, *i)
 	c.waiting++
+	if c.cfg.Keep {
+		c.unkept = append(c.unkept, unkept{s, i.number})
+	}
 }
 
 // makeRoom drops the oldest samples, whosever they are, until the bound is kept.
@@ -218,9 +228,8 @@ func (c *Core) makeRoom() {
 				oldest = s
 			}
 		}
+		c.drop(oldest.queue[0])
 		oldest.queue = oldest.queue[1:]
-		c.waiting--
-		c.stats.Dropped++
 	}
 }
 
@@ -241,6 +250,7 @@ func (c *Core) settle(s *stream) (told []item) {
 	for _, i := range s.queue {
 		switch {
 		case i.Transient:
+			c.done(i)
 		case i.number == i.of.sample:
 			told = append(told, i)
 		default:
@@ -257,9 +267,15 @@ func (c *Core) settle(s *stream) (told []item) {
 // each to its place in the queue.
 func (c *Core) restore() {
 	for _, d := range c.flight {
-		if len(d.items) > 0 && !d.stream.gone {
-			d.stream.queue = append(d.stream.queue, d.items...)
-			c.waiting += len(d.items)
+		if len(d.items) == 0 {
+			continue
+		}
+		d.stream.queue = append(d.stream.queue, d.items...)
+		c.waiting += len(d.items)
+		for _, i := range d.items {
+			if c.cfg.Keep && !i.kept {
+				c.unkept = append(c.unkept, unkept{d.stream, i.number})
+			}
 		}
 	}
 	c.flight = nil
