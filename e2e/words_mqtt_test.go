@@ -36,17 +36,21 @@ func (w *world) versionName() string {
 	return "5"
 }
 
-// dial connects a puppet. With a boot id it says at each connection that it is
-// online, as devices do, and has a Will.
-func (w *world) dial(name, boot, user, secret string) (*puppet, error) {
+// dial connects a puppet and subscribes to filters. With a boot id it then says at each
+// connection that it is online, as devices do, and has a Will.
+func (w *world) dial(name, boot, user, secret string, filters ...string) (*puppet, error) {
 	p := &puppet{name: name, boot: boot, got: make(chan *client.Delivery, 256)}
 	var will *mqtt.Will
 	if off := p.status(false); boot != "" {
 		will = &mqtt.Will{Topic: off.Topic, QoS: off.QoS, Retain: off.Retain, Payload: off.Payload}
 	}
+	var subs []mqtt.Subscription
+	for _, f := range filters {
+		subs = append(subs, mqtt.Subscription{Filter: f, QoS: mqtt.AtLeastOnce})
+	}
 	var err error
 	p.c, err = client.New(client.Options{Servers: []string{"mqtt://" + w.mqtt}, Version: w.version, ClientID: name, Username: user,
-		Password: []byte(secret), CleanStart: true, Will: func() *mqtt.Will { return will },
+		Password: []byte(secret), CleanStart: true, Subscriptions: subs, Will: func() *mqtt.Will { return will },
 		OnMessage: func(d *client.Delivery) { d.Ack(); p.got <- d },
 		OnUp: func(client.Up) {
 			if boot != "" && !p.going.Load() {
@@ -96,10 +100,9 @@ func wordPuppet(ts *testscript.TestScript, neg bool, args []string) {
 	if boot == "-" {
 		boot = ""
 	}
-	p, err := w.dial(name, boot, name, w.secret(name))
+	p, err := w.dial(name, boot, name, w.secret(name), "wilco/"+name+"/command")
 	ts.Check(err)
 	w.puppets[name] = p
-	ts.Check(w.subscribe(p, "wilco/"+name+"/command"))
 	if boot != "" {
 		wordOnline(ts, false, args[:1])
 	}

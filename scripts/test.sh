@@ -51,8 +51,9 @@ packages() { go list ./... | grep "$@" || true; }
 # which is still a minute with the race detector; scripts/soak.sh has the large one.
 small='/store/\(pebble\|sqlite\)$\|/internal/\(engine\|scenario\)$'
 
-# Vet has a stage of its own, and of some sixty test programs nobody debugs one.
-quick=(-vet=off -ldflags=-w)
+# Vet has a stage of its own, and of some sixty test programs nobody debugs one. Many
+# tests wait for a disk or a clock: more packages than there are cores run at a time.
+quick=(-p 4 -vet=off -ldflags=-w)
 
 unit_tests() {
 	local list

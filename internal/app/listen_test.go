@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/client"
 	"github.com/wilco-iot/wilco/wire"
@@ -65,14 +65,7 @@ func connectLamp(t *testing.T, address, secret string, o client.Options) *client
 // again and again: the server has heard every word that was acknowledged.
 // Shows [B4d].
 func TestNoWordIsAcknowledgedAndNotHeard(t *testing.T) {
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address, data := probe.Addr().String(), t.TempDir()
-	if err := probe.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address, data := testkit.FreeAddress(t), t.TempDir()
 	s := startAt(t, data, address, "memory")
 	secret := addLamp(t, s)
 	var acked, unheard atomic.Int64
@@ -103,7 +96,7 @@ func TestNoWordIsAcknowledgedAndNotHeard(t *testing.T) {
 			}
 		}
 	}()
-	for range 20 {
+	for range 10 {
 		for range 10 {
 			<-spoke
 		}
