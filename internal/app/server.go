@@ -17,7 +17,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -31,7 +30,6 @@ import (
 	"github.com/wilco-iot/wilco/internal/audit"
 	"github.com/wilco-iot/wilco/internal/catalog/shelf"
 	"github.com/wilco-iot/wilco/internal/command"
-	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/edgelink"
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
@@ -268,20 +266,6 @@ func (s *Server) newLink(ctx context.Context, profiles []wire.Profile) (*link.Li
 		o.ClientID, o.Servers = "wilco-"+id, []string{s.opt.Broker}
 	}
 	return link.New(link.Options{Client: o, Profiles: profiles, Logger: s.log}), nil
-}
-
-// keepFirstToken makes an admin token when there is none, and leaves it where
-// only this user can read it.
-func (s *Server) keepFirstToken(ctx context.Context) error {
-	token, err := s.Fleet.FirstToken(ctx)
-	if err != nil || token == "" {
-		return err
-	}
-	s.firstToken = token
-	if err := os.WriteFile(filepath.Join(s.opt.Data, config.TokenFile), []byte(token+"\n"), 0o600); err != nil {
-		return fmt.Errorf("first token: %w", err)
-	}
-	return nil
 }
 
 // startService makes what all faces of the server ask, with its log and its hooks.

@@ -85,6 +85,45 @@ func TestACommandGoesThroughTheWholeServerAndSurvivesARestart(t *testing.T) {
 	}
 }
 
+// TestATokenFileThatIsEmptyIsFilled: so it is after a start that was killed between the
+// file and the token, and when an owner who has lost all tokens has emptied it.
+func TestATokenFileThatIsEmptyIsFilled(t *testing.T) {
+	data := t.TempDir()
+	file := filepath.Join(data, config.TokenFile)
+	s := startServer(t, data)
+	first := s.FirstToken()
+	stopServer(t, s)
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s = startServer(t, data)
+	defer stopServer(t, s)
+	text, err := os.ReadFile(file)
+	if err != nil || s.FirstToken() == "" || string(text) != s.FirstToken()+"\n" || s.FirstToken() == first {
+		t.Errorf("the file has %q, the token is %q: %v", text, s.FirstToken(), err)
+	}
+	for _, token := range []string{first, s.FirstToken()} {
+		if _, err := s.Fleet.VerifyToken(t.Context(), token); err != nil {
+			t.Errorf("token %q: %v", token, err)
+		}
+	}
+}
+
+// TestATokenFileThatIsGoneStaysGone: its owner has taken it away.
+func TestATokenFileThatIsGoneStaysGone(t *testing.T) {
+	data := t.TempDir()
+	stopServer(t, startServer(t, data))
+	file := filepath.Join(data, config.TokenFile)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, data)
+	defer stopServer(t, s)
+	if _, err := os.Stat(file); err == nil || s.FirstToken() != "" {
+		t.Error("a token was made that nobody wanted")
+	}
+}
+
 func TestTheFirstTokenOpensTheAPIAndIsPrivate(t *testing.T) {
 	data := t.TempDir()
 	s := startServer(t, data)

@@ -167,11 +167,11 @@ func (f *Fleet) eachDocument(ctx context.Context, kind store.Kind, do func(*stor
 	}
 }
 
-// FirstToken makes a token of the role admin for everything when neither a token
-// nor a user is one that is in force, so that a new server can be managed and one whose admins are
-// all gone again; otherwise it returns "".
-func (f *Fleet) FirstToken(ctx context.Context) (string, error) {
+// Managed says whether there is a token or a user of the role admin for everything that
+// is in force. Without one nobody can manage the server, be it new or be its admins all gone.
+func (f *Fleet) Managed() bool {
 	f.mu.RLock()
+	defer f.mu.RUnlock()
 	managed := false
 	for _, t := range f.tokens {
 		managed = managed || (Principal{Grants: t.Grants}).Covers(Everywhere(Admin)) && !f.expired(&t)
@@ -179,10 +179,19 @@ func (f *Fleet) FirstToken(ctx context.Context) (string, error) {
 	for _, u := range f.users {
 		managed = managed || (Principal{Grants: u.Grants}).Covers(Everywhere(Admin)) && !u.Disabled
 	}
-	f.mu.RUnlock()
-	if managed {
+	return managed
+}
+
+// FirstToken is AdminToken for a fleet that is not Managed; otherwise it returns "".
+func (f *Fleet) FirstToken(ctx context.Context) (string, error) {
+	if f.Managed() {
 		return "", nil
 	}
+	return f.AdminToken(ctx)
+}
+
+// AdminToken makes a token of the role admin for everything and returns its text.
+func (f *Fleet) AdminToken(ctx context.Context) (string, error) {
 	name := "first-admin"
 	for i := 2; ; i++ { // whoever has made a user of that name must not keep the server from starting
 		if _, taken := f.User(name); !taken {

@@ -1,0 +1,54 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/wilco-iot/wilco/internal/config"
+)
+
+// keepFirstToken makes an admin token when nobody could manage the server without it,
+// or when its file is there and empty, and leaves it where only this user can read it.
+//
+// The file is made, empty, before the token is: a start that is killed in between leaves
+// the wish for one behind, and not a token that nobody knows. An owner of the directory
+// who has lost all tokens makes the file empty and starts again.
+func (s *Server) keepFirstToken(ctx context.Context) error {
+	path := filepath.Join(s.opt.Data, config.TokenFile)
+	info, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("first token: %w", err)
+	}
+	if wanted := err == nil && info.Size() == 0; !wanted && s.Fleet.Managed() {
+		return nil
+	}
+	if err := writeToken(path, ""); err != nil {
+		return fmt.Errorf("first token: %w", err)
+	}
+	if s.firstToken, err = s.Fleet.AdminToken(ctx); err != nil {
+		return err
+	}
+	if err := writeToken(path, s.firstToken+"\n"); err != nil {
+		return fmt.Errorf("first token: %w", err)
+	}
+	return nil
+}
+
+// writeToken writes a file that only this user can read, and returns when it is durable.
+func writeToken(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = f.Chmod(0o600); err == nil { // it may have been there, for all to read
+		_, err = f.WriteString(text)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
