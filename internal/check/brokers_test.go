@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
@@ -203,5 +205,28 @@ func TestMosquitto(t *testing.T) {
 				t.Errorf("O12: %v: %s", c.Verdicts, c.Detail)
 			}
 		})
+	}
+}
+
+// locked lets nobody in.
+type locked struct{}
+
+func (locked) Authenticate(context.Context, broker.Credentials) (broker.Identity, error) {
+	return nil, errors.New("locked")
+}
+
+// TestNobodyIsLetIn: who tries the broker of wilco serve first is told what is wanted.
+func TestNobodyIsLetIn(t *testing.T) {
+	b, err := broker.New(broker.Options{Authority: locked{}, Listeners: []broker.Listener{{Name: "tcp", Network: "tcp", Address: "127.0.0.1:0"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Stop(context.Background())
+	_, err = Run(t.Context(), Options{URL: "mqtt://me:secret@" + b.Addr("tcp").String()})
+	if fault.CodeOf(err) != fault.Forbidden || !strings.Contains(err.Error(), "wilco broker") || strings.Contains(err.Error(), "secret") {
+		t.Error(err)
 	}
 }

@@ -221,6 +221,9 @@ func (r *run) tell(e Event) {
 	}
 }
 
+// noEntry are the answers of a broker to a client that it does not want.
+var noEntry = []mqtt.ReasonCode{mqtt.BadUserNameOrPassword, mqtt.NotAuthorized, mqtt.ClientIdentifierNotValid, mqtt.Banned}
+
 // ready waits until the broker lets a client in: at once when it ran already,
 // and for a while when it was started just now.
 func (r *run) ready(ctx context.Context) error {
@@ -236,7 +239,12 @@ func (r *run) ready(ctx context.Context) error {
 			return nil
 		}
 		var refused *refusal
-		if r.process == nil || errors.As(err, &refused) || ctx.Err() != nil {
+		if errors.As(err, &refused) && slices.Contains(noEntry, refused.code) {
+			return fault.Wrap(err, fault.Forbidden, "the broker at %s lets nobody in who is to test it: %v; "+
+				"name a user with mqtt://USER:PASSWORD@HOST who may have any client id and topic. "+
+				"wilco serve has none such: start its broker alone with wilco broker", r.url.Redacted(), err)
+		}
+		if r.process == nil || refused != nil || ctx.Err() != nil {
 			return fault.Wrap(err, fault.Unavailable, "the broker at %s cannot be used: %v", r.url.Redacted(), err)
 		}
 		if gone := r.process.gone(); gone != nil {

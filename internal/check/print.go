@@ -33,14 +33,14 @@ func (r Report) Print(w io.Writer) {
 
 // Line is the case on one line.
 func (c Result) Line() string {
-	mark, text := "ok", c.words()
+	mark, text := "ok", fmt.Sprintf("%-23s %s", c.words(), c.Title)
 	switch {
 	case c.Skipped != "":
 		mark, text = "-", "skipped: "+c.Skipped
 	case c.Violated:
 		mark = "BAD"
 	}
-	return fmt.Sprintf("%-4s %-4s %-10s %s", mark, c.ID, c.Group, text)
+	return strings.TrimRight(fmt.Sprintf("%-4s %-4s %-10s %s", mark, c.ID, c.Group, text), " ")
 }
 
 // words are the verdicts, with the places of what is missing.

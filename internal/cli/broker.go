@@ -37,9 +37,15 @@ func (a *app) brokerCommand() *cobra.Command {
 	c := &cobra.Command{Use: "broker", Short: "Run an MQTT broker and nothing else",
 		Long: "Broker runs an ordered MQTT 3.1.1 and 5.0 broker until it is interrupted. When it accepts connections it prints\n" +
 			"one line: ready tcp=ADDRESS ws=ADDRESS tls=ADDRESS metrics=ADDRESS, with those that there are.\n\n" +
-			"The users file has a list of users: name; secret, a hash as wilco broker secret makes it; publish and subscribe, topic\n" +
-			"filters; overflow, in place of --overflow. A topic that is not given is denied. A user without a secret comes in by a\n" +
-			"certificate with the URI wilco:NAME, for which --client-ca is needed. A file that cannot be used changes nothing; who is taken out of it loses the connection.",
+			"The users file is\n\n" +
+			"    users:\n" +
+			"      - name: pump-1\n" +
+			"        secret: $7$...             # a hash as wilco broker secret makes it\n" +
+			"        publish: [\"pumps/1/#\"]\n" +
+			"        subscribe: [orders/1]\n\n" +
+			"and may say overflow, in place of --overflow. A topic that is not given is denied. A user without a secret comes in by\n" +
+			"a certificate with the URI wilco:NAME, for which --client-ca is needed. A file that cannot be used changes nothing; who\n" +
+			"is taken out of it loses the connection.",
 		Example: "  wilco broker --tcp 127.0.0.1:0 --anonymous\n  wilco broker --tls :8883 --cert cert.pem --key key.pem --users users.yaml --data /var/lib/broker",
 		Args:    a.args()}
 	f := c.Flags()
