@@ -153,7 +153,7 @@ func (r *bulkReader) orders() ([]service.Order, error) {
 			return nil, err
 		}
 		if out = append(out, o); len(out) > service.MaxBulk {
-			return nil, tooMany()
+			return nil, tooLong()
 		}
 		if r.take(']') {
 			return out, r.end(len(out))
@@ -175,7 +175,7 @@ func (r *bulkReader) ndjson() ([]service.Order, error) {
 			continue // blank
 		}
 		if len(out) == service.MaxBulk {
-			return nil, tooMany()
+			return nil, tooLong()
 		}
 		o, err := r.item(n)
 		if err == nil {
@@ -189,8 +189,8 @@ func (r *bulkReader) ndjson() ([]service.Order, error) {
 	return out, nil
 }
 
-func tooMany() error {
-	return fault.New(fault.TooMany, "more than %d commands; send them in several requests", service.MaxBulk)
+func tooLong() error {
+	return fault.New(fault.TooLarge, "more than %d commands; send them in several requests", service.MaxBulk)
 }
 
 // broken is the error of a request that is no JSON.

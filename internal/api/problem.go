@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -92,17 +94,26 @@ func codeOf(status int) fault.Code {
 	return fault.Invalid
 }
 
-// write sends a problem by hand.
-func (p *Problem) write(w http.ResponseWriter) {
-	h := w.Header()
+// head sets what goes with a problem that was made of err, and takes the request's id.
+func (p *Problem) head(h http.Header, err error) {
 	p.RequestID = h.Get(requestIDHeader)
-	h.Set("Content-Type", problemType)
-	if p.Status == http.StatusUnauthorized {
+	switch p.Status {
+	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="wilco"`)
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		after := time.Second
+		var f *fault.Error
+		if errors.As(err, &f) && f.After > 0 {
+			after = f.After
+		}
+		h.Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
-	if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
-	}
+}
+
+// write sends a problem that was made of err by hand.
+func (p *Problem) write(w http.ResponseWriter, err error) {
+	p.head(w.Header(), err)
+	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // whoever asked is gone if this fails
 }
@@ -116,7 +127,7 @@ func fail(w http.ResponseWriter, err error) {
 	if !errors.As(err, &p) {
 		p = problemOf(err)
 	}
-	p.write(w)
+	p.write(w, err)
 }
 
 // huma makes its errors through these two functions, which are its only way to
@@ -128,11 +139,11 @@ func init() {
 	}
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
 		p := fromHuma(status, msg, errs)
-		r, w := humago.Unwrap(ctx)
-		_ = r
-		p.RequestID = w.Header().Get(requestIDHeader)
-		if rec, ok := w.(*recorder); ok && len(errs) > 0 {
-			rec.cause = errs[0]
+		_, w := humago.Unwrap(ctx)
+		err := errors.Join(errs...)
+		p.head(w.Header(), err)
+		if rec, ok := w.(*recorder); ok && err != nil {
+			rec.cause = err
 		}
 		return p
 	}

@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"path"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -76,7 +77,7 @@ func (a *API) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 			}
 			a.log.Error("a request's handler panicked", "request", id, "route", pattern, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			if w.status == 0 {
-				newProblem(http.StatusInternalServerError, fault.Internal).write(w)
+				newProblem(http.StatusInternalServerError, fault.Internal).write(w, nil)
 			} else {
 				// Part of an answer is out: breaking the connection is the only way to say so.
 				panic(http.ErrAbortHandler)
@@ -91,7 +92,9 @@ func (a *API) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		_ = rc.SetReadDeadline(time.Now().Add(a.opt.BodyTimeout)) // recorders of tests cannot
 	}
 	handler, found := a.mux.Handler(r)
-	if pattern = found; pattern == "" {
+	if pattern = found; pattern == "" || r.URL.Path != path.Clean(r.URL.Path) {
+		// The mux would send a client from //v1/x to /v1/x by a page of HTML.
+		pattern = ""
 		unrouted(w, r, handler)
 		return
 	}

@@ -3,6 +3,7 @@ package api_test
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -97,10 +98,21 @@ func TestUsers(t *testing.T) {
 	refused(t, as("GET", "/v1/users", ""), 401, "unauthenticated", "", "not valid")
 	refused(t, w.do(t, request{method: "DELETE", path: "/v1/session"}), 409, "conflict", "", "not a session")
 	// Who fails is told the same, and then to wait.
-	for range 5 {
-		refused(t, w.do(t, request{method: "POST", path: "/v1/login", body: `{"name":"bo","password":"wrong horse"}`, token: "-"}), 401, "unauthenticated", "", "user name or password is wrong")
+	login := func(password string) reply {
+		return w.do(t, request{method: "POST", path: "/v1/login", body: fmt.Sprintf(`{"name":"bo","password":%q}`, password), token: "-"})
 	}
-	refused(t, w.do(t, request{method: "POST", path: "/v1/login", body: `{"name":"bo","password":"correct horse"}`, token: "-"}), 429, "too_many", "", "try again in")
+	for range 5 {
+		got := login("wrong horse")
+		refused(t, got, 401, "unauthenticated", "", "user name or password is wrong")
+		if got.header.Get("WWW-Authenticate") == "" {
+			t.Error("401 does not say by what to come")
+		}
+	}
+	got := login("correct horse")
+	refused(t, got, 429, "too_many", "", "try again in")
+	if after, _ := strconv.Atoi(got.header.Get("Retry-After")); after < 10 || after > 30 {
+		t.Errorf("try again after %d s", after)
+	}
 }
 
 // TestPeopleBehindAProxy are told apart by the address that it says they have: who

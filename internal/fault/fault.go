@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 )
 
 // Code names a kind of fault. Codes are sent to clients: stored; never change.
@@ -87,8 +88,9 @@ func (c Code) Of() Meaning {
 // Error is a fault that may be shown. The cause never is.
 type Error struct {
 	Code    Code
-	Field   string // the field that is wrong, as the client wrote it; "" when none
-	Message string // for the one who asked
+	Field   string        // the field that is wrong, as the client wrote it; "" when none
+	Message string        // for the one who asked
+	After   time.Duration // when asking again may help; 0: nobody knows
 	cause   error
 }
 

@@ -260,7 +260,8 @@ func (f *Fleet) CheckPassword(ctx context.Context, name, password, remote string
 	}
 	from := origin(remote)
 	if wait := f.attempts.begin(f.opt.Now(), name, from); wait > 0 {
-		return User{}, fault.New(fault.TooMany, "too many failed logins; try again in %s", max(wait.Round(time.Second), time.Second))
+		wait = (wait + time.Second - 1).Truncate(time.Second)
+		return User{}, &fault.Error{Code: fault.TooMany, Message: "too many failed logins; try again in " + wait.String(), After: wait}
 	}
 	u, ok := f.User(name)
 	if !ok || u.Disabled || !f.opened.before(&u, password) {

@@ -277,8 +277,10 @@ func (s *grown) Documents(_ context.Context, kind store.Kind, prefix, after stri
 	cell := make([]byte, 18)
 	cell[0] = byte(rplan.Executed)
 	var docs []store.Document
-	for leaf, body := range map[string]string{"000000/devices": "plant/v\nmill/v\n", "000000/state": string(cell) + string(cell)} {
-		docs = append(docs, store.Document{DocumentID: store.DocumentID{Kind: kind, Key: prefix + leaf}, Version: 1, Body: []byte(body)})
+	for key, body := range map[string]string{"r/000000/devices": "plant/v\nmill/v\n", "r/000000/state": string(cell) + string(cell)} {
+		if strings.HasPrefix(key, prefix) {
+			docs = append(docs, store.Document{DocumentID: store.DocumentID{Kind: kind, Key: key}, Version: 1, Body: []byte(body)})
+		}
 	}
 	slices.SortFunc(docs, func(a, b store.Document) int { return strings.Compare(a.Key, b.Key) })
 	return docs, nil

@@ -97,7 +97,7 @@ func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]
 		return nil, err
 	}
 	if len(orders) > MaxBulk {
-		return nil, fault.New(fault.TooMany, "%d commands; at most %d in one request", len(orders), MaxBulk)
+		return nil, fault.New(fault.TooLarge, "%d commands; at most %d in one request", len(orders), MaxBulk)
 	}
 	out := make([]Created, len(orders))
 	reqs := make([]Request, 0, len(orders))

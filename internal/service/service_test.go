@@ -171,7 +171,7 @@ func TestBulkKeepsItsPlaces(t *testing.T) {
 			t.Errorf("item %d: %v %v, want %d", i, out[i].Command.TID, out[i].Err, want)
 		}
 	}
-	if _, err := s.SendBulk(t.Context(), Principal{Grants: fleet.Everywhere(Operator)}, make([]Order, MaxBulk+1)); fault.CodeOf(err) != fault.TooMany {
+	if _, err := s.SendBulk(t.Context(), Principal{Grants: fleet.Everywhere(Operator)}, make([]Order, MaxBulk+1)); fault.CodeOf(err) != fault.TooLarge {
 		t.Errorf("too many: %v", err)
 	}
 	p.err = context.DeadlineExceeded
