@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -42,8 +43,9 @@ type MQTTOptions struct {
 	Rate     float64
 	Progress func(string) // is told what goes on; may be nil
 
-	quiet time.Duration // how long nothing may come before the rest counts as lost; 0: quiet
-	begun func()        // is called when publishing begins; may be nil
+	quiet time.Duration                           // how long nothing may come before the rest counts as lost; 0: quiet
+	begun func()                                  // is called when publishing begins; may be nil
+	dial  func(context.Context) (net.Conn, error) // connects, in place of URL; may be nil
 }
 
 // MQTTReport is what was measured. Times run from the first message to the last

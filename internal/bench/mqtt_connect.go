@@ -24,8 +24,8 @@ type MQTTConnectReport struct {
 	PeakMemoryMiB            float64 `json:"peakMemoryMiB,omitempty"`            // the broker's, since it started
 }
 
-// MQTTConnect has clients come and go for o.For, 32 at a time: each connects
-// with a clean session, subscribes to a topic of its own, and disconnects. Of o
+// MQTTConnect has clients come and go for o.For, 32 at a time and so many at least:
+// each connects with a clean session, subscribes to a topic of its own, and disconnects. Of o
 // it uses URL, whose user and password are given, For, ServerPID, Version and
 // Progress.
 func MQTTConnect(ctx context.Context, o MQTTOptions) (MQTTConnectReport, error) {
@@ -52,7 +52,7 @@ func (l *load) visit(ctx context.Context, r *MQTTConnectReport) error {
 	var visiting sync.WaitGroup
 	for range connecting {
 		visiting.Go(func() {
-			for !isClosed(l.over) && ctx.Err() == nil {
+			for again := true; again; again = !isClosed(l.over) && ctx.Err() == nil {
 				l.check(l.visitOnce(ctx, visits.Add(1)))
 			}
 		})

@@ -97,6 +97,9 @@ func (l *load) dial(ctx context.Context, id string, persistent bool) (*link, err
 
 // open opens the byte stream.
 func (l *load) open(ctx context.Context) (net.Conn, error) {
+	if l.o.dial != nil {
+		return l.o.dial(ctx)
+	}
 	u := l.url
 	port := u.Port()
 	if port == "" {

@@ -94,8 +94,8 @@ func (p *publisher) publish(ctx context.Context) error {
 				return err
 			}
 		}
-		if n == 0 || isClosed(p.l.over) {
-			break
+		if n == 0 || p.sent > 0 && isClosed(p.l.over) {
+			break // a measurement has something from each, however short it is
 		}
 		if err := p.write(n, pace); err != nil {
 			return fmt.Errorf("client %s: %w", p.id, err)

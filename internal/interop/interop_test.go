@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // start runs a broker, and returns it with its host:port by transport.
 func start(t *testing.T) (b *broker.Broker, tcp, ws string) {

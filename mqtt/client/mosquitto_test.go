@@ -49,7 +49,7 @@ var versions = map[string]mqtt.Version{"3.1.1": mqtt.V311, "5.0": mqtt.V5}
 // awaitUp gives a broker that is only just starting the time it needs.
 func awaitUp(t testing.TB, c *client.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := c.AwaitUp(ctx); err != nil {
 		t.Fatalf("not connected: %v", err)
@@ -59,7 +59,7 @@ func awaitUp(t testing.TB, c *client.Client) {
 // stop ends a client in good order.
 func stop(t testing.TB, c *client.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := c.Stop(ctx); err != nil {
 		t.Errorf("stop: %v", err)
@@ -109,7 +109,7 @@ func testOrder(t *testing.T, o client.Options, v mqtt.Version, qos mqtt.QoS, cou
 			t.Fatal(err)
 		}
 	}
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for i := range count {
 		select {
 		case s := <-got:
@@ -217,7 +217,7 @@ func testResume(t *testing.T, address string, v mqtt.Version, qos mqtt.QoS) {
 	}
 	select {
 	case <-complete:
-	case <-time.After(40 * time.Second):
+	case <-time.After(2 * time.Minute):
 	}
 	stop(t, publisher)
 	stop(t, subscriber)

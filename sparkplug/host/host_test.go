@@ -50,7 +50,7 @@ func (s *server) start() {
 
 func (s *server) stop() {
 	if b := s.b.Swap(nil); b != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := b.Stop(ctx); err != nil {
 			s.t.Error(err)
@@ -118,13 +118,13 @@ func startClient(t testing.TB, o client.Options) *client.Client {
 		t.Fatal(err)
 	}
 	c.Start()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := c.AwaitUp(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = c.Stop(ctx)
 	})
@@ -257,7 +257,7 @@ func startHost(t testing.TB, o host.Options) *host.Host {
 	}
 	h.Start()
 	t.Cleanup(func() { stopHost(t, h) })
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := h.AwaitUp(ctx); err != nil {
 		t.Fatal(err)
@@ -266,7 +266,7 @@ func startHost(t testing.TB, o host.Options) *host.Host {
 }
 
 func stopHost(t testing.TB, h *host.Host) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := h.Stop(ctx); err != nil {
 		t.Error(err)

@@ -88,7 +88,7 @@ func testLife(t *testing.T, o client.Options) {
 // await is the first of what comes that fits.
 func await[T any](t *testing.T, c <-chan T, fits func(T) bool) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		select {

@@ -85,7 +85,7 @@ func connect(t *testing.T, o client.Options) *client.Client {
 		t.Fatal(err)
 	}
 	c.Start()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := c.AwaitUp(ctx); err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func connect(t *testing.T, o client.Options) *client.Client {
 
 func stop(t *testing.T, c *client.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := c.Stop(ctx); err != nil {
 		t.Error(err)
@@ -191,7 +191,7 @@ func drain(t *testing.T, servers []string, id string, want int) {
 	}})
 	select {
 	case <-all:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Errorf("%s: the queue did not come to its end", id)
 	}
 	stop(t, c)

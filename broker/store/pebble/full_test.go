@@ -66,7 +66,7 @@ func (c *caller) send(p mqtt.Packet) {
 }
 
 func (c *caller) next() (mqtt.Packet, error) {
-	if err := c.nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.nc.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		return nil, err
 	}
 	h, body, err := c.in.Next()
@@ -122,7 +122,7 @@ func TestBrokerOnFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := errors.Join(b.Stop(ctx), s.Close()); err != nil {
 			t.Error(err)

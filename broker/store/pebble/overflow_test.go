@@ -57,7 +57,7 @@ func overflowOnDisk(t *testing.T, version mqtt.Version, policy broker.Overflow) 
 			t.Fatal(err)
 		}
 		return func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			if err := b.Stop(ctx); err != nil {
 				t.Error(err)

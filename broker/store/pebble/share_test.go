@@ -129,7 +129,7 @@ func (p *linePeer) next() (mqtt.Packet, error) {
 	return mqtt.DecodePacket(h, bytes.Clone(body), mqtt.V5)
 }
 
-const sharePatience = 20 * time.Second
+const sharePatience = time.Minute
 
 func (w *shareWorld) start() {
 	w.t.Helper()

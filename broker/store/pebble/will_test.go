@@ -44,7 +44,7 @@ func boot(t *testing.T, fs vfs.FS) *machine {
 
 // off ends what runs; what it does on the way has no meaning any more.
 func (m *machine) off() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := m.b.Stop(ctx); err != nil {
 		m.t.Error(err)
@@ -62,7 +62,7 @@ func (m *machine) connect(o client.Options) *client.Client {
 		m.t.Fatal(err)
 	}
 	c.Start()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
 	defer cancel()
 	if err := c.AwaitUp(ctx); err != nil {
 		m.t.Fatal(err)
@@ -90,7 +90,7 @@ func (m *machine) watched() []string {
 				return list
 			}
 			list = append(list, s)
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			m.t.Fatal("the mark did not come")
 		}
 	}
@@ -106,7 +106,7 @@ func (m *machine) retained() string {
 	select {
 	case s := <-got:
 		return s
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		m.t.Fatal("nothing is retained")
 		return ""
 	}
