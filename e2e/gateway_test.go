@@ -224,7 +224,7 @@ func (e *edge) startGateway() {
 }
 
 // powerOn starts the valve, of the device library. It reports its position, and
-// takes commands "turn".
+// takes commands "turn" and "mine".
 func (e *edge) powerOn() *device.Replica[map[string]any] {
 	e.t.Helper()
 	a, err := wire.ParseAddress(valve)
@@ -240,10 +240,12 @@ func (e *edge) powerOn() *device.Replica[map[string]any] {
 		e.did("position " + string(v))
 		return nil
 	})
-	d.Handle("turn", func(_ context.Context, r *device.Request) (any, error) {
-		e.did("turn " + string(r.Params))
-		return nil, nil
-	})
+	for _, name := range []string{"turn", "mine"} {
+		d.Handle(name, func(_ context.Context, r *device.Request) (any, error) {
+			e.did(name + " " + string(r.Params))
+			return nil, nil
+		})
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()

@@ -402,21 +402,14 @@ func TestGatewayMirrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := command("broker", "secret", "--json").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var secret struct{ Secret, Hash string }
-	if err := json.Unmarshal(out, &secret); err != nil {
-		t.Fatal(err)
-	}
+	secret, hash := brokerSecret(t)
 	dir := t.TempDir()
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("users.yaml", "users:\n  - {name: panel, secret: "+secret.Hash+", publish: [\"#\"], subscribe: [\"#\"]}\n")
+	write("users.yaml", "users:\n  - {name: panel, secret: "+hash+", publish: [\"#\"], subscribe: [\"#\"]}\n")
 	write("gateway.yaml", fmt.Sprintf("name: s/gw\nupstream: {url: mqtt://%s, secret: x, keepAlive: 1s}\ndata: %s\nhttp: {address: 127.0.0.1:0}\nmqtt: {tcp: %s}\n"+
 		"users: users.yaml\nmirror: {up: [all/#, {topics: last/#, overflow: latest}], down: [down/#]}\nlog: {level: warn}\n", line.Addr(), filepath.Join(dir, "data"), local))
 	gw, err := serving("wilco gateway", nil, "gateway", "--config", filepath.Join(dir, "gateway.yaml"))
@@ -425,7 +418,7 @@ func TestGatewayMirrors(t *testing.T) {
 	}
 	t.Cleanup(func() { gw.kill() })
 	above := listener(t, address, "above", "", "all/#", "last/#")
-	panel := listener(t, local, "panel", secret.Secret, "down/#", "all/#")
+	panel := listener(t, local, "panel", secret, "down/#", "all/#")
 	panel.say("all/a", "1", false)
 	above.hears("all/a 1")
 	panel.hears("all/a 1")
@@ -452,6 +445,20 @@ func TestGatewayMirrors(t *testing.T) {
 	}
 	panel.say("last/b", "last", true)
 	above.hears("last/b last")
+}
+
+// brokerSecret is a secret, and what a users file has of it.
+func brokerSecret(t *testing.T) (secret, hash string) {
+	t.Helper()
+	out, err := command("broker", "secret", "--json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ Secret, Hash string }
+	if err := json.Unmarshal(out, &made); err != nil {
+		t.Fatal(err)
+	}
+	return made.Secret, made.Hash
 }
 
 // ear is a client of some broker that hears.
@@ -487,11 +494,12 @@ func listener(t *testing.T, address, name, secret string, filters ...string) *ea
 	return e
 }
 
+// say says it once: a cut repeats nothing.
 func (e *ear) say(topic, text string, retain bool) {
 	e.t.Helper()
 	ctx, cancel := context.WithTimeout(e.t.Context(), patience)
 	defer cancel()
-	if err := e.Publish(ctx, mqttclient.Message{Topic: topic, Payload: []byte(text), QoS: mqtt.AtLeastOnce, Retain: retain}); err != nil {
+	if err := e.Publish(ctx, mqttclient.Message{Topic: topic, Payload: []byte(text), QoS: mqtt.ExactlyOnce, Retain: retain}); err != nil {
 		e.t.Fatal(err)
 	}
 }

@@ -21,5 +21,5 @@ WILCO_SOAK=1 go test -count=1 -timeout 0 ./broker/store/pebble -run 'TestKill|Te
 	grep -v '^=== RUN\|^    --- PASS'
 WILCO_SIM_SEEDS="${SOAK_SEEDS:-5000}" go test -count=1 -timeout 0 ./internal/scenario -run TestSeeds -v | grep -v '^=== RUN\|^    --- PASS'
 go test -count=1 -timeout 0 ./e2e -run 'Kill' -v
-WILCO_KILL_ROUNDS="${SOAK_KILLS:-500}" go test -count=1 -timeout 0 ./e2e -run 'TestBrokerKillNine|TestRollbackAfterKill' -v
+WILCO_KILL_ROUNDS="${SOAK_KILLS:-500}" go test -count=1 -timeout 0 ./e2e -run 'TestBrokerKillNine|TestRollbackAfterKill|TestGatewayKillNine|TestGatewayMirrorsOnce' -v
 FUZZ_SECONDS=${FUZZ_SECONDS:-300} FUZZ_BUDGET=1000000 scripts/fuzz.sh

@@ -19,7 +19,8 @@
 //   - Up: see package uplink. What devices say is one lane, each filter that the file
 //     names is another: in its order and once, over cuts and kill -9 of either side.
 //   - Down: a command is acknowledged to the server above when it is durable here, and
-//     waits for no mirrored message while that has room in its lane.
+//     waits for no mirrored message while that has room in its lane. A mirrored one
+//     is when it is at the gateway's broker; a kill between the two repeats it.
 //   - Own commands are told above when they have ended, at least once; the server
 //     above knows them by their tid.
 //   - Devices' statuses are not kept while the server above is out of reach. When it

@@ -37,7 +37,8 @@ const (
 	// Of the lasting sessions at the gateway's own broker: that of what devices say, and,
 	// with the filter behind it, those of what is mirrored. Stored; never change.
 	localClient, mirrorClient = "wilco-gateway", "wilco-gateway/up/"
-	pause                     = time.Second // before what has failed is tried again
+	mouthClient               = "wilco-gateway/down" // of what is mirrored down, without a session that lasts
+	pause                     = time.Second          // before what has failed is tried again
 	// reconnectWithin bounds the wait between two tries to reach the server above.
 	reconnectWithin = 10 * time.Second
 )
@@ -65,6 +66,7 @@ type Gateway struct {
 	asked asked
 	above arriving
 	down  []*downLane
+	mouth *client.Client // of what is mirrored down
 
 	reach chan bool // the server above has come into reach, or has gone; one slot, the last word
 	// actsWanted takes what is to be closed when all acts up to now are told above.
@@ -120,6 +122,7 @@ func Start(ctx context.Context, c *config.Config, s *app.Server, log *slog.Logge
 	g.setReach(false)
 	g.tellReach(false) // nothing retained is to wait from before
 	g.link.Start()
+	g.mouth.Start()
 	for _, f := range []func(){g.runArrivals, g.runActs, g.runLedger, g.runRules, g.runDevices} {
 		g.wg.Go(f)
 	}
@@ -141,7 +144,7 @@ func Start(ctx context.Context, c *config.Config, s *app.Server, log *slog.Logge
 // reached any more, and ends everything. What has not gone up waits.
 func (g *Gateway) Stop(ctx context.Context) error {
 	g.cancel()
-	err := g.link.Stop(ctx)
+	err := errors.Join(g.link.Stop(ctx), g.mouth.Stop(ctx))
 	g.wg.Wait()
 	return errors.Join(err, g.ledger.Close())
 }
@@ -171,6 +174,9 @@ func (g *Gateway) newUplink() error {
 		return fault.Wrap(err, fault.Unavailable, "%v", err)
 	}
 	g.up, g.local = g.link.Upstream(), g.link.Local(0)
+	if g.mouth, err = g.newMouth(); err != nil {
+		return errors.Join(err, g.link.Stop(context.Background()))
+	}
 	return nil
 }
 

@@ -50,6 +50,14 @@ func (g *Gateway) mirrorDown(d *client.Delivery) {
 	}
 }
 
+// newMouth is the client that says at the gateway's broker what is mirrored down. It has
+// no lasting session: what the broker would remember of its packet identifiers after a
+// kill is what it does not know itself, and a new message under one of them would pass
+// for a repeat, and be lost.
+func (g *Gateway) newMouth() (*client.Client, error) {
+	return client.New(client.Options{Dial: g.server.Broker.Dial, ClientID: mouthClient, CleanStart: true, Logger: g.log})
+}
+
 func size(d *client.Delivery) int { return len(d.Topic) + len(d.Payload) }
 
 // take says false when there is no room, and the policy is to refuse.
@@ -114,7 +122,7 @@ func (l *downLane) run() {
 			}
 			continue
 		}
-		err := l.g.local.Publish(l.g.ctx, d.Message)
+		err := l.g.mouth.Publish(l.g.ctx, d.Message)
 		switch {
 		case err == nil:
 			failing = false
