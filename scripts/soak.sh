@@ -6,7 +6,7 @@
 #   SOAK_CHECKS   histories of each property (default 20000)
 #   SOAK_SEEDS    seeds of the simulator (default 5000)
 #   SOAK_KILLS    kills of the broker at each durability, and of the server while
-#                 commands are taken back (default 500)
+#                 commands are taken back, and while they wait for places (default 500)
 #   FUZZ_SECONDS  seconds a fuzz target (default 300)
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -21,5 +21,5 @@ WILCO_SOAK=1 go test -count=1 -timeout 0 ./broker/store/pebble -run 'TestKill|Te
 	grep -v '^=== RUN\|^    --- PASS'
 WILCO_SIM_SEEDS="${SOAK_SEEDS:-5000}" go test -count=1 -timeout 0 ./internal/scenario -run TestSeeds -v | grep -v '^=== RUN\|^    --- PASS'
 go test -count=1 -timeout 0 ./e2e -run 'Kill' -v
-WILCO_KILL_ROUNDS="${SOAK_KILLS:-500}" go test -count=1 -timeout 0 ./e2e -run 'TestBrokerKillNine|TestRollbackAfterKill|TestGatewayKillNine|TestGatewayMirrorsOnce' -v
+WILCO_KILL_ROUNDS="${SOAK_KILLS:-500}" go test -count=1 -timeout 0 ./e2e -run 'TestBrokerKillNine|TestRollbackAfterKill|TestInterlocksAfterKill|TestGatewayKillNine|TestGatewayMirrorsOnce' -v
 FUZZ_SECONDS=${FUZZ_SECONDS:-300} FUZZ_BUDGET=1000000 scripts/fuzz.sh

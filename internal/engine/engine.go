@@ -160,6 +160,7 @@ func (e *Engine) Start(ctx context.Context) error {
 		}
 	}
 	var last command.TID
+	var interlocked []command.TID
 	for o, err := range e.opt.Store.OpenCommands(ctx) {
 		if err != nil {
 			return err
@@ -171,7 +172,7 @@ func (e *Engine) Start(ctx context.Context) error {
 		}
 		s.device(o.Device).lane.Track(&c)
 		if o.Interlocked && c.Outstanding() {
-			e.takeUp(ctx, o.TID)
+			interlocked = append(interlocked, o.TID)
 		}
 		s.timers.set(o.TID, s.device(o.Device), o.Wake)
 		e.stats.open.Add(1)
@@ -180,6 +181,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.riseAbove(last); err != nil {
 		return err
 	}
+	e.takeUp(interlocked)
 	for _, s := range e.shards {
 		e.wg.Go(s.run)
 	}

@@ -1,11 +1,13 @@
 package engine
 
 import (
-	"context"
+	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/wilco-iot/wilco/internal/command"
+	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -142,16 +144,51 @@ func (e *Engine) tellGiven(list []*claim) {
 	}
 }
 
-// takeUp takes, at the start, the places of a command that is outstanding.
-func (e *Engine) takeUp(ctx context.Context, tid command.TID) {
-	c, err := e.opt.Store.Command(ctx, tid)
-	if err != nil {
-		e.log.Error("an outstanding command cannot be read; others may run beside it that must not", "tid", tid, "error", err)
+// takeUp takes, at the start, the places of commands that are outstanding. What cannot
+// be read may be in any place: until it is, none is given.
+func (e *Engine) takeUp(tids []command.TID) {
+	if tids = e.tookUp(tids); len(tids) == 0 {
 		return
 	}
-	if c.Interlocked() && c.Outstanding() {
-		e.locks.take(e.claim(&c))
+	e.locks.shut = fmt.Sprintf("no place is given: %s is outstanding, cannot be read, and may have it", tids[0])
+	e.wg.Go(func() { e.takeUpLater(tids) })
+}
+
+// takeUpLater tries again until every command is read.
+func (e *Engine) takeUpLater(tids []command.TID) {
+	const longest = 10 * time.Second
+	for pause := 100 * time.Millisecond; len(tids) > 0; pause = min(2*pause, longest) {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		tids = e.tookUp(tids)
 	}
+	e.locks.mu.Lock()
+	given := e.locks.open()
+	e.locks.mu.Unlock()
+	e.tellGiven(given)
+	e.log.Info("every outstanding command has been read; places are given")
+}
+
+// tookUp takes the places of those commands that can be read, and returns the others.
+// It reads under the lock: one that ends meanwhile leaves after it has been taken up.
+func (e *Engine) tookUp(tids []command.TID) (unread []command.TID) {
+	e.locks.mu.Lock()
+	defer e.locks.mu.Unlock()
+	for _, tid := range tids {
+		c, err := e.opt.Store.Command(e.ctx, tid)
+		switch {
+		case fault.CodeOf(err) == fault.NotFound: // it has ended, and was purged
+		case err != nil:
+			e.log.Error("an outstanding command cannot be read; until it is, none that is interlocked gets a place", "tid", tid, "error", err)
+			unread = append(unread, tid)
+		case c.Interlocked() && c.Outstanding():
+			e.locks.take(e.claim(&c))
+		}
+	}
+	return unread
 }
 
 // givenJob looks at a device one of whose commands has been given places: it is

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,6 +166,51 @@ func TestAnUnknownOutcomeKeepsItsPlace(t *testing.T) {
 		if c, err := r.store.Command(t.Context(), c.TID); err != nil || c.FirstSent.IsZero() {
 			t.Fatalf("%+v, %v", c, err)
 		}
+	})
+}
+
+// TestWhatCannotBeReadMayHaveThePlace: after a restart nobody is given one until the
+// commands that have them are all known.
+func TestWhatCannotBeReadMayHaveThePlace(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.presses(3)
+		terms := exclusive("crane", command.Hold)
+		a := r.askOf(press(0), "lift", terms)
+		r.expect(a.TID, command.Sent, command.TurnCame)
+		r.stop()
+		r.store.damage(a.TID)
+		r.restart()
+		b := r.askOf(press(1), "lift", terms)
+		refused := r.askOf(press(2), "lift", exclusive("crane", ""))
+		r.pass(time.Minute)
+		c := r.expect(b.TID, command.Created, command.NoPlace)
+		if !c.Held || !strings.Contains(c.Detail, a.TID.String()) {
+			t.Errorf("%+v", c)
+		}
+		r.expect(refused.TID, command.Denied, command.NoPlace)
+		r.store.damage(command.TID{})
+		r.pass(time.Minute)
+		r.expect(b.TID, command.Created, command.NoPlace)
+		r.answer(press(0), a.TID.String(), "result", "SUCCESS")
+		r.expect(b.TID, command.Sent, command.TurnCame)
+	})
+}
+
+// TestPlacesAreGivenWhenAllIsRead, also those that nobody has.
+func TestPlacesAreGivenWhenAllIsRead(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.presses(3)
+		a := r.askOf(press(0), "lift", exclusive("crane", command.Hold))
+		r.stop()
+		r.store.damage(a.TID)
+		r.restart()
+		b, c := r.askOf(press(1), "drill", atMost(1, command.Hold)), r.askOf(press(2), "drill", atMost(1, command.Hold))
+		r.expect(b.TID, command.Created, command.NoPlace)
+		r.store.damage(command.TID{})
+		r.pass(time.Second)
+		r.expect(b.TID, command.Sent, command.TurnCame)
+		r.answer(press(1), b.TID.String(), "result", "SUCCESS")
+		r.expect(c.TID, command.Sent, command.TurnCame)
 	})
 }
 

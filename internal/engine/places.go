@@ -18,11 +18,13 @@ import (
 //   - who waits stands in the line of each room that it needs, the highest priority
 //     first and then the lowest TID, and gets its places as soon as it is the first
 //     in all of them and all have one left: nobody overtakes, so nobody starves;
+//   - while shut says why, nobody gets a place that he has not got;
 //   - a place that becomes free is given before the call that frees it returns, and
 //     whoever has got one is named by it: the caller tells them.
 type places struct {
 	rooms  map[roomName]*room
 	claims map[command.TID]*claim
+	shut   string
 }
 
 // roomName is what is counted: the commands of one name or with one exclusive word,
@@ -134,8 +136,27 @@ func (p *places) back(tid command.TID) (given []*claim) {
 	return p.give(needs)
 }
 
+// open lets places be given, and returns those who now have some.
+func (p *places) open() (given []*claim) {
+	p.shut = ""
+	var waiting []*claim
+	for _, c := range p.claims {
+		if !c.has {
+			waiting = append(waiting, c)
+		}
+	}
+	slices.SortFunc(waiting, compareClaims)
+	for _, c := range waiting {
+		given = append(given, p.give(c.needs)...)
+	}
+	return given
+}
+
 // hinders says who hinders c, "" when nobody does.
 func (p *places) hinders(c *claim, leaving []command.TID) string {
+	if p.shut != "" {
+		return p.shut
+	}
 	for _, n := range c.needs {
 		r := p.rooms[n.room]
 		if r == nil {
