@@ -193,7 +193,7 @@ func (s *Server) start(ctx context.Context) error {
 		return fmt.Errorf("epoch: %w", err)
 	}
 	s.Fleet = fleet.New(fleet.Options{Store: s.Store, Profiles: spoken, Root: s.opt.Root, Sparkplug: s.opt.Sparkplug.On,
-		OnChange: s.deviceChanged, OnPut: s.devicePut})
+		OfDevices: engine.KindsOfDevices[:], OnChange: s.deviceChanged, OnPut: s.devicePut})
 	if err := s.Fleet.Start(ctx); err != nil {
 		return err
 	}
@@ -381,6 +381,9 @@ func (s *Server) deviceChanged(identity string, removed bool) {
 	if a, err := wire.ParseAddress(identity); err == nil && s.Engine != nil {
 		defer s.devicePut(a)
 		defer s.Engine.Gone(a) // its will is not published: it has no rights any more
+		if removed {
+			s.Engine.Removed(a)
+		}
 	}
 	if s.Broker == nil {
 		return // an external broker has its own list; see `wilco mosquitto config`

@@ -206,6 +206,8 @@ func TestLint(t *testing.T) {
 		"params":                      "name: a",
 		"params.additionalProperties": "name: a\nparams: {type: object}",
 		"effects.0.param":             "name: a\nparams: {type: object}\neffects: [{path: x, param: y.z}]",
+		"effects.1.path":              "name: a\neffects: [{path: x}, {path: x.y}]",
+		"effects.0.path":              "name: a\neffects: [{path: x.y.z}, {path: x}]",
 		"policy.heartbeat":            "name: a\npolicy: {heartbeat: 2m, finishBy: 1m}",
 		"onReboot":                    "name: a\nonReboot: expected",
 		"policy.ackBy":                "name: a\npolicy: {ackBy: 48h}",

@@ -47,6 +47,7 @@ func Lint(t *Type, base command.Policy) (list []Remark) {
 			remark("approval.expires", "%s is above policy.deliverBy %s, which ends it before", a.Expires, p.DeliverBy)
 		}
 	}
+	lintOverlap(t, remark)
 	if t.Unmet == command.Hold && t.If == nil && t.AtMost == nil && t.Exclusive == "" {
 		remark("unmet", "has no use without if, atMost or exclusive")
 	}
@@ -54,6 +55,18 @@ func Lint(t *Type, base command.Policy) (list []Remark) {
 		remark("if", "has no maxAge: it holds of a state that may have been reported long ago")
 	}
 	return list
+}
+
+// lintOverlap tells of effects of which one is a part of another: which of the two
+// values a rollback brings back depends on their order.
+func lintOverlap(t *Type, remark func(field, format string, args ...any)) {
+	for i, e := range t.Effects {
+		for _, other := range t.Effects {
+			if strings.HasPrefix(e.Path, other.Path+".") {
+				remark(fmt.Sprintf("effects.%d.path", i), "%s is a part of %s, which is an effect too; declare the whole or its parts", e.Path, other.Path)
+			}
+		}
+	}
 }
 
 func lintSchema(t *Type, remark func(field, format string, args ...any)) {

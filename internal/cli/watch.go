@@ -86,7 +86,7 @@ func (a *app) printItem(item client.Item) error {
 			line += fmt.Sprintf(" %.0f%%", *e.Percent)
 		}
 		if e.Reason != "" {
-			line += ": " + e.Reason
+			line += ": " + strings.ReplaceAll(e.Reason, "_", " ")
 		}
 	case e.Type == "alarm":
 		line += fmt.Sprintf(" ALARM of %s: %s %s %s", e.By, e.TID, e.Name, e.State)

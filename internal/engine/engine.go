@@ -368,6 +368,9 @@ func (e *Engine) Presence(a wire.Address) store.Presence {
 // its status says that it is online.
 func (e *Engine) Gone(a wire.Address) { e.shard(a).add(&goneJob{a}) }
 
+// Removed tells that a device was removed, and its documents with it.
+func (e *Engine) Removed(a wire.Address) { e.shard(a).add(&removedJob{a}) }
+
 // Err says why nothing can be committed at present; nil when all is well.
 func (e *Engine) Err() error {
 	for _, s := range e.shards {

@@ -274,6 +274,17 @@ func (j *goneJob) run(t *turn) {
 
 func (j *goneJob) failed(error) bool { return true }
 
+// removedJob forgets the state of a device that was removed.
+type removedJob struct{ device wire.Address }
+
+func (j *removedJob) needs(func(command.TID)) {}
+
+func (j *removedJob) run(t *turn) {
+	t.after = append(t.after, func() { t.s.dropReplica(j.device) }) // behind what this turn keeps
+}
+
+func (j *removedJob) failed(error) bool { return true }
+
 // waitJob registers a waiter, unless the command is there already.
 type waitJob struct {
 	device wire.Address

@@ -23,6 +23,9 @@ const (
 	KindRevision store.Kind = "revision" // by RevisionKey: a replica.Revision as JSON
 )
 
+// KindsOfDevices are the kinds that go with a device that is removed.
+var KindsOfDevices = [...]store.Kind{KindReplica, KindRevision}
+
 // RevisionsKept is how many changes of one device's state are kept: always the
 // last ones, without a gap.
 const RevisionsKept = 100

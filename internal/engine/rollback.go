@@ -8,6 +8,8 @@ import (
 
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
+	"github.com/wilco-iot/wilco/internal/replica"
+	"github.com/wilco-iot/wilco/internal/store"
 	"github.com/wilco-iot/wilco/internal/undo"
 	"github.com/wilco-iot/wilco/wire"
 )
@@ -192,7 +194,37 @@ func (t *turn) planUndo(d *device, c *command.Command) (undo.Plan, error) {
 	if p.Refusal == nil {
 		p.Refusal, err = t.rival(d, c)
 	}
+	if p.Refusal == nil && err == nil {
+		p.Refusal, err = t.echo(d, c, &ch.Replica)
+	}
 	return p, err
+}
+
+// maxEchoes bounds the commands of a device that are looked through for one that has
+// asked for the same: the last ones.
+const maxEchoes = 1000
+
+// echo refuses when a command that came after c, and has ended, asked for the values
+// that c has brought about.
+func (t *turn) echo(d *device, c *command.Command, now *replica.Replica) (*undo.Refusal, error) {
+	for _, ch := range t.order { // what the store does not have yet
+		if ch.is.Device == d.address {
+			if no := undo.Echo(c, &ch.is, now); no != nil {
+				return no, nil
+			}
+		}
+	}
+	later, _, err := t.s.e.opt.Store.List(context.Background(), store.Query{Group: d.address.Group, Device: d.address.Device,
+		Since: c.Created, States: []command.State{command.Executed, command.TimedOut}, Limit: maxEchoes})
+	if err != nil {
+		return nil, err
+	}
+	for i := range later {
+		if no := undo.Echo(c, &later[i], now); no != nil {
+			return no, nil
+		}
+	}
+	return nil, nil
 }
 
 // requester is who asked for the command that a report names.
@@ -254,5 +286,9 @@ func (t *turn) overruled(d *device, c *command.Command) (ev command.Event, yes b
 			return command.Event{Kind: command.UnmetNow, Because: command.ChangedSince, Text: now.String()}, true, nil
 		}
 	}
-	return ev, false, nil
+	no, err := t.echo(d, &old, &ch.Replica)
+	if no != nil {
+		ev = command.Event{Kind: command.UnmetNow, Because: command.ChangedSince, Text: no.Text}
+	}
+	return ev, no != nil, err
 }

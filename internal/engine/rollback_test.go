@@ -77,6 +77,40 @@ func (r *rig) mustUndo(req UndoRequest) command.Command {
 	return made.Command
 }
 
+// TestWhoAskedForTheSame since has a wish too, though nothing changed by it.
+func TestWhoAskedForTheSame(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		first := r.moved()
+		second := r.move(`{"to":40}`)
+		r.does(second.TID, `{"pos":40}`)
+		r.refused(UndoRequest{TID: first.TID, How: byType(nil)}, second.TID.String())
+		plan, err := r.e.PlanUndo(t.Context(), first.TID)
+		if err != nil || plan.Refusal == nil || !plan.Refusal.Force {
+			t.Fatalf("%+v, %v", plan.Refusal, err)
+		}
+		made := r.mustUndo(UndoRequest{TID: first.TID, Force: true, How: byType(nil)})
+		r.expect(made.TID, command.Sent, command.TurnCame)
+	})
+}
+
+// TestWhoAsksForTheSameWhileItWaits: others have agreed to what takes the first back
+// when the second was done.
+func TestWhoAsksForTheSameWhileItWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		first := r.moved()
+		made := r.mustUndo(UndoRequest{TID: first.TID, How: byType(&command.Approval{Quorum: 1})})
+		second := r.move(`{"to":40}`)
+		r.does(second.TID, `{"pos":40}`)
+		r.expect(second.TID, command.Executed, command.DeviceSucceeded)
+		held := r.expect(made.TID, command.AwaitingApproval, command.Requested)
+		if _, err := r.e.Approve(t.Context(), made.TID, "eve", "", held.Approval.Digest); err != nil {
+			t.Fatal(err)
+		}
+		r.pass(0)
+		r.expect(made.TID, command.Denied, command.ChangedSince)
+	})
+}
+
 // refused wants a refusal that says so, and that nothing was made.
 func (r *rig) refused(req UndoRequest, text string) {
 	r.t.Helper()

@@ -57,7 +57,7 @@ type Store interface {
 	PutDevice(ctx context.Context, d store.Device, was int64) error
 	Devices(ctx context.Context, q store.DeviceQuery) (page []store.Device, next string, err error)
 	AllDevices(ctx context.Context) iter.Seq2[store.Device, error]
-	RemoveDevice(ctx context.Context, a wire.Address) error
+	RemoveDevice(ctx context.Context, a wire.Address, kinds ...store.Kind) error
 	Commit(ctx context.Context, b *store.Batch) (lastEvent int64, err error)
 	Documents(ctx context.Context, kind store.Kind, prefix, after string, limit int) ([]store.Document, error)
 	Meta(ctx context.Context, key string) ([]byte, error)
@@ -83,6 +83,9 @@ type Options struct {
 	// lost a token, by the token's. It is called before the change returns, by its
 	// goroutine, and must not call the fleet.
 	OnChange func(identity string, removed bool)
+	// OfDevices are the kinds of documents that go with a device that is removed: a name
+	// is no identity, and who is added under it is another.
+	OfDevices []store.Kind
 	// OnPut is told after a device was added or changed. It must not block.
 	OnPut func(wire.Address)
 	// Now is the clock by which tokens expire. Nil: time.Now.
@@ -375,7 +378,7 @@ func (f *Fleet) Change(ctx context.Context, a wire.Address, c DeviceChange) (sto
 	return d, nil
 }
 
-// Remove forgets a device; its connections are cut. Its commands stay. Errors:
+// Remove forgets a device with its state; its connections are cut. Its commands stay. Errors:
 // NotFound; Conflict for a gateway that devices are registered behind.
 func (f *Fleet) Remove(ctx context.Context, a wire.Address) error {
 	f.changing.Lock()
@@ -390,7 +393,7 @@ func (f *Fleet) Remove(ctx context.Context, a wire.Address) error {
 	if n := len(f.Behind(a)); n > 0 {
 		return fault.New(fault.Conflict, "%d devices are registered behind %s; remove them first", n, a)
 	}
-	if err := f.opt.Store.RemoveDevice(context.WithoutCancel(ctx), a); err != nil {
+	if err := f.opt.Store.RemoveDevice(context.WithoutCancel(ctx), a, f.opt.OfDevices...); err != nil {
 		return fmt.Errorf("fleet: device %s: %w", a, err)
 	}
 	f.mu.Lock()

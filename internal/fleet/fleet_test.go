@@ -286,7 +286,7 @@ type failing struct{ Store }
 func (failing) PutDevice(context.Context, store.Device, int64) error {
 	return fault.New(fault.StorageFull, "")
 }
-func (failing) RemoveDevice(context.Context, wire.Address) error {
+func (failing) RemoveDevice(context.Context, wire.Address, ...store.Kind) error {
 	return fault.New(fault.StorageFull, "")
 }
 func (failing) Commit(context.Context, *store.Batch) (int64, error) {

@@ -1,6 +1,7 @@
 package undo
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -109,15 +110,19 @@ func recorded(c *command.Command) (*record, *Refusal) {
 	}
 	r.asked = make([]replica.FormerValue, len(r.former.Values))
 	for i, f := range r.former.Values {
-		from := param(c, f.Path)
-		if c.Name == StateDesired && len(c.Effects()) == 0 {
-			from = f.Path
-		}
-		if v, ok := params.Get(from); ok {
+		if v, ok := params.Get(asks(c, f.Path)); ok {
 			r.asked[i] = replica.FormerValue{Path: f.Path, Value: v, Absent: v == nil}
 		}
 	}
 	return r, nil
+}
+
+// asks is where the parameters of c have the value at path; "" where they have none.
+func asks(c *command.Command, path string) string {
+	if c.Name == StateDesired && len(c.Effects()) == 0 {
+		return path
+	}
+	return param(c, path)
 }
 
 // param is the parameter that sets the value at path; "" when none does.
@@ -293,6 +298,33 @@ func TookEffect(c *command.Command) bool {
 		}
 	}
 	return false
+}
+
+// Echo refuses to take c back while a value that c has brought about is also what
+// other has asked for: one that came later, and was executed, or may have been. The
+// state does not tell it, because nothing changed by it. What was taken back itself, or
+// takes back, asks for nothing any more.
+func Echo(c, other *command.Command, now *replica.Replica) *Refusal {
+	if bytes.Compare(other.TID[:], c.TID[:]) <= 0 || other.Undoes != nil || other.UndoneBy != nil ||
+		other.State != command.Executed && other.State != command.TimedOut {
+		return nil
+	}
+	rec, no := recorded(c)
+	params, err := state.Parse(other.Params)
+	if no != nil || err != nil {
+		return nil
+	}
+	for _, f := range rec.former.Values {
+		v, there := now.Reported.Get(f.Path)
+		if f.Is(v, there) {
+			continue // as it was before c
+		}
+		wish, asked := params.Get(asks(other, f.Path))
+		if want := (replica.FormerValue{Path: f.Path, Value: wish, Absent: wish == nil}); asked && want.Is(v, there) {
+			return &Refusal{Force: true, Text: fmt.Sprintf("changed since: %s is what %s (%s, by %s) has asked for too: take that back, or force this", f.Path, other.TID, other.Name, other.RequestedBy)}
+		}
+	}
+	return nil
 }
 
 // Rival refuses to take c back while other, which has not ended, changes one of the

@@ -159,9 +159,10 @@ func (s *Store) AllDevices(ctx context.Context) iter.Seq2[store.Device, error] {
 	}
 }
 
-// RemoveDevice forgets a device, its presence and its anomalies, or answers
+// RemoveDevice forgets a device, its presence, its anomalies, and its documents of
+// these kinds, which are those of its address and those below it; or it answers
 // NotFound. Its commands stay.
-func (s *Store) RemoveDevice(ctx context.Context, a wire.Address) error {
+func (s *Store) RemoveDevice(ctx context.Context, a wire.Address, kinds ...store.Kind) error {
 	_, err := s.submit(ctx, change(func(t *tx) error {
 		n, err := t.exec("DELETE FROM devices WHERE address = ?", a.String())
 		if err != nil {
@@ -170,8 +171,17 @@ func (s *Store) RemoveDevice(ctx context.Context, a wire.Address) error {
 		if n == 0 {
 			return refusal{fault.New(fault.NotFound, "there is no device %s", a)}
 		}
-		_, err = t.exec("DELETE FROM anomalies WHERE device = ?", a.String())
-		return err
+		if _, err = t.exec("DELETE FROM anomalies WHERE device = ?", a.String()); err != nil {
+			return err
+		}
+		for _, k := range kinds {
+			key := a.String()
+			_, err = t.exec("DELETE FROM documents WHERE kind = ? AND (key = ? OR key >= ? AND key < ?)", string(k), []byte(key), []byte(key+"/"), []byte(key+"0"))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}))
 	return err
 }

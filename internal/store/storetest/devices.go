@@ -149,6 +149,29 @@ func presence(s *suite) {
 	}
 }
 
+// documentsGoWithTheirDevice: those of the kinds that are named, and no others.
+func documentsGoWithTheirDevice(s *suite) {
+	s.no(s.PutDevice(s.ctx, store.Device{Address: pump}, 0))
+	key := pump.String()
+	var b store.Batch
+	for _, k := range []string{key, key + "/1", key + "/2", key + "-2", key + "0", "a/b"} {
+		for _, kind := range []store.Kind{kindA, kindB} {
+			b.Documents = append(b.Documents, store.DocumentWrite{DocumentID: store.DocumentID{Kind: kind, Key: k}, Body: []byte("{}")})
+		}
+	}
+	s.commit(b)
+	s.no(s.RemoveDevice(s.ctx, pump, kindA))
+	for kind, want := range map[store.Kind]int{kindA: 3, kindB: 6} {
+		if left, err := s.Documents(s.ctx, kind, "", "", 100); err != nil || len(left) != want {
+			s.Errorf("%s: %d documents are left, want %d: %v", kind, len(left), want, err)
+		}
+	}
+	s.fails(s.RemoveDevice(s.ctx, pump, kindB), fault.NotFound)
+	if left, err := s.Documents(s.ctx, kindB, "", "", 100); err != nil || len(left) != 6 {
+		s.Errorf("of a device that is not there: %d documents are left, %v", len(left), err)
+	}
+}
+
 func anomalies(s *suite) {
 	s.no(s.PutDevice(s.ctx, store.Device{Address: pump}, 0))
 	s.no(s.PutDevice(s.ctx, store.Device{Address: other}, 0))

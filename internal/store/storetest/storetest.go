@@ -41,7 +41,7 @@ type Store interface {
 	Device(ctx context.Context, a wire.Address) (store.Device, error)
 	Devices(ctx context.Context, q store.DeviceQuery) (page []store.Device, next string, err error)
 	AllDevices(ctx context.Context) iter.Seq2[store.Device, error]
-	RemoveDevice(ctx context.Context, a wire.Address) error
+	RemoveDevice(ctx context.Context, a wire.Address, kinds ...store.Kind) error
 	Anomalies(ctx context.Context, a wire.Address, limit int) ([]store.Anomaly, error)
 
 	Meta(ctx context.Context, key string) ([]byte, error)
@@ -85,6 +85,7 @@ func Run(t *testing.T, start func(t *testing.T) Opener) {
 		{"Devices", devices},
 		{"DevicePages", devicePages},
 		{"Presence", presence},
+		{"DocumentsGoWithTheirDevice", documentsGoWithTheirDevice},
 		{"Anomalies", anomalies},
 		{"Meta", meta},
 		{"PurgeCommands", purgeCommands},
