@@ -108,6 +108,19 @@ func TestInternalIsHiddenAndLogged(t *testing.T) {
 	}
 }
 
+// TestBadHealthIsNoFailedRequest: who looks every second does not fill the log.
+func TestBadHealthIsNoFailedRequest(t *testing.T) {
+	var log syncBuffer
+	w := newWorld(t, options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	w.brokerDown(errors.New("gone"))
+	if r := w.do(t, request{path: "/v1/health"}); r.status != 503 {
+		t.Errorf("status %d", r.status)
+	}
+	if s := log.String(); strings.Contains(s, "request failed") {
+		t.Errorf("log: %s", s)
+	}
+}
+
 func TestRequestID(t *testing.T) {
 	w := newWorld(t, options{})
 	get := func(id string) string {

@@ -130,7 +130,7 @@ func (a *API) finish(w *recorder, r *http.Request, id, pattern string, took time
 	switch {
 	case r.Context().Err() != nil:
 		a.log.Debug("request given up by its client", "request", id, "route", pattern, "took", took)
-	case w.status >= 500:
+	case w.status >= 500 && (w.cause != nil || w.status != http.StatusServiceUnavailable): // that health is bad is no failure of the question
 		a.log.Error("request failed", "request", id, "route", pattern, "status", w.status, "took", took, "error", w.cause)
 	case a.log.Enabled(r.Context(), slog.LevelDebug):
 		a.log.Debug("request", "request", id, "route", pattern, "status", w.status, "took", took)
