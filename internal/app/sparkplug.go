@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/config"
 	"github.com/wilco-iot/wilco/internal/edgelink"
 	"github.com/wilco-iot/wilco/internal/engine"
@@ -100,6 +101,11 @@ func (s *Server) sparkplugServers(ctx context.Context) ([]host.Server, error) {
 // CheckCommand implements service.Sparkplug.
 func (e *edgeHost) CheckCommand(a wire.Address, name string, params json.RawMessage) error {
 	return e.link.Check(a, name, params)
+}
+
+// CommandEffects implements service.Sparkplug.
+func (e *edgeHost) CommandEffects(name string, params json.RawMessage) []command.PathEffect {
+	return e.link.Effects(name, params)
 }
 
 // nobodyBorn tells the engine that no edge node can be known to be there: what is

@@ -258,6 +258,60 @@ func TestTablesAndTemplates(t *testing.T) {
 	shown("motor", whole)
 }
 
+// TestAWriteIsTakenBack by another one with the former values; not when somebody else
+// has written since.
+func TestAWriteIsTakenBack(t *testing.T) {
+	p := startPlant(t)
+	defer p.node(1)()
+	reported := func() string {
+		t.Helper()
+		st, err := p.api.State(t.Context(), pump, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(st.Reported)
+	}
+	write := func(params string) *client.Command {
+		t.Helper()
+		return p.end(p.send(pump, edgelink.Write, params, client.Policy{}), client.Executed)
+	}
+	write(`{"metrics": {"control/setpoint": 2.5}}`)
+	c := write(`{"metrics": {"control/setpoint": 0.123456789}}`) // reported in 32 bits
+	back, err := p.api.Rollback(t.Context(), c.TID, client.RollbackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back = p.end(back, client.Executed, `"confirmedBy":"data"`)
+	if back.Name != edgelink.Write || string(back.Params) != `{"metrics":{"control/setpoint":2.5}}` {
+		t.Errorf("taken back by %s %s", back.Name, back.Params)
+	}
+	if got := reported(); !strings.Contains(got, `"setpoint":2.5`) {
+		t.Errorf("reported is %s", got)
+	}
+	c = write(`{"metrics": {"control/setpoint": 3}}`)
+	write(`{"metrics": {"control/setpoint": 4}}`)
+	var refused *client.Error
+	if _, err := p.api.Rollback(t.Context(), c.TID, client.RollbackOptions{}); !errors.As(err, &refused) || refused.Code != "conflict" {
+		t.Errorf("the work of another command is taken back: %v", err)
+	}
+
+	// A part of a template, and a table.
+	device := "plant/line"
+	for _, x := range []struct{ metric, first, then string }{
+		{"motor", `{"ref":"Motor","members":[{"name":"speed","value":7}]}`, `{"ref":"Motor","members":[{"name":"speed","value":9}]}`},
+		{"recipe", `{"columns":["a"],"types":["Int8"],"rows":[[1]]}`, `{"columns":[],"types":[],"rows":[]}`},
+	} {
+		p.end(p.send(device, edgelink.Write, `{"metrics":{"`+x.metric+`":`+x.first+`}}`, client.Policy{}), client.Executed)
+		c := p.end(p.send(device, edgelink.Write, `{"metrics":{"`+x.metric+`":`+x.then+`}}`, client.Policy{}), client.Executed)
+		back, err := p.api.Rollback(t.Context(), c.TID, client.RollbackOptions{})
+		if err != nil {
+			t.Errorf("%s: %v", x.metric, err)
+			continue
+		}
+		p.end(back, client.Executed, `"confirmedBy":"data"`)
+	}
+}
+
 // TestWhatCannotBeWritten is refused before a command is made, with the field.
 func TestWhatCannotBeWritten(t *testing.T) {
 	p := startPlant(t)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/near"
@@ -15,6 +16,7 @@ import (
 	"github.com/wilco-iot/wilco/sparkplug/host"
 	"github.com/wilco-iot/wilco/sparkplug/session"
 	"github.com/wilco-iot/wilco/wire"
+	"github.com/wilco-iot/wilco/wire/state"
 )
 
 // The commands of a Sparkplug device. Stored; never change.
@@ -51,6 +53,29 @@ func (l *Link) Check(a wire.Address, name string, params json.RawMessage) error 
 	return err
 }
 
+// Effects are what a command changes of its device's reported state, each by the
+// parameter that sets it; nil when that is not known because one of its metrics is not
+// reported. The command has passed Check.
+func (l *Link) Effects(name string, params json.RawMessage) (list []command.PathEffect) {
+	var p writeParams
+	if name != Write || json.Unmarshal(params, &p) != nil {
+		return nil
+	}
+	for _, metric := range slices.Sorted(maps.Keys(p.Metrics)) {
+		path := pathOf(metric)
+		if path == nil || !wanted(metric, l.opt.Reported) {
+			return nil
+		}
+		list = append(list, command.PathEffect{Path: state.JoinPath(path...), Param: state.JoinPath("metrics", metric)})
+	}
+	return list
+}
+
+// writeParams are the params of Write.
+type writeParams struct {
+	Metrics map[string]json.RawMessage `json:"metrics"`
+}
+
 // definitions are those that the templates of a unit may be of: its own, or those of
 // its node [tck-id-payloads-template-definition-nbirth].
 func (l *Link) definitions(id host.NodeID, u *session.Unit) spjson.Definitions {
@@ -80,9 +105,7 @@ func writes(a wire.Address, name string, params json.RawMessage, u *session.Unit
 	case name != Write:
 		return nil, fault.Field("name", "%s is a Sparkplug device, which takes %s and %s only", a, Write, Rebirth)
 	}
-	var p struct {
-		Metrics map[string]json.RawMessage `json:"metrics"`
-	}
+	var p writeParams
 	d := json.NewDecoder(strings.NewReader(string(params)))
 	d.DisallowUnknownFields()
 	switch err := d.Decode(&p); {

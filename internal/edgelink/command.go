@@ -206,6 +206,8 @@ func (n *node) tell(list []spcommand.Verdict, by string) {
 		r := wire.Result{TID: v.TID, Status: wire.Running}
 		switch v.Kind {
 		case spcommand.Confirmed:
+			// The state first: what a command has changed is recorded with its end.
+			n.flush(u)
 			r.Status, r.Result = wire.Success, confirmation(v, by)
 		case spcommand.Contradicted:
 			r.Progress = &wire.Progress{Note: clip(fmt.Sprintf("%s is reported as %s, not as what was asked for", v.Metric, shown(v.Value)))}

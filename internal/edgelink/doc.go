@@ -17,7 +17,9 @@
 //
 // Births, deaths, gaps and the loss of the server are the device's presence: it is
 // online while the host trusts its values. Values are reported to the engine as the
-// device's state where Options.Reported says so, at most once a second.
+// device's state where Options.Reported says so, at most once a second and before a
+// command is confirmed by them. What a write changes of that state is known from its
+// params, so a write whose metrics are all reported can be taken back by another one.
 //
 // # Concurrency
 //

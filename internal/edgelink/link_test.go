@@ -230,7 +230,7 @@ func TestAWriteIsWrittenOnce(t *testing.T) {
 	}
 	r.expect("ack REJECTED cancel_refused")
 	r.receive(sparkplug.DData, "press", 5)
-	r.expect(`result SUCCESS{"confirmedBy":"data"}`)
+	r.expect(`state update {"force":5}`, `result SUCCESS{"confirmedBy":"data"}`)
 }
 
 // TestWhatDidNotGoOutMayGoOutLater: only that is written when the engine publishes
@@ -298,7 +298,7 @@ func TestKilledBetweenSendAndAnswer(t *testing.T) {
 	}
 	r.expect("result RUNNING force is reported as 4", "result RUNNING force is reported as 4")
 	r.receive(sparkplug.DData, "press", 5)
-	r.expect(`result SUCCESS{"confirmedBy":"data"}`)
+	r.expect(`state update {"force":5}`, `result SUCCESS{"confirmedBy":"data"}`)
 
 	// And once more: the answer was seen, and not kept.
 	c = r.command(6)
@@ -311,7 +311,7 @@ func TestKilledBetweenSendAndAnswer(t *testing.T) {
 	if err := r.publish(c, command.SendQuery); err != nil {
 		t.Fatal(err)
 	}
-	r.expect(`result SUCCESS{"confirmedBy":"present_value"}`)
+	r.expect(`state update {"force":6}`, `result SUCCESS{"confirmedBy":"present_value"}`)
 }
 
 // TestPresence is what births, deaths and servers are to the engine.
@@ -411,4 +411,20 @@ func TestReportOfAPart(t *testing.T) {
 		Values: []session.Value{{Metric: &u.Metrics[0], Raw: part}}}})
 	n.tick(r.now)
 	r.expect(`state update {"force":null,"motor":{"ref":"Motor","members":[{"name":"speed","datatype":"Int32","value":2},{"name":"torque","datatype":"Int32","value":1}]}}`)
+}
+
+// TestEffects: what a write changes of the state, when all of it is reported.
+func TestEffects(t *testing.T) {
+	l := New(Options{Reported: []string{"a/#", "b.c"}})
+	for _, tt := range []struct{ name, params, want string }{
+		{Write, `{"metrics":{"a/x~y":1,"b.c":2}}`, "[{a.x~0y metrics.a/x~0y} {b~1c metrics.b~1c}]"},
+		{Write, `{"metrics":{"a/x":1,"d":2}}`, "[]"},
+		{Write, `{"metrics":{"a//x":1}}`, "[]"},
+		{Write, `[]`, "[]"},
+		{Rebirth, `{}`, "[]"},
+	} {
+		if got := fmt.Sprint(l.Effects(tt.name, json.RawMessage(tt.params))); got != tt.want {
+			t.Errorf("%s %s: %s", tt.name, tt.params, got)
+		}
+	}
 }

@@ -33,8 +33,8 @@ func (l *Link) Event(ev *host.Event) {
 		n.all(false)
 	case session.DeviceBirth:
 		n.say(ev.Device, true)
-		n.tell(n.book.Birth(ev.Device, true, n.values(ev)), byBirth)
 		n.collect(ev)
+		n.tell(n.book.Birth(ev.Device, true, n.values(ev)), byBirth)
 	case session.DeviceDeath:
 		n.say(ev.Device, false)
 		n.tell(n.book.Death(ev.Device), "")
@@ -56,8 +56,8 @@ func (n *node) born(ev *host.Event) {
 		n.all(false) // devices are born after their node
 	}
 	n.say("", true)
-	n.tell(n.book.Birth("", same, n.values(ev)), byBirth)
 	n.collect(ev)
+	n.tell(n.book.Birth("", same, n.values(ev)), byBirth)
 }
 
 // remembered is the boot that the store has of the node, from before this process.
@@ -71,6 +71,7 @@ func (n *node) remembered() string {
 }
 
 func (n *node) data(ev *host.Event) {
+	n.collect(ev)
 	if n.book.Open() > 0 {
 		for i := range ev.Values {
 			if v := &ev.Values[i]; !v.Raw.Historical {
@@ -78,7 +79,6 @@ func (n *node) data(ev *host.Event) {
 			}
 		}
 	}
-	n.collect(ev)
 }
 
 // values gives the values of a birth to a Book.

@@ -105,7 +105,7 @@ func (s *Service) howToUndo(c *command.Command, plan *undo.Plan) (engine.How, er
 		err = s.supported(&o)
 	}
 	if err == nil {
-		err = s.fits(&o, &d)
+		by.terms, err = s.fits(&o, &d, by.terms)
 	}
 	if err != nil {
 		return engine.How{}, err

@@ -460,7 +460,7 @@ func (s *Service) CreateForRollout(ctx context.Context, orders []rollout.Order) 
 		d, _ := s.opt.Fleet.Device(o.Device)
 		err := s.supported(&order)
 		if err == nil {
-			err = s.fits(&order, &d)
+			o.Terms, err = s.fits(&order, &d, o.Terms)
 		}
 		if err != nil {
 			out[i].Err = err

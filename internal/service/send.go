@@ -118,7 +118,7 @@ func (s *Service) SendBulk(ctx context.Context, p Principal, orders []Order) ([]
 			err = s.supported(o)
 		}
 		if err == nil {
-			err = s.fits(o, &d)
+			by.terms, err = s.fits(o, &d, by.terms)
 		}
 		if err == nil && o.Room != nil {
 			err = o.Room()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/store"
@@ -26,18 +27,33 @@ type Sparkplug interface {
 	// CheckCommand says what is wrong with a command for a device of the profile
 	// sparkplug.
 	CheckCommand(a wire.Address, name string, params json.RawMessage) error
+	// CommandEffects are what such a command changes of its device's state.
+	CommandEffects(name string, params json.RawMessage) []command.PathEffect
 }
 
-// fits says what is wrong with an order for a Sparkplug device; nothing is for
-// others.
-func (s *Service) fits(o *Order, d *store.Device) error {
+// fits says what is wrong with an order for a Sparkplug device, and gives the terms
+// that it has there: its params say what it changes, where its type does not. Nothing
+// is wrong with an order for others, whose terms stay as they are.
+func (s *Service) fits(o *Order, d *store.Device, by *command.Terms) (*command.Terms, error) {
 	switch {
 	case d.Profile != fleet.SparkplugProfile:
-		return nil
+		return by, nil
 	case s.opt.Sparkplug == nil:
-		return fault.New(fault.Conflict, "%s is a Sparkplug device, and this server is no Sparkplug host; set sparkplug.role", o.Device)
+		return by, fault.New(fault.Conflict, "%s is a Sparkplug device, and this server is no Sparkplug host; set sparkplug.role", o.Device)
 	}
-	return s.opt.Sparkplug.CheckCommand(o.Device, o.Name, o.Params)
+	if err := s.opt.Sparkplug.CheckCommand(o.Device, o.Name, o.Params); err != nil {
+		return by, err
+	}
+	own := command.Terms{}
+	if by != nil {
+		own = *by
+	}
+	if len(own.Effects) == 0 {
+		if own.Effects = s.opt.Sparkplug.CommandEffects(o.Name, o.Params); own.Effects != nil {
+			return &own, nil
+		}
+	}
+	return by, nil
 }
 
 // NodeQuery selects edge nodes.

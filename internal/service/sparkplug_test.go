@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/store"
@@ -113,6 +114,8 @@ func (e *edges) Watch(buffer int) *host.Watch {
 	}
 	return e.host.Watch(buffer)
 }
+
+func (e *edges) CommandEffects(string, json.RawMessage) []command.PathEffect { return nil }
 
 func (e *edges) CheckCommand(_ wire.Address, name string, _ json.RawMessage) error {
 	if name != "sparkplug.write" {
