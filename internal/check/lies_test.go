@@ -91,7 +91,9 @@ func TestNoLieIsFoundWhereThereIsNone(t *testing.T) {
 }
 
 func testNoLie(t *testing.T) {
-	r := mustRun(t, Options{URL: startLiar(t, ""), open: connect, Cases: quick(t, "O18")})
+	// The many messages of O18 are with our own broker.
+	cases := slices.DeleteFunc(quick(t), func(id string) bool { return id == "O18" })
+	r := mustRun(t, Options{URL: startLiar(t, ""), open: connect, Cases: cases})
 	if n := r.Violations(); n > 0 {
 		t.Errorf("%d cases are violated", n)
 	}

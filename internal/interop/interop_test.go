@@ -232,6 +232,12 @@ func TestMosquittoClients(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			common := []string{"-h", host, "-p", port, "-V", version, "-q", "2"}
+			for b.Stats().Subscriptions > 0 { // of the version before
+				if ctx.Err() != nil {
+					t.Fatal("mosquitto_sub did not leave")
+				}
+				time.Sleep(time.Millisecond)
+			}
 			listen := exec.CommandContext(ctx, sub, append(common, "-t", "m/#", "-C", fmt.Sprint(n))...)
 			out, err := listen.StdoutPipe()
 			if err != nil {

@@ -3,7 +3,6 @@ package pebblestore_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/broker/store/pebble"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/client"
 )
@@ -61,6 +61,8 @@ func process(t *testing.T, addr, dir string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
 	var word string
 	if _, err := fmt.Fscan(out, &word); err != nil || word != "ready" {
 		t.Fatal("broker: ", word, err)
@@ -108,14 +110,7 @@ func stop(t *testing.T, c *client.Client) {
 // QoS 2 come once.
 // Shows [B3c] [B4b].
 func TestBrokerKilled(t *testing.T) {
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr, dir := probe.Addr().String(), t.TempDir()
-	if err := probe.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr, dir := testkit.FreeAddress(t), t.TempDir()
 	servers := []string{"mqtt://" + addr}
 	cmd := process(t, addr, dir)
 	receivers := []string{"one", "two"}

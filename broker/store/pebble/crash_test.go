@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/wilco-iot/wilco/broker/store"
 )
@@ -100,6 +101,7 @@ func testKill(t *testing.T, d Durability) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		late := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 		lines := bufio.NewScanner(out)
 		stopAt := 50 + rand.IntN(3000)
 		for n := 0; lines.Scan(); n++ {
@@ -123,6 +125,9 @@ func testKill(t *testing.T, d Durability) {
 		}
 		if err := cmd.Wait(); err == nil {
 			t.Fatal("the child ended by itself")
+		}
+		if !late.Stop() {
+			t.Fatal("the child did not say enough within two minutes")
 		}
 		verify(t, dir, d, state, round)
 	}
