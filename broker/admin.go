@@ -3,7 +3,6 @@ package broker
 import (
 	"time"
 
-	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -72,8 +71,7 @@ func (b *Broker) Forget(identity string) int {
 		return true
 	})
 	for _, topic := range topics {
-		h.retained.remove(topic)
-		t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
+		t.unretain(topic)
 	}
 	t.commit()
 	h.mu.Unlock()

@@ -236,6 +236,7 @@ func TestB14_KeepAlive(t *testing.T) {
 	})
 }
 
+// Shows [B10g].
 func TestB15_SessionsThatNeverEnd(t *testing.T) {
 	b := start(t, Options{Limits: Limits{Sessions: 3, SessionExpiry: time.Hour}})
 	for i := range 3 {

@@ -39,6 +39,19 @@ func TestC06_RepeatsWithoutPubrel(t *testing.T) {
 	sub.quiet()
 }
 
+// A repeat that comes before it is known what becomes of the first has the answer of
+// that one: here there is no room.
+func TestC06_RepeatBeforeTheAnswer(t *testing.T) {
+	b := start(t, Options{Limits: Limits{QueueMessages: 1}})
+	sub, from := join(t, b, lasting("sub")), join(t, b, clean("from"))
+	sub.subscribe(2, "t")
+	sub.drop(b, "sub")
+	from.publish(pub("t", "x", 1, 1))
+	from.send(pub("t", "y", 2, 2), dup(pub("t", "y", 2, 2)))
+	from.expect(ack(mqtt.TypePubrec, 2, mqtt.QuotaExceeded))
+	from.quiet()
+}
+
 // Shows [B7b].
 func TestC07_NeverReleased(t *testing.T) {
 	b := start(t, Options{Limits: Limits{ReceiveMaximum: 100}})
@@ -136,6 +149,32 @@ func TestC11_NeverAcknowledges(t *testing.T) {
 		}
 		sub.subscribe(0, "u")
 	})
+}
+
+// The identifiers of many filters that match one message count for as much as they
+// take.
+// Shows [B6a].
+func TestC11_ManyIdentifiers(t *testing.T) {
+	const limit, depth = 100_000, 9
+	b := start(t, Options{Limits: Limits{QueueBytes: limit}})
+	slow, from := join(t, b, clean("slow")), join(t, b, clean("from"))
+	for n := range 1 << depth {
+		filter := make([]string, depth)
+		for i := range filter {
+			filter[i] = [2]string{"a", "+"}[n>>i&1]
+		}
+		slow.subscribeWith(mqtt.Subscription{Filter: strings.Join(filter, "/"), QoS: 1}, uint32(n+1), 1)
+	}
+	topic, taken := strings.Repeat("a/", depth-1)+"a", 0
+	for range 100 {
+		from.send(pub(topic, "x", 1, 1))
+		if !from.must().(*mqtt.Ack).Reason.Failed() {
+			taken++
+		}
+	}
+	if fit := limit / (4 << depth); taken > fit || taken < fit/2 {
+		t.Errorf("%d messages were taken, and the identifiers of %d are as large as the limit", taken, fit)
+	}
 }
 
 func TestC12_RefusedByTheReceiver(t *testing.T) {
@@ -279,7 +318,6 @@ func TestD09_SharedBesidePlain(t *testing.T) {
 	}
 }
 
-// Shows [B10h].
 func TestD11_RetainedScans(t *testing.T) {
 	const messages = 20_000
 	virtual(t, Options{Limits: Limits{QoS0Messages: 3000}}, func(t *testing.T, b *Broker) {
@@ -554,7 +592,6 @@ func TestE13_WhatADeniedPublisherLearns(t *testing.T) {
 }
 
 // Who publishes too fast is read from more slowly, and loses nothing.
-// Shows [B6a].
 func TestF03_PublisherIsTooFast(t *testing.T) {
 	virtual(t, Options{Limits: Limits{PublishRate: 100}}, func(t *testing.T, b *Broker) {
 		sub, from := join(t, b, clean("sub")), join(t, b, clean("from"))

@@ -219,11 +219,16 @@ func (t *turn) settle() {
 func (c *conn) waitRoom() bool {
 	c.client.mu.Lock()
 	defer c.client.mu.Unlock()
-	for !c.closed && !c.ending && (len(c.ctl) > maxAnswers || c.client.pending > maxPending || c.indebted()) {
+	for !c.closed && !c.ending && (len(c.ctl) > maxAnswers || c.backlogged()) {
 		c.room.Wait()
+		c.seen.Store(int64(c.b.now())) // it was we who did not listen
 	}
 	return !c.closed && !c.ending
 }
+
+// backlogged tells whether the connection is not read from because the store, or who
+// takes its messages, lags behind them. client.mu is held.
+func (c *conn) backlogged() bool { return c.client.pending > maxPending || c.indebted() }
 
 // codeOf is the reason code that an error brings to the client.
 func codeOf(err error) mqtt.ReasonCode {
@@ -395,6 +400,8 @@ func (c *conn) tick() {
 		c.closeLocked()
 	case c.over():
 		c.endLocked(mqtt.NotAuthorized, errCertificate)
+	case c.silence() <= 0 && c.backlogged(): // it is not read from
+		c.timer.Reset(c.alive)
 	case c.silence() <= 0:
 		c.endLocked(mqtt.KeepAliveTimeout, nil)
 	default:

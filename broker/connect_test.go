@@ -265,7 +265,6 @@ func TestTakeoverLoop(t *testing.T) {
 
 // Who is refused has changed nothing, and who had a session may begin it anew also
 // where there are more than a later setting allows.
-// Shows [B10g].
 func TestMoreSessionsThanAllowed(t *testing.T) {
 	s := store.NewMemory()
 	first := start(t, Options{Store: s})

@@ -285,7 +285,7 @@ func (t *turn) answer(o *op) {
 // route gives a message its number and puts it in the queues of all who are to
 // get it. It returns the code for the publisher, and nothing is done yet when
 // t.unread is set. A message without a publisher to be told goes to those who
-// have room. The hub's mutex is held.
+// have room, whether it can be retained or not. The hub's mutex is held.
 func (t *turn) route(m *session.Message) mqtt.ReasonCode {
 	h := &t.b.hub
 	h.index.match(m.Topic, m.Publisher) // [MQTT-4.5.0-1] [MQTT-3.3.2-3]
@@ -293,7 +293,10 @@ func (t *turn) route(m *session.Message) mqtt.ReasonCode {
 		return mqtt.QuotaExceeded
 	}
 	if m.Retain && !t.retain(m) { // [MQTT-3.3.1-8]
-		return mqtt.QuotaExceeded
+		if m.QoS > mqtt.AtMostOnce && t.conn != nil {
+			return mqtt.QuotaExceeded
+		}
+		t.unretain(m.Topic) // nobody can be told: better none than one that is out of date
 	}
 	h.seq++
 	t.last = h.seq
@@ -384,9 +387,7 @@ func (t *turn) note(r session.DropReason, client string, m *session.Message) {
 func (t *turn) retain(m *session.Message) bool {
 	r := &t.b.hub.retained
 	if len(m.Payload) == 0 {
-		if r.remove(m.Topic) && !isStatus(m.Topic) {
-			t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: m.Topic})
-		}
+		t.unretain(m.Topic)
 		return true
 	}
 	if isStatus(m.Topic) {
@@ -399,8 +400,7 @@ func (t *turn) retain(m *session.Message) bool {
 	}
 	if !r.room(m, &t.b.options.Limits) {
 		for _, topic := range r.sweep(time.Now()) {
-			r.remove(topic)
-			t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
+			t.unretain(topic)
 		}
 		if !r.room(m, &t.b.options.Limits) {
 			t.note(session.DropRetainRefused, m.Publisher, m)
@@ -410,6 +410,13 @@ func (t *turn) retain(m *session.Message) bool {
 	t.retained = append(t.retained, r.change(m, t.b.hub.seq+1))
 	t.batch.Add(store.Op{Kind: store.PutRetained, Message: m.Hold()})
 	return true
+}
+
+// unretain deletes the retained message of a topic, if there is one.
+func (t *turn) unretain(topic string) {
+	if t.b.hub.retained.remove(topic) && !isStatus(topic) {
+		t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
+	}
 }
 
 // commit hands the turn to the store, and lets its answers out when that is

@@ -54,6 +54,7 @@ type holder struct {
 type hit struct {
 	client *client
 	ids    []uint32
+	own    bool // ids was made for this hit, and may grow until the match is over
 	qos    mqtt.QoS
 	asIs   bool
 }
@@ -122,8 +123,10 @@ func (ix *index) take(h *holders, publisher string) {
 		switch {
 		case len(x.ids) == 0:
 			x.ids = e.ids
+		case x.own:
+			x.ids = append(x.ids, e.ids...)
 		case len(e.ids) > 0:
-			x.ids = slices.Concat(x.ids, e.ids) // shared with queues, so never appended to
+			x.ids, x.own = slices.Concat(x.ids, e.ids), true // those of a holder are shared with queues
 		}
 	}
 }

@@ -154,3 +154,23 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations, %d hits", n, len(ix.hits))
 	}
 }
+
+// A client that has many filters which match costs one growing list of identifiers,
+// not one for each of them.
+func TestManyIdentifiersOfOneMessage(t *testing.T) {
+	const depth = 10
+	var ix index
+	c := &client{id: "c"}
+	for n := range 1 << depth {
+		filter := make([]string, depth)
+		for i := range filter {
+			filter[i] = [2]string{"a", "+"}[n>>i&1]
+		}
+		ix.add(c, store.Subscription{Subscription: mqtt.Subscription{Filter: strings.Join(filter, "/")}, ID: uint32(n + 1)})
+	}
+	topic := strings.Repeat("a/", depth-1) + "a"
+	n := testing.AllocsPerRun(10, func() { ix.match(topic, "") })
+	if ids := ix.hits[0].ids; len(ix.hits) != 1 || len(ids) != 1<<depth || n > 20 {
+		t.Errorf("%d hits, %d identifiers, %v allocations", len(ix.hits), len(ids), n)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/wilco-iot/wilco/broker/session"
 	"github.com/wilco-iot/wilco/broker/store"
 	"github.com/wilco-iot/wilco/mqtt"
 )
@@ -167,6 +168,42 @@ func TestKeepAlive(t *testing.T) {
 	})
 }
 
+// A client that is not read from, since the store lags behind its messages, is not
+// taken for a silent one.
+func TestKeepAliveWhileTheStoreLags(t *testing.T) {
+	disk := &lagging{Memory: store.NewMemory()}
+	virtual(t, Options{Store: disk}, func(t *testing.T, b *Broker) {
+		join(t, b, lasting("sub")).subscribe(1, "t")
+		p := join(t, b, mqtt.Connect{ClientID: "p", KeepAlive: 10, CleanStart: true})
+		disk.stall()
+		const n = 2 * maxPending
+		for i := range uint16(n) {
+			p.send(pub("t", "x", 1, i+1))
+			synctest.Wait() // each is a turn
+		}
+		for range 6 {
+			pass(9 * time.Second)
+			p.send(&mqtt.Pingreq{})
+		}
+		disk.settle(nil)
+		for acks, answers := uint16(0), 0; acks < n || answers < 6; {
+			switch x := p.must().(type) {
+			case *mqtt.Pingresp: // has no order among PUBACKs
+				answers++
+			case *mqtt.Ack:
+				if acks++; x.PacketID != acks {
+					t.Fatalf("%d in place of %d", x.PacketID, acks)
+				}
+			default:
+				t.Fatal(show(x))
+			}
+		}
+		if d := p.elapsed(&mqtt.Disconnect{Reason: mqtt.KeepAliveTimeout}); d != 15*time.Second {
+			t.Errorf("after %v", d)
+		}
+	})
+}
+
 func TestConnectTimeout(t *testing.T) {
 	virtual(t, Options{Limits: Limits{ConnectTimeout: 5 * time.Second}}, func(t *testing.T, b *Broker) {
 		p := open(t, b)
@@ -295,5 +332,40 @@ func TestWillSurvivesRestart(t *testing.T) {
 		sub = open(t, b2)
 		sub.connect(lasting("sub"))
 		sub.expect(pub("will", "gone", 1, 1))
+	})
+}
+
+// What the writer of a session found is not kept for another session that has its name
+// by then.
+func TestLossesOfASessionThatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dropped, told := make(chan bool), make(chan bool)
+		o := Options{Store: store.NewMemory(), Events: Events{Dropped: func(d Drop) {
+			if d.Reason == session.DropExpired {
+				close(dropped)
+				<-told
+			}
+		}}}
+		b := start(t, o)
+		sub := join(t, b, lasting("sub"))
+		sub.subscribe(1, "t")
+		sub.drop(b, "sub")
+		m := pub("t", "x", 1, 1)
+		m.HasExpiry, m.ExpirySeconds = true, 1
+		join(t, b, clean("from")).publish(m)
+		pass(2 * time.Second)
+		join(t, b, lasting("sub"))
+		<-dropped
+		anew := lasting("sub")
+		anew.CleanStart = true
+		sub = join(t, b, anew)
+		close(told)
+		synctest.Wait()
+		sub.subscribe(1, "t")
+		stop(t, b)
+		b = start(t, Options{Store: o.Store})
+		sub = join(t, b, lasting("sub"))
+		join(t, b, clean("from")).publish(pub("t", "y", 1, 1))
+		sub.expect(pub("t", "y", 1, 1))
 	})
 }

@@ -100,7 +100,7 @@ func (t *turn) room(m *session.Message) bool {
 	h := &t.b.hub
 	for i := range h.index.hits {
 		x := &h.index.hits[i]
-		if min(m.QoS, x.qos) > mqtt.AtMostOnce && !t.fits(x.client, m) {
+		if min(m.QoS, x.qos) > mqtt.AtMostOnce && !t.fits(x, m) {
 			return false
 		}
 	}
@@ -121,9 +121,12 @@ func (t *turn) room(m *session.Message) bool {
 }
 
 // fits is room for one client.
-func (t *turn) fits(c *client, m *session.Message) bool {
+func (t *turn) fits(x *hit, m *session.Message) bool {
+	c := x.client
 	c.mu.Lock()
-	fit, stored := c.core.Offer(m.Size()), c.core.Stored()
+	stored := c.core.Stored()
+	d := session.Delivery{Message: m, SubscriptionIDs: x.ids, Stored: stored}
+	fit := c.core.Offer(d.Size())
 	c.mu.Unlock()
 	switch {
 	case fit == session.NoRoom:

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -229,7 +230,7 @@ func TestOverflowOfShare(t *testing.T) {
 
 // A will has nobody who could be told to send it again: it goes to those who
 // have room.
-// Shows [B6c].
+// Shows [B5e].
 func TestOverflowByWill(t *testing.T) {
 	b := start(t, Options{Limits: Limits{QueueMessages: 1}})
 	full, live := join(t, b, lasting("full")), join(t, b, clean("live"))
@@ -325,7 +326,32 @@ func TestStoreFullAtCommit(t *testing.T) {
 	counted(t, b, session.DropStoreFull, 3)
 }
 
+// Who cannot be told that there is no room to retain a message has it delivered all
+// the same, and what it would have replaced, which it has outdated, is gone.
+// Shows [B5e].
+func TestNoRoomToRetainAndNobodyToTell(t *testing.T) {
+	b := start(t, Options{Limits: Limits{RetainedMessages: 2, RetainedBytes: 1000}})
+	live, from := join(t, b, clean("live")), join(t, b, clean("from"))
+	live.subscribe(0, "will", "zero")
+	from.publish(retainedPub("will", "here", 1, 1))
+	live.expect(pub("will", "here", 0, 0))
+	from.publish(retainedPub("other", "x", 1, 1), mqtt.NoMatchingSubscribers)
+	from.send(retainedPub("zero", "x", 0, 0))
+	live.expect(pub("zero", "x", 0, 0))
+	c := clean("dying")
+	gone := strings.Repeat("gone", 300)
+	c.Will = &mqtt.Will{Topic: "will", Payload: []byte(gone), Retain: true}
+	join(t, b, c).drop(b, "dying")
+	live.expect(pub("will", gone, 0, 0))
+	late := join(t, b, clean("late"))
+	late.subscribe(0, "#")
+	late.expect(retainedPub("other", "x", 0, 0))
+	late.quiet()
+	counted(t, b, session.DropRetainRefused, 2)
+}
+
 // A will that the store has no room for is lost, and its subscriber is told.
+// Shows [B5e].
 func TestWillOnFullStore(t *testing.T) {
 	s := &tight{Memory: store.NewMemory()}
 	b := start(t, Options{Store: s})

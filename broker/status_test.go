@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,11 +94,13 @@ func (l *logLines) Handle(_ context.Context, r slog.Record) error {
 }
 
 // Drops are one line a second in the log, which together count all; what comes
-// last is told when the broker stops.
+// last is told when the broker stops. The program is called for each.
 // Shows [B5a].
 func TestDropLog(t *testing.T) {
 	l := &logLines{Handler: slog.DiscardHandler}
-	virtual(t, Options{Logger: slog.New(l), Limits: Limits{QueueMessages: 1}}, func(t *testing.T, b *Broker) {
+	var calls atomic.Int64
+	events := Events{Dropped: func(d Drop) { calls.Add(int64(d.Count)) }}
+	virtual(t, Options{Logger: slog.New(l), Events: events, Limits: Limits{QueueMessages: 1}}, func(t *testing.T, b *Broker) {
 		sub, from := join(t, b, lasting("sub")), join(t, b, clean("from"))
 		sub.subscribe(1, "t")
 		sub.drop(b, "sub")
@@ -128,6 +131,9 @@ func TestDropLog(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
+	}
+	if n := calls.Load(); n != 105 {
+		t.Errorf("the program was told of %d", n)
 	}
 }
 

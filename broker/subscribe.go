@@ -125,8 +125,7 @@ func (t *turn) sendRetained(s store.Subscription) {
 	})
 	for _, topic := range expired {
 		if m := h.retained.get(topic); m != nil && m.Expired(now) { // and not another by now
-			h.retained.remove(topic)
-			t.batch.Add(store.Op{Kind: store.DeleteRetained, Topic: topic})
+			t.unretain(topic)
 		}
 	}
 }
@@ -137,10 +136,10 @@ func (t *turn) roomFor(cl *client, d *session.Delivery) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	switch {
-	case d.QoS == mqtt.AtMostOnce && !cl.core.RoomQoS0(d.Message.Size()):
+	case d.QoS == mqtt.AtMostOnce && !cl.core.RoomQoS0(d.Size()):
 		t.note(session.DropQoS0Full, cl.id, d.Message)
 		cl.core.Missed(session.DropQoS0Full)
-	case d.QoS > mqtt.AtMostOnce && !cl.core.Room(d.Message.Size()):
+	case d.QoS > mqtt.AtMostOnce && !cl.core.Room(d.Size()):
 		t.note(session.DropQueueFull, cl.id, d.Message)
 		cl.core.Missed(session.DropQueueFull)
 	default:

@@ -174,16 +174,23 @@ func packets(b []byte) (n uint64) {
 	return n
 }
 
-// keep hands what the session wants stored to the store. Removals need nobody
-// to wait; reserved packet ids do, and then the writer is started again.
+// keep hands what the session wants stored to the store, unless it has ended: another
+// may have its name by now. Removals need nobody to wait; reserved packet ids do, and
+// then the writer is started again.
 func (c *conn) keep(acts *session.Actions) {
 	t := c.b.newTurn(c)
+	defer t.free()
 	t.batch.Steps(c.client.id, acts.Store)
 	done := c.b.stored
 	for _, s := range acts.Store {
 		if s.Kind == session.Reserved {
 			t.acts.Store = append(t.acts.Store, s)
 		}
+	}
+	c.b.hub.mu.Lock()
+	defer c.b.hub.mu.Unlock()
+	if c.client.ended {
+		return
 	}
 	if len(t.acts.Store) > 0 {
 		c.client.mu.Lock()
@@ -192,7 +199,6 @@ func (c *conn) keep(acts *session.Actions) {
 		done = t.promise().done
 	}
 	c.b.store.Commit(&t.batch, done)
-	t.free()
 }
 
 // returned tells the shares of messages that will not be sent.

@@ -29,7 +29,7 @@ func (s *Session) Recall(dst []uint64, sent bool, want func(seq uint64) bool) []
 		dst = append(dst, d.Seq)
 		d.QoS = recalled
 		s.count--
-		s.bytes -= d.Message.Size()
+		s.bytes -= d.Size()
 	}
 	s.tidy()
 	return dst
@@ -56,7 +56,7 @@ func (s *Session) Lose(seq uint64) {
 		if d := s.queue.at(p); d.Lent && d.Seq == seq && d.QoS < recalled {
 			d.QoS = discarded
 			s.count--
-			s.bytes -= d.Message.Size()
+			s.bytes -= d.Size()
 		}
 	}
 }

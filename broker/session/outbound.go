@@ -27,7 +27,7 @@ func (s *Session) RoomQoS0(size int) bool {
 // does not fit is dropped here, whatever the policy. A stored delivery must be
 // in the store, or be put there in the same turn, after what out.Store says.
 func (s *Session) Enqueue(d Delivery, out *Actions) bool {
-	size := d.Message.Size()
+	size := d.Size()
 	if d.QoS == mqtt.AtMostOnce {
 		switch {
 		case !s.attached:
@@ -65,7 +65,7 @@ func (s *Session) Enqueue(d Delivery, out *Actions) bool {
 
 func (s *Session) push(d Delivery) {
 	d.Message.Hold()
-	s.queueMem += d.Message.Size()
+	s.queueMem += d.Size()
 	s.queue.push(d) // [MQTT-4.6.0-5] [MQTT-4.6.0-6]
 	if !d.Lent {
 		s.cursor = d.Seq
@@ -291,11 +291,11 @@ func (s *Session) admit(now time.Time, gate Gate, out *Actions) {
 		s.adopt(&d)
 		s.drop(reason, &d, out)
 		s.count--
-		s.bytes -= d.Message.Size()
+		s.bytes -= d.Size()
 		s.popQueue()
 		return
 	}
-	f := flight{Delivery: d, bytes: d.Message.Size()}
+	f := flight{Delivery: d, bytes: d.Size()}
 	f.Message.Hold()
 	s.popQueue()
 	if f.ID == 0 {
@@ -457,16 +457,18 @@ func (s *Session) append(dst []byte, f *frame) ([]byte, *Message) {
 }
 
 func (s *Session) popQueue() {
-	m := s.queue.head().Message
-	s.queueMem -= m.Size()
+	d := s.queue.head()
+	s.queueMem -= d.Size()
+	m := d.Message
 	s.queue.pop()
 	m.Release()
 }
 
 func (s *Session) popZero() {
-	s.adopt(s.zero.head())
-	m := s.zero.head().Message
-	s.zeroMem -= m.Size()
+	d := s.zero.head()
+	s.adopt(d)
+	s.zeroMem -= d.Size()
+	m := d.Message
 	s.zero.pop()
 	m.Release()
 }

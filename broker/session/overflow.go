@@ -141,7 +141,7 @@ func (s *Session) Scout(after, upto uint64, list []Delivery) {
 	for i := range list {
 		d := &list[i]
 		if d.Seq > s.position() && waits(d) {
-			o.front = append(o.front, mark{d.Seq, int32(d.Message.Size()), d.QoS})
+			o.front = append(o.front, mark{d.Seq, int32(d.Size()), d.QoS})
 		}
 		o.seen = max(o.seen, d.Seq)
 	}
@@ -177,7 +177,7 @@ func (s *Session) dispensable(size int) bool {
 	for p := max(s.queue.base, s.oldest.from); p < s.queue.end() && (messages > 0 || bytes > 0); p++ {
 		if d := s.queue.at(p); waits(d) {
 			messages--
-			bytes -= d.Message.Size()
+			bytes -= d.Size()
 		}
 	}
 	s.passFront()
@@ -204,7 +204,7 @@ func (s *Session) makeRoom(size int, out *Actions) bool {
 			continue
 		}
 		out.drop(DropQueueFull, d)
-		s.discard(d.Seq, d.Message.Size(), out)
+		s.discard(d.Seq, d.Size(), out)
 		d.QoS = discarded
 	}
 	for s.queue.n > 0 && s.queue.head().QoS == discarded && !s.queue.head().Lent {
@@ -237,7 +237,7 @@ func (s *Session) tidy() {
 			s.queue.push(*d)
 			continue
 		}
-		s.queueMem -= d.Message.Size()
+		s.queueMem -= d.Size()
 		d.Message.Release()
 	}
 }

@@ -77,12 +77,13 @@ func (s *Session) publish(p *mqtt.Publish, out *Actions) Request {
 	if p.QoS == mqtt.ExactlyOnce {
 		state, repeat := s.received[p.PacketID]
 		if repeat && (state != doubtful || p.Dup) { // [MQTT-4.3.3-10]
-			if state == earlier || state == doubtful {
-				if !s.claim(out) {
-					return Nothing
-				}
-				s.received[p.PacketID] = counted
+			switch {
+			case state == pending: // its answer is to come
+				return Nothing
+			case state != counted && !s.claim(out):
+				return Nothing
 			}
+			s.received[p.PacketID] = counted
 			out.Send = mqtt.AppendAck(out.Send, s.link.Version, mqtt.TypePubrec, p.PacketID, mqtt.Success)
 			return Nothing
 		}

@@ -67,6 +67,17 @@ type Delivery struct {
 	Note *Losses
 }
 
+// Size is what d counts for in limits, in bytes. The identifier of one subscription is
+// shared by all its messages, those of several are this one's own; for what is stored
+// the limits are those of the store, which has its own memory of them.
+func (d *Delivery) Size() int {
+	size := d.Message.Size()
+	if n := len(d.SubscriptionIDs); n > 1 && !d.Stored && !d.Lent {
+		size += 4 * n
+	}
+	return size
+}
+
 // DropReason says why a message was not delivered. Stored and shown by number
 // and name; never change.
 type DropReason uint8

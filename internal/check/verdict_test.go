@@ -190,7 +190,6 @@ func plainly(got []Receipt) map[Verdict]bool {
 	}
 }
 
-// Shows [B5b].
 func TestGapTold(t *testing.T) {
 	for _, x := range []struct {
 		key, value string
