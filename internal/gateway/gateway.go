@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,7 +191,7 @@ func (g *Gateway) upstream() (client.Options, error) {
 	o := client.Options{Servers: []string{u.URL}, TLS: t, ClientID: g.cfg.Name.String(), Username: g.cfg.Name.String(),
 		SessionExpiry: forEver, KeepAlive: u.KeepAlive, Will: g.will, OnMessage: g.fromAbove, Logger: g.log,
 		Backoff: client.Backoff{Max: reconnectWithin},
-		OnUp:    func(up client.Up) { g.asked.forget(up.Refused); g.tellReach(true) },
+		OnUp:    func(up client.Up) { g.asked.forget(up.Refused); g.tellRefused(up.Refused); g.tellReach(true) },
 		OnDown:  func(err error) { g.log.Warn("the server above is out of reach", "error", err); g.tellReach(false) }}
 	if u.Secret != "" {
 		o.Password = []byte(u.Secret)
@@ -206,6 +207,15 @@ func (g *Gateway) upstream() (client.Options, error) {
 
 // commandWindow is how many commands of the server above may come without an answer.
 const commandWindow = 1024
+
+// tellRefused says which mirrored topics the server above does not give.
+func (g *Gateway) tellRefused(list []mqtt.Subscription) {
+	for _, s := range list {
+		if slices.ContainsFunc(g.cfg.Down, func(m config.Mirror) bool { return m.Filter == s.Filter }) {
+			g.log.Error("the server above does not give a mirrored topic; allow the gateway to subscribe to it there", "filter", s.Filter)
+		}
+	}
+}
 
 // tellReach leaves the last word for runArrivals.
 func (g *Gateway) tellReach(up bool) {
