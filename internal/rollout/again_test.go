@@ -325,6 +325,34 @@ func TestLateAnswersOfOneThatHasEnded(t *testing.T) {
 	}
 }
 
+// TestNothingIsSettledBeforeItIsLookedAt: a person's act has read everything anew while
+// a turn was under way.
+func TestNothingIsSettledBeforeItIsLookedAt(t *testing.T) {
+	g := newRig(t, 1)
+	r := g.runner()
+	if _, err := g.begin(r, "fw", plan.Spec{Targets: plan.Targets{All: true}}); err != nil {
+		t.Fatal(err)
+	}
+	g.turns(r)
+	g.endAll(func(*command.Command) command.State { return command.TimedOut })
+	g.turns(r)
+	r.stale = true
+	if err := r.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.decide(t.Context(), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if p := g.get(r, "fw"); p.Settled {
+		t.Error("an answer can still come")
+	}
+	g.endAll(allExecuted)
+	g.turns(r)
+	if p := g.get(r, "fw"); p.Counts()[plan.Executed] != 1 {
+		t.Errorf("%v", p.Counts())
+	}
+}
+
 // TestTakenBackWhileItIsFollowed: the record that is written by another one is not
 // written over.
 func TestTakenBackWhileItIsFollowed(t *testing.T) {

@@ -318,7 +318,7 @@ func (r *Runner) look() (map[*run][]wire.Address, error) {
 func (r *Runner) decide(ctx context.Context, ends map[*run][]plan.Change, found map[*run][]wire.Address) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stale { // since this turn has begun: the next one reads everything anew
+	if r.stale || r.lost { // since this turn has begun: the next one looks at everything anew
 		return true, nil
 	}
 	var b store.Batch
