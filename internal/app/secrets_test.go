@@ -154,7 +154,7 @@ func useSecrets(t *testing.T, hidden *secrets, base, address string) {
 			t.Error(err)
 		}
 		hidden.in("the answer to a login", fmt.Sprint(err))
-		connect(t, address, name, password, name)
+		connect(t, address, name, password, "c") // a client identifier is logged: it is no place for passwords
 	}
 	_, err := wrong.Users(t.Context())
 	hidden.in("the answer to a wrong token", fmt.Sprint(err))
@@ -171,7 +171,7 @@ func connect(t *testing.T, address, name, password, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c.Start()
 	_ = c.AwaitUp(ctx) // refused, or not
