@@ -22,8 +22,8 @@
 //     over cuts and kill -9 of either side. To a server that has lost the session, or
 //     that knows no QoS 2, it may go twice.
 //   - A message that the server above refuses for now is offered again, behind those of
-//     the outbox that were on their way with it. wilco does not refuse a gateway so: it
-//     ends the connection, and everything comes again in its order.
+//     the outbox that were on their way with it. The broker of wilco serve does not refuse a
+//     gateway so: it ends the connection, and everything comes again in its order.
 //   - What is not forwarded is counted by lane and reason, logged, and told above in a
 //     gap note ([broker.GapProperty]) on the next message of the lane.
 //

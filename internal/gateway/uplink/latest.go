@@ -147,6 +147,10 @@ func (k *latest) put(number uint64, m client.Message) (*filestore.Store, error) 
 
 // cull drops the oldest.
 func (k *latest) cull() {
+	if k.queue[0].handed {
+		k.drop(k.queue[0])
+		return
+	}
 	if n := k.l.u.count.add(k.l.Name, "queue_full", 1); n&(n-1) == 0 {
 		k.l.u.log.Warn("messages on their way up are lost", "filter", k.l.Name, "reason", "queue_full", "so far", n)
 	}
