@@ -24,7 +24,8 @@ var ErrRequesterID = errors.New("the client id must not have a slash, as those o
 // LoginRequester lets in a user or the holder of a token: the user name is the
 // user's or the token's, the password the user's or the whole token. Remote is the
 // address that it comes from. Errors: ErrRequesterID; Unauthenticated; TooMany after
-// too many failures. With a user's password it computes for a tenth of a second.
+// too many failures. The first time it computes for a tenth of a second over a user's
+// password.
 func (f *Fleet) LoginRequester(ctx context.Context, username, password, clientID, remote string) (*Requester, error) {
 	if strings.Contains(clientID, "/") {
 		return nil, ErrRequesterID
