@@ -58,7 +58,7 @@ func TestWrite(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := p.Metrics[0]
-		if x, err := m.Value.Float(sparkplug.TypeDouble); p.HasSeq || !p.HasTimestamp || len(p.Metrics) != 1 || m.Name != nil ||
+		if x, err := m.Value.Float(sparkplug.TypeDouble); p.HasSeq || !p.HasTimestamp || len(p.Metrics) != 1 || m.Name != nil || m.Timestamp != p.Timestamp ||
 			!m.HasAlias || m.Alias != 2 || m.Datatype != sparkplug.TypeDouble || err != nil || x != 7 {
 			t.Errorf("%+v", p)
 		}
