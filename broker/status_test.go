@@ -93,6 +93,18 @@ func (l *logLines) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// What happens at the very moment of the start has its line as well, and only one.
+func TestTellingAtTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, l := &Broker{epoch: time.Now()}, new(telling)
+		for i := range 3 {
+			if now, soon := b.happened(l, 1); now != (i == 0) || soon != (i == 1) {
+				t.Errorf("time %d: now %v, soon %v", i, now, soon)
+			}
+		}
+	})
+}
+
 // Drops are one line a second in the log, which together count all; what comes
 // last is told when the broker stops. The program is called for each.
 // Shows [B5a].

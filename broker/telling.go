@@ -18,7 +18,7 @@ type telling struct {
 // happened counts n more and says whether a line is due: now, or soon, by in.
 func (b *Broker) happened(l *telling, n uint64) (now, soon bool) {
 	l.total.Add(n)
-	at, last := int64(time.Since(b.epoch)), l.at.Load()
+	at, last := int64(time.Since(b.epoch))|1, l.at.Load() // never 0
 	if (last == 0 || at-last >= int64(time.Second)) && l.at.CompareAndSwap(last, at) {
 		return true, false
 	}
