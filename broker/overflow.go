@@ -125,8 +125,11 @@ func (t *turn) fits(x *hit, m *session.Message) bool {
 	c := x.client
 	c.mu.Lock()
 	stored := c.core.Stored()
-	d := session.Delivery{Message: m, SubscriptionIDs: x.ids, Stored: stored}
-	fit := c.core.Offer(d.Size())
+	size := m.Size()
+	if len(x.ids) > 1 {
+		size = (&session.Delivery{Message: m, SubscriptionIDs: x.ids, Stored: stored}).Size()
+	}
+	fit := c.core.Offer(size)
 	c.mu.Unlock()
 	switch {
 	case fit == session.NoRoom:
