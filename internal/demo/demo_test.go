@@ -28,14 +28,20 @@ func TestEveryCommandOfTheDemoEndsInAStateThatIsTrue(t *testing.T) {
 	}
 }
 
-// With this seed the result of the rollback is lost: the server must ask for it
-// while somebody still looks.
+// Where a result is lost the server must ask for it while somebody still looks. What a
+// seed loses also depends on who comes first: the next is tried when it was nothing.
 func TestALostResultKeepsNoActFromItsEnd(t *testing.T) {
-	r, err := Run(t.Context(), Options{For: time.Second, Devices: 3, Seed: 4, Settle: 20 * time.Second})
-	if err != nil {
-		t.Fatal(err)
+	for seed := uint64(4); seed < 14; seed++ {
+		r, err := Run(t.Context(), Options{For: time.Second, Devices: 3, Seed: seed, Settle: 20 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !r.Good() {
+			t.Errorf("%+v", r)
+		}
+		if r.Retries > 0 || r.Faults.AnswersLost > 0 {
+			return
+		}
 	}
-	if !r.Good() || r.Retries == 0 && r.Faults.AnswersLost == 0 {
-		t.Errorf("%+v", r)
-	}
+	t.Error("no result was lost")
 }
