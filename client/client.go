@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -36,6 +37,15 @@ func Token(text string) Option { return func(c *Client) { c.token = text } }
 // HTTP uses h in place of http.DefaultClient. Its Timeout should be zero: the
 // context of each call bounds it, and waits and event streams last.
 func HTTP(h *http.Client) Option { return func(c *Client) { c.http = h } }
+
+// TLS uses connections of its own, whose https is as a copy of config says: RootCAs
+// that the system does not have, above all. Of TLS and HTTP the last one given counts.
+// Default: the system's roots.
+func TLS(config *tls.Config) Option {
+	t := &http.Transport{TLSClientConfig: config.Clone(), Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+		TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 90 * time.Second}
+	return HTTP(&http.Client{Transport: t})
+}
 
 // Retries says how often a request that may safely be repeated is tried again
 // after a failure of the network, a 429 or a 503. Default 3; 0: never.
@@ -111,7 +121,13 @@ func worthwhile(err error) bool {
 		return e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable
 	}
 	var bad *documentError
-	return !errors.As(err, &bad)
+	return !errors.As(err, &bad) && !distrusted(err)
+}
+
+// distrusted says whether the server's certificate was not good.
+func distrusted(err error) bool {
+	var e *tls.CertificateVerificationError
+	return errors.As(err, &e)
 }
 
 // documentError is an answer that is not what it should be.
@@ -185,7 +201,7 @@ func problem(res *http.Response) error {
 	if err != nil || json.Unmarshal(b, e) != nil || e.Code == "" {
 		// A proxy, or no wilco at all.
 		return &Error{Status: res.StatusCode, Code: statusCode(res.StatusCode), Title: res.Status,
-			Detail: "the server answered " + res.Status + " without a problem document", Cure: "check that the URL is that of a wilco server"}
+			Detail: "the server answered " + res.Status + " without a problem document", Cure: "check that the URL is that of a wilco server, with https where it has TLS"}
 	}
 	e.Status = res.StatusCode
 	return e

@@ -83,10 +83,13 @@ func itemOf(name, data string) (item Item, err error) {
 }
 
 // lasting says whether a stream that broke with err is taken up again: always,
-// but for what the server refuses.
+// but for what the server refuses, and when it is not the one that is trusted.
 func lasting(err error) bool {
 	var e *Error
-	return !errors.As(err, &e) || e.Status >= 500 || e.Status == http.StatusTooManyRequests
+	if errors.As(err, &e) {
+		return e.Status >= 500 || e.Status == http.StatusTooManyRequests
+	}
+	return !distrusted(err)
 }
 
 // silence is how long a stream may say nothing; the server sends a comment every

@@ -189,7 +189,7 @@ func (s *server) readReady(r *bufio.Reader) error {
 		}
 		for _, word := range strings.Fields(words) {
 			switch name, value, _ := strings.Cut(word, "="); name {
-			case "http":
+			case "http", "https":
 				s.http = value
 			case "tcp":
 				s.tcp = value

@@ -56,7 +56,7 @@ func runScripts(t *testing.T, dir, mosquitto string, v mqtt.Version) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			w, err := newWorld(e, mosquitto, v)
+			w, err := newWorld(t, e, mosquitto, v)
 			if err != nil {
 				return err
 			}
@@ -91,6 +91,7 @@ var words = map[string]func(*testscript.TestScript, bool, []string){
 	"stopserver": wordStopServer,
 	"killserver": wordKillServer,
 	"restart":    wordRestart,
+	"certify":    wordCertify,
 	// devices
 	"add":      wordAdd,
 	"device":   wordDevice,
@@ -119,6 +120,7 @@ type worldKey struct{}
 
 // world is what a script has around it.
 type world struct {
+	t       testing.TB             // that runs the scripts
 	ts      *testscript.TestScript // of the word that runs
 	dir     string                 // of the script
 	data    string                 // of the server
@@ -135,8 +137,8 @@ type world struct {
 	secrets map[string]string
 }
 
-func newWorld(e *testscript.Env, binary string, v mqtt.Version) (*world, error) {
-	w := &world{dir: e.WorkDir, data: filepath.Join(e.WorkDir, "data"), version: v, binary: binary, devices: map[string]*process{},
+func newWorld(t testing.TB, e *testscript.Env, binary string, v mqtt.Version) (*world, error) {
+	w := &world{t: t, dir: e.WorkDir, data: filepath.Join(e.WorkDir, "data"), version: v, binary: binary, devices: map[string]*process{},
 		puppets: map[string]*puppet{}, secrets: map[string]string{}}
 	var err, err2 error
 	w.http, err = freeAddress()
@@ -181,7 +183,7 @@ func of(ts *testscript.TestScript) *world {
 // env is what the programs of a script find in their environment.
 func (w *world) env() []string {
 	env := []string{"PATH=" + w.ts.Getenv("PATH")}
-	for _, name := range []string{"WILCO_DATA", "WILCO_HTTP_ADDRESS", "WILCO_SERVER", "WILCO_MQTT_TCP", "WILCO_LOG_LEVEL", "WILCO_TOKEN"} {
+	for _, name := range []string{"WILCO_DATA", "WILCO_HTTP_ADDRESS", "WILCO_SERVER", "WILCO_MQTT_TCP", "WILCO_LOG_LEVEL", "WILCO_TOKEN", "WILCO_CA"} {
 		if v := w.ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/wilco-iot/wilco/internal/testkit"
 )
 
 // wordWilco: [!] wilco ARGS... runs the program under test.
@@ -122,6 +124,16 @@ func (w *world) serve() error {
 		var h struct{ Ready bool }
 		return w.ask(&h, "health")
 	})
+}
+
+// wordCertify: certify makes an authority, ca.pem, and a certificate of it for
+// 127.0.0.1, cert.pem with key.pem, in place of those that were there.
+func wordCertify(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, !neg && len(args) == 0, "certify")
+	w := of(ts)
+	ca := testkit.NewCA(w.t)
+	ca.Write(w.dir)
+	testkit.WriteCert(w.t, w.dir, ca.Sign("server", nil))
 }
 
 // wordStopServer: stopserver stops it, and it must stop cleanly.

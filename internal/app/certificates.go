@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+
+	"github.com/wilco-iot/wilco/internal/fault"
 )
 
 // TLSFiles are what a TLS listener is made of, all PEM.
@@ -20,12 +22,13 @@ type TLSFiles struct {
 // certificates is the TLS configuration that the files say. A handshake takes
 // the one that is in force when it begins; connections that are there stay.
 type certificates struct {
-	files   TLSFiles
-	inForce atomic.Pointer[tls.Config]
+	files     TLSFiles
+	protocols []string // of ALPN; nil: any
+	inForce   atomic.Pointer[tls.Config]
 }
 
-func newCertificates(f TLSFiles) (*certificates, *watched, error) {
-	c := &certificates{files: f}
+func newCertificates(f TLSFiles, protocols ...string) (*certificates, *watched, error) {
+	c := &certificates{files: f, protocols: protocols}
 	w := &watched{what: "the certificate files", files: []string{f.Cert, f.Key}, load: c.load}
 	if f.ClientCA != "" {
 		w.files = append(w.files, f.ClientCA)
@@ -39,7 +42,7 @@ func (c *certificates) load() error {
 	if err != nil {
 		return fmt.Errorf("certificate %q and key %q: %w", c.files.Cert, c.files.Key, err)
 	}
-	config := &tls.Config{Certificates: []tls.Certificate{pair}}
+	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: c.protocols}
 	if c.files.ClientCA != "" {
 		text, err := os.ReadFile(c.files.ClientCA)
 		if err == nil {
@@ -58,6 +61,16 @@ func (c *certificates) load() error {
 	}
 	c.inForce.Store(config)
 	return nil
+}
+
+// serverTLS makes a listener's configuration of the files, and what is to be watched
+// for it.
+func serverTLS(f TLSFiles, protocols ...string) (*tls.Config, *watched, error) {
+	c, w, err := newCertificates(f, protocols...)
+	if err != nil {
+		return nil, nil, fault.Wrap(err, fault.Invalid, "the certificate files cannot be used: %v", err)
+	}
+	return c.config(), w, nil
 }
 
 // config is for a listener: it asks for what is in force at each handshake.

@@ -31,7 +31,7 @@ const stopWithin = 15 * time.Second
 //
 //	ready http=127.0.0.1:8080 tcp=127.0.0.1:1883
 //
-// and, at the first start over a data directory, one before it that says where the
+// (https= where the API has a certificate) and, at the first start over a data directory, one before it that says where the
 // admin token is that it has made.
 //
 // The certificate files are read anew when they change, and when reload says so;
@@ -79,6 +79,7 @@ func ServeWith(ctx context.Context, c config.Config, w With, version string, rel
 		// Not the token itself: what a server writes ends in somebody's log.
 		fmt.Fprintf(out, "first admin token: in %s, for this user only\n", filepath.Join(c.Data, config.TokenFile))
 	}
+	warnPlain(log, append(plainHTTP(s.HTTPAddr(), o), plainListeners(s.MQTTAddr, o.Listeners)...))
 	defer watch(files, reload, log)()
 	stopPart := func(context.Context) error { return nil }
 	var died error
@@ -88,7 +89,11 @@ func ServeWith(ctx context.Context, c config.Config, w With, version string, rel
 		}
 	}
 	if died == nil {
-		fmt.Fprintf(out, "ready http=%s%s\n", s.HTTPAddr(), addresses(s.MQTTAddr, o.Listeners))
+		scheme := "http"
+		if o.HTTPTLS != nil {
+			scheme = "https"
+		}
+		fmt.Fprintf(out, "ready %s=%s%s\n", scheme, s.HTTPAddr(), addresses(s.MQTTAddr, o.Listeners))
 		select {
 		case <-ctx.Done():
 		case died = <-s.Fatal():
@@ -119,6 +124,13 @@ func options(c config.Config) (o Options, files []*watched, err error) {
 			return o, nil, fault.Field("oidc.grants", "%v", err)
 		}
 	}
+	if pem := (TLSFiles{Cert: c.HTTP.TLS.Cert, Key: c.HTTP.TLS.Key}); pem.Cert != "" {
+		var w *watched
+		if o.HTTPTLS, w, err = serverTLS(pem, "h2", "http/1.1"); err != nil {
+			return o, nil, err
+		}
+		files = append(files, w)
+	}
 	if c.Broker.Version == "3.1.1" {
 		o.BrokerVersion = mqtt.V311
 	}
@@ -129,14 +141,15 @@ func options(c config.Config) (o Options, files []*watched, err error) {
 		if _, err := url.Parse(o.Broker); err != nil {
 			return o, nil, fault.Field("broker.url", "is not a URL like mqtt://user:password@host:1883")
 		}
-		return o, nil, nil
+		return o, files, nil
 	}
-	o.Listeners, files, err = listeners(c.MQTT.TCP, c.MQTT.WS, c.MQTT.TLS.Address,
+	ls, more, err := listeners(c.MQTT.TCP, c.MQTT.WS, c.MQTT.TLS.Address,
 		TLSFiles{Cert: c.MQTT.TLS.Cert, Key: c.MQTT.TLS.Key, ClientCA: c.MQTT.TLS.ClientCA})
 	if err == nil {
-		err = setOverflow(o.Listeners, c.MQTT.Overflow, "mqtt.overflow")
+		err = setOverflow(ls, c.MQTT.Overflow, "mqtt.overflow")
 	}
-	return o, files, err
+	o.Listeners = ls
+	return o, append(files, more...), err
 }
 
 // listeners are those whose address is not empty, and what is to be watched for
@@ -149,11 +162,11 @@ func listeners(tcp, ws, secure string, pem TLSFiles) (ls []broker.Listener, file
 		ls = append(ls, broker.Listener{Name: "ws", Network: "ws", Address: ws})
 	}
 	if secure != "" {
-		c, w, err := newCertificates(pem)
+		config, w, err := serverTLS(pem)
 		if err != nil {
-			return nil, nil, fault.Wrap(err, fault.Invalid, "the certificate files cannot be used: %v", err)
+			return nil, nil, err
 		}
-		ls = append(ls, broker.Listener{Name: "tls", Network: "tls", Address: secure, TLS: c.config()})
+		ls = append(ls, broker.Listener{Name: "tls", Network: "tls", Address: secure, TLS: config})
 		files = append(files, w)
 	}
 	return ls, files, nil
@@ -281,6 +294,7 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 	if err := b.Start(); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "%v", err)
 	}
+	warnPlain(log, plainListeners(b.Addr, ls))
 	defer watch(files, reload, log)()
 	fmt.Fprintf(out, "ready%s%s\n", addresses(b.Addr, ls), metrics)
 	select {

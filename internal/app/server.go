@@ -50,7 +50,8 @@ type Options struct {
 	Data string // directory of everything that is kept
 	HTTP string // address of the API; "" means 127.0.0.1:8080
 	// Listen makes the listener of the API in place of net.Listen with HTTP.
-	Listen func() (net.Listener, error)
+	Listen  func() (net.Listener, error)
+	HTTPTLS *tls.Config // of the API; nil: plain HTTP
 	// TrustedProxies are in front of the API; see api.Options.
 	TrustedProxies []netip.Prefix
 
@@ -325,10 +326,15 @@ func (s *Server) startHTTP(svc *service.Audited) error {
 	s.http = listener
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
+	serve := server.Serve
+	if s.opt.HTTPTLS != nil {
+		server.TLSConfig = s.opt.HTTPTLS
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.die(fmt.Errorf("http: %w", err))
 		}
 	}()

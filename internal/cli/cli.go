@@ -68,6 +68,7 @@ type app struct {
 	json    bool
 	server  string
 	token   string
+	ca      string
 	started bool   // the arguments were right
 	command string // that was meant, when they were not
 }
@@ -102,6 +103,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVar(&a.json, "json", false, "print JSON")
 	f.StringVar(&a.server, "server", "", "URL of the server (WILCO_SERVER; default "+defaultServer+")")
 	f.StringVar(&a.token, "token", "", "token of the API (WILCO_TOKEN; on the server's machine the one in its data directory)")
+	f.StringVar(&a.ca, "ca", "", "PEM file with the authorities of the certificate of an https server (WILCO_CA; default: those of the system)")
 	root.AddGroup(&cobra.Group{ID: "commands", Title: "Commands to devices:"}, &cobra.Group{ID: "manage", Title: "Management:"},
 		&cobra.Group{ID: "run", Title: "Programs:"})
 	grouped := func(id string, cmds ...*cobra.Command) {

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/url"
@@ -46,11 +48,32 @@ func (a *app) connect() (*client.Client, error) {
 
 func (a *app) connectAs(token string) (*client.Client, error) {
 	server := a.url()
-	c, err := client.New(server, client.Token(token), client.UserAgent("wilco/"+Version()), client.Retries(2))
+	options := []client.Option{client.Token(token), client.UserAgent("wilco/" + Version()), client.Retries(2)}
+	if file := first(a.ca, a.env("WILCO_CA")); file != "" {
+		roots, err := authorities(file)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, client.TLS(&tls.Config{RootCAs: roots}))
+	}
+	c, err := client.New(server, options...)
 	if err != nil {
 		return nil, fault.Field("server", "%q is not a URL like %s", server, defaultServer)
 	}
 	return c, nil
+}
+
+// authorities reads the certificates that the server's is to be signed by.
+func authorities(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fault.Field("ca", "cannot be read: %v", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fault.Field("ca", "%s has no certificate; it must be a PEM file", file)
+	}
+	return pool, nil
 }
 
 func first(values ...string) string {

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"syscall"
@@ -107,5 +109,29 @@ func (a *app) unreachable(err error) error {
 		out.Detail = "the server " + a.url() + " cannot be reached: " + op.Err.Error()
 		out.Cure = "start it with wilco serve, or name another one with --server or WILCO_SERVER"
 	}
+	if cure := untrusted(err); cure != "" {
+		out.Detail = fmt.Sprintf("the server %s is not trusted: %v", a.url(), u.Err)
+		out.Cure = cure
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		out.Detail = "the server " + a.url() + " speaks plain HTTP"
+		out.Cure = "write http:// in --server or WILCO_SERVER"
+	}
 	return out
+}
+
+// untrusted is the cure when the server's certificate is not good, "" when it is.
+func untrusted(err error) string {
+	var name x509.HostnameError
+	var authority x509.UnknownAuthorityError
+	var other x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &authority):
+		return "name the PEM file of the authority that has signed its certificate with --ca or WILCO_CA"
+	case errors.As(err, &name):
+		return "name the server in --server or WILCO_SERVER as its certificate does"
+	case errors.As(err, &other):
+		return "give the server a certificate that is in force, and look at this machine's clock"
+	}
+	return ""
 }

@@ -2,12 +2,37 @@ package cli
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/wilco-iot/wilco/internal/fault"
 )
+
+// TestUntrustedServers: what is wrong with the server's certificate has its own cure.
+func TestUntrustedServers(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		cure string
+	}{
+		{x509.UnknownAuthorityError{}, "--ca"},
+		{x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"a"}}, Host: "b"}, "as its certificate does"},
+		{x509.CertificateInvalidError{Reason: x509.Expired, Cert: &x509.Certificate{}}, "clock"},
+		{http.ErrSchemeMismatch, "http://"},
+	} {
+		a := &app{server: "https://b"}
+		e := a.problem(a.unreachable(&url.Error{Op: "Get", URL: "https://b", Err: &tls.CertificateVerificationError{Err: test.err}}))
+		if e.Code != string(fault.Unavailable) || !strings.Contains(e.Cure, test.cure) {
+			t.Errorf("%v: %+v", test.err, e)
+		}
+	}
+}
 
 // TestOwnFaults: what goes wrong in this process has a cure that helps here, and
 // none that sends people to the log of a server.

@@ -44,6 +44,10 @@ func check(c *Config) (faults []*fault.Error) {
 	if _, err := Prefixes(c.HTTP.TrustedProxies); err != nil {
 		wrong("http.trustedProxies", "%v", err)
 	}
+	if tls := c.HTTP.TLS; tls.Cert != "" || tls.Key != "" {
+		checkFile(wrong, "http.tls.cert", tls.Cert, "http.tls.key")
+		checkFile(wrong, "http.tls.key", tls.Key, "http.tls.cert")
+	}
 	checkBroker(c, wrong)
 	checkSparkplug(c, wrong)
 	checkOIDC(c, wrong)
@@ -66,18 +70,23 @@ func check(c *Config) (faults []*fault.Error) {
 	return faults
 }
 
+// checkFile looks for the PEM file that the setting at path must name because that at
+// because is given.
+func checkFile(wrong func(path, format string, args ...any), path, file, because string) {
+	if file == "" {
+		wrong(path, "must name a PEM file, because %s is set", because)
+	} else if _, err := os.Stat(file); err != nil {
+		wrong(path, "cannot be read: %v", err)
+	}
+}
+
 func checkBroker(c *Config, wrong func(path, format string, args ...any)) {
 	tls := c.MQTT.TLS
 	if tls.Address != "" {
-		for _, f := range []struct{ path, file string }{{"mqtt.tls.cert", tls.Cert}, {"mqtt.tls.key", tls.Key}, {"mqtt.tls.clientCA", tls.ClientCA}} {
-			if f.file == "" && f.path == "mqtt.tls.clientCA" {
-				continue
-			}
-			if f.file == "" {
-				wrong(f.path, "must name a PEM file, because mqtt.tls.address is set")
-			} else if _, err := os.Stat(f.file); err != nil {
-				wrong(f.path, "cannot be read: %v", err)
-			}
+		checkFile(wrong, "mqtt.tls.cert", tls.Cert, "mqtt.tls.address")
+		checkFile(wrong, "mqtt.tls.key", tls.Key, "mqtt.tls.address")
+		if tls.ClientCA != "" {
+			checkFile(wrong, "mqtt.tls.clientCA", tls.ClientCA, "")
 		}
 	}
 	if tls.Address == "" && tls.ClientCA != "" {

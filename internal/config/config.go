@@ -24,6 +24,10 @@ type Config struct {
 	Data string `key:"data" default:"~/.local/share/wilco" doc:"directory that holds everything wilco keeps; made when it is missing"`
 	HTTP struct {
 		Address string `key:"address" default:"127.0.0.1:8080" doc:"address of the HTTP API, host:port; port 0 takes a free one"`
+		TLS     struct {
+			Cert string `key:"cert" doc:"PEM file with the certificate chain of the HTTP API, which then speaks HTTPS and nothing else; empty: plain HTTP"`
+			Key  string `key:"key" doc:"PEM file with the private key of the HTTP API"`
+		} `key:"tls"`
 		// TrustedProxies is read by Prefixes.
 		TrustedProxies string `key:"trustedProxies" doc:"reverse proxies in front of the HTTP API, addresses or networks like 10.0.0.0/8 with commas between: what they write in X-Forwarded-For is the address that logins are bounded and recorded by. Empty: none, and the header is not read"`
 	} `key:"http"`

@@ -131,7 +131,7 @@ func (r *reading) environment(env []string) {
 }
 
 // ClientVariables are the variables of the command line itself.
-var ClientVariables = []string{"WILCO_SERVER", "WILCO_TOKEN", "WILCO_CONFIG"}
+var ClientVariables = []string{"WILCO_SERVER", "WILCO_TOKEN", "WILCO_CA", "WILCO_CONFIG"}
 
 func (r *reading) flags(flags map[string]string) {
 	for i := range settings {
