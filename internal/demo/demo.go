@@ -152,7 +152,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	d := &director{o: o, server: server, began: time.Now()}
+	d := &director{o: o, server: server}
 	actors, err := d.actors(ctx)
 	if err != nil {
 		return Report{}, err
@@ -195,7 +195,7 @@ type director struct {
 	o      Options
 	server *app.Server
 	fleet  *sim.Fleet
-	began  time.Time
+	began  time.Time // of what is shown
 	tids   []command.TID
 	recent []Line
 	shown  int // of tids, already looked at for recent
@@ -227,6 +227,7 @@ func (d *director) run(ctx context.Context, members []sim.Member) (Report, error
 	}
 	acting, cancel := context.WithTimeout(life, d.o.For+d.o.Settle)
 	defer cancel()
+	d.began = time.Now() // what came before may have taken long, and nothing was sent
 	played := make(chan struct{})
 	running.Go(func() { d.play(acting, s); close(played) })
 	if err := d.send(ctx, members); err != nil {
