@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -111,7 +112,7 @@ func TestTakeoverWhileRetainedIsRead(t *testing.T) {
 	first.send(&mqtt.Subscribe{PacketID: 1, Subscriptions: []mqtt.Subscription{{Filter: "r/#", QoS: 1}}}, &mqtt.Subscribe{PacketID: 2, Subscriptions: []mqtt.Subscription{{Filter: "x"}}})
 	first.expect(&mqtt.Disconnect{Reason: mqtt.SessionTakenOver})
 	first.closed()
-	p := <-next
+	p := testkit.Receive(t, next)
 	p.send(&mqtt.Subscribe{PacketID: 3, Subscriptions: []mqtt.Subscription{{Filter: "r/#", QoS: 1}}})
 	got := map[string]bool{}
 	for subscribed := false; len(got) < topics || !subscribed; {

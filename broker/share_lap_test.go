@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/wilco-iot/wilco/broker/session"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
@@ -56,7 +57,7 @@ func TestShareWorkOfATurn(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for range keys {
-		topic := <-got
+		topic := testkit.Receive(t, got)
 		if seen[topic] {
 			t.Fatalf("%s came twice", topic)
 		}

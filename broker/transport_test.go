@@ -61,7 +61,7 @@ func TestTransports(t *testing.T) {
 	second := newPeer(t, websocket.NetConn(ctx, ws, websocket.MessageBinary))
 	second.connect(clean("two"))
 	for range 2 {
-		if c := <-joined; c.Identity != "device" || c.Remote == nil || c.Listener == "" {
+		if c := testkit.Receive(t, joined); c.Identity != "device" || c.Remote == nil || c.Listener == "" {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -183,7 +183,7 @@ func TestWebSocketFrameCutOff(t *testing.T) {
 	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	<-gone
+	testkit.Receive(t, gone)
 	other := open(t, b)
 	other.connect(clean("other"))
 	other.send(pub("t", "next", 0, 0))

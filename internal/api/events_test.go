@@ -11,6 +11,7 @@ import (
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -83,7 +84,7 @@ func TestEventsAreAllThereOnceInOrder(t *testing.T) {
 	w := newWorld(t, options{})
 	w.online("plant/valve")
 	live := w.stream(t, "", nil)
-	<-live // the position: it is open
+	testkit.Receive(t, live) // the position: it is open
 	c := read[client.Command](t, w.do(t, request{method: "POST", path: "/v1/devices/plant/valve/commands?wait=30s", body: `{"name":"open"}`}), 202)
 	var ids []string
 	for {
@@ -160,7 +161,7 @@ func TestStreamsEndWithTheRight(t *testing.T) {
 			t.Fatal(err)
 		}
 		frames = w.stream(t, "", map[string]string{"Authorization": "Bearer " + text})
-		<-frames // the position: it is open
+		testkit.Receive(t, frames) // the position: it is open
 		return frames, made.ID
 	}
 	ended := func(frames <-chan frame) {

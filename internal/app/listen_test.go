@@ -98,14 +98,14 @@ func TestNoWordIsAcknowledgedAndNotHeard(t *testing.T) {
 	}()
 	for range 10 {
 		for range 10 {
-			<-spoke
+			testkit.Receive(t, spoke)
 		}
 		stopServer(t, s)
 		heard += s.Engine.Stats().Received
 		s = startAt(t, data, address, "memory")
 	}
 	stop()
-	<-done
+	testkit.Receive(t, done)
 	stopServer(t, s)
 	heard += s.Engine.Stats().Received
 	if n := unheard.Load(); n > 0 || heard < acked.Load() {
@@ -135,7 +135,7 @@ func TestNothingIsAcknowledgedBeforeTheServerHasKeptIt(t *testing.T) {
 			if err != nil || out[0].Err != nil {
 				t.Fatal(err, out[0].Err)
 			}
-			tid := <-asked
+			tid := testkit.Receive(t, asked)
 			release := lockDatabase(t, filepath.Join(data, "wilco.db"))
 			answered := make(chan client.Result, 1)
 			if err := c.PublishAsync(client.Message{Topic: lampTopic, QoS: 1, Payload: fmt.Appendf(nil, `{"tid":%q,"status":"SUCCESS"}`, tid)},
@@ -147,14 +147,14 @@ func TestNothingIsAcknowledgedBeforeTheServerHasKeptIt(t *testing.T) {
 			}
 			stopped := make(chan struct{})
 			go func() { stopServer(t, s); close(stopped) }()
-			<-down
+			testkit.Receive(t, down)
 			select {
 			case r := <-answered:
 				t.Errorf("acknowledged before it was kept: %+v", r)
 			default:
 			}
 			release()
-			<-stopped
+			testkit.Receive(t, stopped)
 			s = startAt(t, data, "127.0.0.1:0", durability)
 			defer stopServer(t, s)
 			got, err := s.Store.Command(t.Context(), out[0].Command.TID)

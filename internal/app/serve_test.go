@@ -21,6 +21,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/wire"
 )
 
@@ -53,7 +54,7 @@ func served(t *testing.T, run func(context.Context, io.Writer) error) ([]string,
 			cancel()
 		}
 	}
-	return lines, <-done
+	return lines, testkit.Receive(t, done)
 }
 
 func TestServeSaysWhenItIsReadyAndWhereTheFirstTokenIs(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/edgelink"
 	"github.com/wilco-iot/wilco/internal/fleet"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/sparkplug"
 	"github.com/wilco-iot/wilco/sparkplug/edge"
 	"github.com/wilco-iot/wilco/sparkplug/host"
@@ -398,7 +399,7 @@ func TestAServerThatComesBackAsks(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.State == "sent" || c.State == "created" {
-			<-changed
+			testkit.Receive(t, changed)
 		}
 	}
 	stopServer(t, p.s)

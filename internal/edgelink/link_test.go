@@ -14,6 +14,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/engine"
 	"github.com/wilco-iot/wilco/internal/fleet"
 	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"github.com/wilco-iot/wilco/mqtt/client"
 	"github.com/wilco-iot/wilco/sparkplug"
 	"github.com/wilco-iot/wilco/sparkplug/host"
@@ -170,7 +171,7 @@ func (r *rig) born(x int64) {
 func (r *rig) publish(c *command.Command, e command.Effect) error {
 	done := make(chan error, 1)
 	r.l.Publish(engine.Publication{Topic: Profile().Topic(c.Device), Command: c, Effect: e}, func(err error) { done <- err })
-	return <-done
+	return testkit.Receive(r.t, done)
 }
 
 func (r *rig) command(x int) *command.Command {

@@ -18,6 +18,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/fault"
 	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/internal/testkit"
 )
 
 func webhook(name, url string, on On) Rule {
@@ -431,13 +432,13 @@ func TestFollowUps(t *testing.T) {
 		return func(c *command.Command) { c.RequestedBy, c.Result = by, json.RawMessage(`{"n":12345678901234567890}`) }
 	}
 	g.end("a", "x", command.Failed, withResult("ops"))
-	o := <-got
+	o := testkit.Receive(t, got)
 	if o.Name != "back" || o.By != "hook/f/1" || o.Device.Device != "a" || o.Key != "hook/f/2" ||
 		string(o.Params) != `{"to":[1,"é"],"why":"a: failed, 12345678901234567890"}` {
 		t.Errorf("%+v %s", o, o.Params)
 	}
 	g.end("a", "x", command.Failed, withResult("hook/other/4"))
-	if o := <-got; o.By != "hook/f/5" {
+	if o := testkit.Receive(t, got); o.By != "hook/f/5" {
 		t.Errorf("%+v", o)
 	}
 	// The end of a circle, and a value that is not there.
@@ -458,7 +459,7 @@ func TestFollowUps(t *testing.T) {
 		fail = c.err
 		g.end("a", "x", command.Failed, withResult("ops"))
 		for range c.tries {
-			<-got
+			testkit.Receive(t, got)
 		}
 		if n := len(g.dead("f", c.dead)); n != c.dead {
 			t.Errorf("%d: %d are dead", i, n)

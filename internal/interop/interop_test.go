@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/wilco-iot/wilco/broker"
+	"github.com/wilco-iot/wilco/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -140,7 +141,7 @@ func TestPahoVersion5(t *testing.T) {
 		}
 	}
 	numbered(t, collect(t, got, n))
-	p := <-properties
+	p := testkit.Receive(t, properties)
 	if p.ResponseTopic != "r" || p.User.Get("k") != "v" || p.ContentType != "text/plain" || *p.SubscriptionIdentifier != 7 {
 		t.Errorf("%+v", p)
 	}

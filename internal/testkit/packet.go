@@ -9,7 +9,7 @@ import (
 	"github.com/wilco-iot/wilco/mqtt"
 )
 
-// patience is how long ReadPacket waits for a byte.
+// patience is how long something is waited for: it only guards against a hang.
 const patience = time.Minute
 
 // ReadPacket reads one packet off c, whole and nothing behind it, or fails the test.

@@ -261,7 +261,7 @@ func TestMosquittoWill(t *testing.T) {
 			})
 			awaitUp(t, dying)
 			link.cut()
-			if s := <-got; s != "will 1" {
+			if s := testkit.Receive(t, got); s != "will 1" {
 				t.Errorf("after the cut came %q", s)
 			}
 			awaitUp(t, dying)
@@ -273,7 +273,7 @@ func TestMosquittoWill(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, want := range []string{"farewell", "end"} {
-				if s := <-got; s != want {
+				if s := testkit.Receive(t, got); s != want {
 					t.Errorf("came %q, want %q", s, want)
 				}
 			}

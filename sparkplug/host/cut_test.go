@@ -16,6 +16,7 @@ func cuttable(t *testing.T, to string) (address string, cut func()) {
 	}
 	var mu sync.Mutex
 	var open []net.Conn
+	var over bool
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -29,7 +30,10 @@ func cuttable(t *testing.T, to string) (address string, cut func()) {
 				continue
 			}
 			mu.Lock()
-			open = append(open, in, out)
+			if open = append(open, in, out); over {
+				in.Close()
+				out.Close()
+			}
 			mu.Unlock()
 			wg.Go(func() { _, _ = io.Copy(in, out); in.Close() })
 			wg.Go(func() { _, _ = io.Copy(out, in); out.Close() })
@@ -38,6 +42,7 @@ func cuttable(t *testing.T, to string) (address string, cut func()) {
 	cut = sync.OnceFunc(func() {
 		l.Close()
 		mu.Lock()
+		over = true
 		for _, c := range open {
 			c.Close()
 		}

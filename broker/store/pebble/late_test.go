@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"github.com/wilco-iot/wilco/internal/testkit"
 	"runtime"
 	"testing"
 )
@@ -54,7 +55,7 @@ func TestReadBehindTheNewestBarrier(t *testing.T) {
 	raise(0, 0) // it waits
 	raise(1, 1)
 	raise(1, 0)
-	r := <-got
+	r := testkit.Receive(t, got)
 	if err := r.snapshot.Close(); err != nil {
 		t.Fatal(err)
 	}
