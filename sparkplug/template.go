@@ -97,24 +97,44 @@ func (t *Template) Over(old *Template) *Template {
 	if out.Version == nil {
 		out.Version = old.Version
 	}
-	for i := range t.Members {
-		m := t.Members[i]
-		was := out.Member(m.Name)
-		if was == nil {
+	// The work grows with what both have, and no faster: an instance may fill a payload.
+	members, said := make(map[string]int, len(out.Members)), make([]bool, len(out.Members))
+	for i := range out.Members {
+		note(members, out.Members[i].Name, i)
+	}
+	for _, m := range t.Members {
+		i, ok := members[string(m.Name)]
+		if !ok {
+			note(members, m.Name, len(out.Members))
 			out.Members = append(out.Members, m)
 			continue
 		}
-		if m.Template != nil && was.Template != nil {
-			m.Template = m.Template.Over(was.Template)
+		if i < len(said) && !said[i] { // completed once, however often it is there
+			if was := out.Members[i].Template; m.Template != nil && was != nil {
+				m.Template = m.Template.Over(was)
+			}
+			said[i] = true
 		}
-		*was = m
+		out.Members[i] = m
+	}
+	parameters := make(map[string]int, len(out.Parameters))
+	for i := range out.Parameters {
+		note(parameters, out.Parameters[i].Name, i)
 	}
 	for _, p := range t.Parameters {
-		if was := out.Parameter(p.Name); was != nil {
-			*was = p
-		} else {
-			out.Parameters = append(out.Parameters, p)
+		if i, ok := parameters[string(p.Name)]; ok {
+			out.Parameters[i] = p
+			continue
 		}
+		note(parameters, p.Name, len(out.Parameters))
+		out.Parameters = append(out.Parameters, p)
 	}
 	return &out
+}
+
+// note keeps the place of a name, of two alike that of the first.
+func note(places map[string]int, name []byte, i int) {
+	if _, twice := places[string(name)]; !twice {
+		places[string(name)] = i
+	}
 }

@@ -2,6 +2,7 @@ package sparkplug
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -87,6 +88,32 @@ func TestOver(t *testing.T) {
 	}
 	if part := of("r"); part.Over(nil) != part {
 		t.Error("over nothing")
+	}
+}
+
+// TestOverOfMany: two instances that fill a payload each, and have nothing in common,
+// are no more work than they have members; else this does not end. The same goes for a
+// part that is there very often.
+func TestOverOfMany(t *testing.T) {
+	of := func(prefix string) *Template {
+		x := &Template{Ref: []byte("r")}
+		for i := range defaultElements {
+			x.Members = append(x.Members, Metric{Name: fmt.Appendf(nil, "%s%d", prefix, i)})
+		}
+		return x
+	}
+	old, other := of("a"), of("b")
+	if got := other.Over(old); len(got.Members) != 2*defaultElements {
+		t.Errorf("%d members", len(got.Members))
+	}
+	within := &Template{Ref: []byte("r"), Members: []Metric{{Name: []byte("x"), Template: old}}}
+	part := &Template{Ref: []byte("r"), Members: []Metric{{Name: []byte("a0"), Null: true}}}
+	often := &Template{Ref: []byte("r"), Members: make([]Metric, defaultElements/3)}
+	for i := range often.Members {
+		often.Members[i] = Metric{Name: []byte("x"), Template: part}
+	}
+	if got := often.Over(within); len(got.Members) != 1 || !got.Members[0].Template.Member([]byte("a0")).Null {
+		t.Errorf("%d members", len(got.Members))
 	}
 }
 

@@ -55,9 +55,11 @@ type value struct {
 	turn      uint64 // of the message
 	datatype  sparkplug.Datatype
 	size      int // of what is charged to the budget
+	propsSize int // the part of it that props are
 	quality   Quality
 	null      bool
 	known     bool
+	broken    bool // a template was not kept, so that parts do not make it whole before the next birth
 	hasTime   bool
 }
 
@@ -74,6 +76,7 @@ type unit struct {
 type budget struct {
 	metrics, maxMetrics int
 	text, maxText       int
+	completed           int // bytes of templates that the present message had completed
 }
 
 // fill makes the values of a birth. What the unit had is given back before.
@@ -97,6 +100,7 @@ func (u *unit) drop(b *budget) {
 // set takes the live values of a message. Of two values of one metric in it the
 // one with the later time stays, in whatever order they come.
 func (u *unit) set(e *session.Event, turn uint64, b *budget) {
+	b.completed = 0
 	for _, in := range e.Values {
 		v := &u.values[in.Metric.Index]
 		raw := in.Raw
@@ -117,22 +121,16 @@ func (u *unit) set(e *session.Event, turn uint64, b *budget) {
 
 func (v *value) take(raw *sparkplug.Metric, d sparkplug.Datatype, b *budget) {
 	b.text -= v.size
-	was := v.nested
-	v.raw, v.nested, v.size, v.datatype = sparkplug.Value{}, nil, 0, d
+	was, wasSize := v.nested, v.size
+	v.raw, v.nested, v.size, v.datatype = sparkplug.Value{}, nil, v.propsSize, d
 	v.null, v.known, v.quality = raw.Null, true, QualityOf(raw)
 	switch {
 	case raw.Null:
 	case raw.DataSet != nil || raw.Template != nil:
-		bare := *raw
-		bare.Properties = nil
-		if bare.Template != nil && was != nil {
-			// DATA may have some members only [tck-id-payloads-template-instance-members-data].
-			bare.Template = bare.Template.Over(was.Template)
-		}
-		v.keep(&bare, b, func(own *sparkplug.Metric) { v.nested = own })
+		v.nest(raw, was, wasSize, b)
 	default:
 		size := len(raw.Value.Data())
-		if size > 0 && b.text+size > b.maxText {
+		if size > 0 && b.text+v.size+size > b.maxText {
 			v.known = false
 			break
 		}
@@ -140,23 +138,48 @@ func (v *value) take(raw *sparkplug.Metric, d sparkplug.Datatype, b *budget) {
 		v.size += size
 	}
 	if raw.Properties != nil {
-		bare := sparkplug.Metric{Properties: raw.Properties}
-		v.keep(&bare, b, func(own *sparkplug.Metric) { v.props = own.Properties })
+		v.size -= v.propsSize
+		if own, size, ok := v.keep(&sparkplug.Metric{Properties: raw.Properties}, b); ok {
+			v.props, v.propsSize = own.Properties, size
+		}
+		v.size += v.propsSize
 	}
 	b.text += v.size
 }
 
-// keep copies a metric with nested parts, if there is room for it.
-func (v *value) keep(m *sparkplug.Metric, b *budget, to func(*sparkplug.Metric)) {
-	// What it is on the wire, and about ten times that in memory.
-	size := 10 * len((&sparkplug.Payload{Metrics: []sparkplug.Metric{*m}}).Append(nil))
-	if b.text+v.size+size > b.maxText {
-		v.known = v.known && m.DataSet == nil && m.Template == nil
+// nest takes a table or a template; was is what there was, and wasSize its size.
+func (v *value) nest(raw, was *sparkplug.Metric, wasSize int, b *budget) {
+	bare := *raw
+	bare.Properties = nil
+	if bare.Template != nil && was != nil {
+		// DATA may have some members only [tck-id-payloads-template-instance-members-data].
+		// A message may have very many such parts, and each makes a copy of the whole.
+		b.completed += wasSize
+		v.broken = b.completed > b.maxText
+		if !v.broken {
+			bare.Template = bare.Template.Over(was.Template)
+		}
+	}
+	if bare.Template != nil && v.broken {
+		v.known = false
 		return
 	}
-	own := m.Clone()
-	to(&own)
-	v.size += size
+	own, size, ok := v.keep(&bare, b)
+	v.broken = !ok && bare.Template != nil
+	if v.known = ok; ok {
+		v.nested = &own
+		v.size += size
+	}
+}
+
+// keep copies a metric with nested parts, if there is room for it.
+func (v *value) keep(m *sparkplug.Metric, b *budget) (own sparkplug.Metric, size int, ok bool) {
+	// What it is on the wire, and about ten times that in memory.
+	size = 10 * len((&sparkplug.Payload{Metrics: []sparkplug.Metric{*m}}).Append(nil))
+	if b.text+v.size+size > b.maxText {
+		return own, 0, false
+	}
+	return m.Clone(), size, true
 }
 
 // QualityOf is what a message says of one of its values: Good, unless its property

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -160,6 +162,63 @@ func TestPartOfATemplate(t *testing.T) {
 	b.take(0, sparkplug.NData, "n", "", 1, instance(number("torque", 4)))
 	if _, d = b.node("n"); len(d[0].Metrics[1].Template.Members) != 1 {
 		t.Errorf("%+v", d[0].Metrics[1].Template)
+	}
+}
+
+// What a value's properties take is charged as long as they are kept.
+func TestPropertiesBudget(t *testing.T) {
+	b := newBench(t, Options{MaxText: 10_000})
+	with := number("a", 1)
+	with.Properties = &sparkplug.PropertySet{Keys: [][]byte{[]byte("unit")}, Values: []sparkplug.PropertyValue{
+		{Datatype: sparkplug.TypeString, Value: sparkplug.NewText([]byte(strings.Repeat("x", 500)))}}}
+	b.take(0, sparkplug.NBirth, "n", "", 0, with)
+	charged := b.s.budget.text
+	if charged < 5000 {
+		t.Fatalf("%d charged", charged)
+	}
+	b.take(0, sparkplug.NData, "n", "", 1, number("a", 2))
+	if _, d := b.node("n"); d[0].Metrics[0].Properties == nil || b.s.budget.text != charged {
+		t.Errorf("%d charged, then %d", charged, b.s.budget.text)
+	}
+	b.take(0, sparkplug.NData, "n", "", 2, with)
+	if b.s.budget.text != charged {
+		t.Errorf("%d charged for the same properties again, then %d", charged, b.s.budget.text)
+	}
+	b.take(0, sparkplug.NBirth, "n", "", 0, number("a", 1))
+	if b.s.budget.text != 0 {
+		t.Errorf("%d charged for nothing", b.s.budget.text)
+	}
+}
+
+// The parts of templates in one message cause no more work than the host may keep: what
+// is above that has no value until its next birth.
+func TestVeryManyParts(t *testing.T) {
+	b := newBench(t, Options{MaxText: 100_000})
+	whole := &sparkplug.Template{Ref: []byte("Motor")}
+	for i := range 100 {
+		whole.Members = append(whole.Members, number(fmt.Sprint("m", i), 0))
+	}
+	birth := sparkplug.Metric{Name: []byte("motor"), Datatype: sparkplug.TypeTemplate, Template: whole}
+	parts := make([]sparkplug.Metric, 4)
+	for i := range parts {
+		parts[i] = birth
+		parts[i].Template = &sparkplug.Template{Ref: whole.Ref, Members: []sparkplug.Metric{number("m7", int64(i))}}
+	}
+	motor := func() Metric { _, d := b.node("n"); return d[0].Metrics[0] }
+	b.take(0, sparkplug.NBirth, "n", "", 0, birth)
+	for seq := range uint64(10) { // each message for itself
+		b.take(0, sparkplug.NData, "n", "", seq+1, parts...)
+	}
+	if m := motor(); !m.Known || len(m.Template.Members) != 100 || !m.Template.Member([]byte("m7")).Holds(&parts[3].Template.Members[0], 0) {
+		t.Errorf("known %v, %+v", m.Known, m.Template)
+	}
+	b.take(0, sparkplug.NData, "n", "", 11, slices.Repeat(parts, 4)...)
+	if m := motor(); m.Known || m.Template != nil || m.Quality != Stale || b.s.budget.text != 0 {
+		t.Errorf("known %v, %s, %d charged", m.Known, m.Quality, b.s.budget.text)
+	}
+	b.take(0, sparkplug.NBirth, "n", "", 0, birth)
+	if m := motor(); !m.Known || m.Quality != Good {
+		t.Errorf("known %v, %s", m.Known, m.Quality)
 	}
 }
 
