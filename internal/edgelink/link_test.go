@@ -414,6 +414,26 @@ func TestReportOfAPart(t *testing.T) {
 	r.expect(`state update {"force":null,"motor":{"ref":"Motor","members":[{"name":"speed","datatype":"Int32","value":2},{"name":"torque","datatype":"Int32","value":1}]}}`)
 }
 
+// TestReportWithoutAPlace: what a document has no room for, or what the host could not
+// keep whole, is null there. The value before would pass for the present one, and a write
+// would be taken back to it.
+func TestReportWithoutAPlace(t *testing.T) {
+	r := newRig(t)
+	r.born(1)
+	n := r.l.node(id)
+	n.tick(r.now)
+	r.said = nil
+	u := &session.Unit{Metrics: []session.Metric{{Name: "force", Datatype: sparkplug.TypeString}, {Name: "motor", Datatype: sparkplug.TypeTemplate}}}
+	long := &sparkplug.Metric{Value: sparkplug.NewText([]byte(strings.Repeat("x", maxValue)))}
+	part := &sparkplug.Metric{Template: &sparkplug.Template{Ref: []byte("Motor")}}
+	r.values["force"] = host.Metric{Metric: u.Metrics[0], Quality: host.Good, Known: true, Value: long.Value}
+	r.values["motor"] = host.Metric{Metric: u.Metrics[1]}
+	r.l.Event(&host.Event{Server: "one", Node: id, Event: session.Event{Kind: session.Data, Device: "press", Unit: u,
+		Values: []session.Value{{Metric: &u.Metrics[0], Raw: long}, {Metric: &u.Metrics[1], Raw: part}}}})
+	n.tick(r.now)
+	r.expect(`state update {"force":null,"motor":null}`)
+}
+
 // TestEffects: what a write changes of the state, when all of it is reported.
 func TestEffects(t *testing.T) {
 	l := New(Options{Reported: []string{"a/#", "b.c"}})

@@ -110,21 +110,36 @@ func (n *node) collect(ev *host.Event) {
 	if r.unit != ev.Unit {
 		r.declare(ev.Unit, n.l.opt.Reported)
 	}
+	var whole map[string]bool // templates of which the message may have many parts
 	for _, v := range ev.Values {
-		path := r.paths[v.Metric.Name]
-		if path == nil || v.Raw.Historical || host.QualityOf(v.Raw) != host.Good {
+		name := v.Metric.Name
+		path := r.paths[name]
+		if path == nil || v.Raw.Historical || host.QualityOf(v.Raw) != host.Good || whole[name] {
 			continue
 		}
-		m := v.Raw
-		if m.Template != nil { // the host has what a part of it does not say
-			if whole, ok := n.l.opt.Host.Value(n.id, ev.Device, v.Metric.Name); ok && whole.Template != nil {
-				m = reading(&whole).Metric
+		x := readingOf(v, &ev.Event)
+		if x.Metric.Template != nil { // the host has what a part of it does not say
+			if whole == nil {
+				whole = map[string]bool{}
+			}
+			whole[name] = true
+			has, _ := n.l.opt.Host.Value(n.id, ev.Device, name)
+			if x = reading(&has); has.Known && !x.Good {
+				continue
 			}
 		}
-		if raw := spjson.Metric(m, v.Datatype()); raw != nil && len(raw) <= maxValue {
-			r.put(v.Metric.Name, sample{path, raw, readingOf(v, &ev.Event).Time})
-		}
+		r.put(name, sample{path, inDocument(x.Metric, v.Datatype()), x.Time})
 	}
+}
+
+// inDocument is a value as a document of state has it: null when it can have none, so
+// that the value before does not pass for the present one.
+func inDocument(m *sparkplug.Metric, d sparkplug.Datatype) json.RawMessage {
+	raw := spjson.Metric(m, d)
+	if raw == nil || len(raw) > maxValue {
+		return json.RawMessage("null")
+	}
+	return raw
 }
 
 // catchUp takes the values that the host had before the device was known here.
@@ -140,9 +155,7 @@ func (n *node) catchUp(device string, u *unit) {
 			continue
 		}
 		x := reading(&v)
-		if raw := spjson.Metric(x.Metric, v.Datatype); raw != nil && len(raw) <= maxValue {
-			u.report.put(name, sample{path, raw, x.Time})
-		}
+		u.report.put(name, sample{path, inDocument(x.Metric, v.Datatype), x.Time})
 	}
 }
 
