@@ -218,9 +218,14 @@ func refusal(err error) (why skipped, never bool) {
 func (r *Runner) took(run *run, n int, c *command.Command) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.active[run.ID] != run {
+		return // read anew meanwhile: it is asked for again
+	}
 	delete(run.failing, n)
 	run.pieces[n/plan.ChunkSize].tids[n%plan.ChunkSize] = c.TID
-	r.track(run, c.TID, n)
+	if !c.Final() { // else nothing more will come of it
+		r.track(run, c.TID, n)
+	}
 	run.news = append(run.news, plan.Change{Target: n, Cell: plan.Open})
 	if cell := plan.CellOf(c.State); cell != plan.Open {
 		run.news = append(run.news, plan.Change{Target: n, Cell: cell}) // made by an earlier run

@@ -265,13 +265,13 @@ type Target struct {
 // one of the states, or all. A command that had timed out is looked at once more.
 // Errors: NotFound.
 func (r *Runner) Targets(ctx context.Context, id string, states []plan.Cell, from, limit int) ([]Target, error) {
-	run, ours, err := r.opened(ctx, id)
+	run, total, ours, err := r.opened(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	const page = plan.ChunkSize / 2 // never of two pieces
 	var list []Target
-	for from = max(from, 0); len(list) < limit && from < run.Total; from += page - from%page {
+	for from = max(from, 0); len(list) < limit && from < total; from += page - from%page {
 		if ours {
 			if err := r.readPiece(ctx, run, from/plan.ChunkSize); err != nil {
 				return nil, err
@@ -322,22 +322,21 @@ func (r *Runner) settle(ctx context.Context, list []Target) error {
 	return err
 }
 
-// opened gives a roll-out: the active one, or one that is the caller's, whose pieces are
-// still to be read.
-func (r *Runner) opened(ctx context.Context, id string) (of *run, ours bool, err error) {
+// opened gives a roll-out and how many targets it has: the active one, or one that is the
+// caller's, whose pieces are still to be read.
+func (r *Runner) opened(ctx context.Context, id string) (of *run, total int, ours bool, err error) {
 	r.mu.Lock()
-	active := r.active[id]
-	r.mu.Unlock()
-	if active != nil {
-		return active, false, nil
+	defer r.mu.Unlock()
+	if of = r.active[id]; of != nil {
+		return of, of.Total, false, nil
 	}
-	p, err := r.Get(ctx, id)
+	p, err := r.get(ctx, id)
 	if err == nil && p.State == plan.Damaged {
 		err = damagedRecord(p.Detail)
 	}
 	of = &run{Rollout: p}
 	of.Cells = plan.NewCells(p.Total)
-	return of, true, err
+	return of, p.Total, true, err
 }
 
 func damagedRecord(why string) error {
@@ -441,7 +440,7 @@ func (r *Runner) InActive(list []wire.Address) map[wire.Address]string {
 	return in
 }
 
-// Forget removes the roll-outs that have ended before a time.
+// Forget removes the roll-outs that have ended before a time, each at once.
 func (r *Runner) Forget(ctx context.Context, before time.Time) error {
 	list, err := r.List(ctx)
 	if err != nil {
@@ -449,9 +448,6 @@ func (r *Runner) Forget(ctx context.Context, before time.Time) error {
 	}
 	for i := range list {
 		if p := &list[i]; p.State.Final() && p.Ended.Before(before) {
-			r.mu.Lock()
-			r.letGo(p.ID)
-			r.mu.Unlock()
 			if err := r.remove(ctx, p.ID); err != nil {
 				return err
 			}
@@ -460,29 +456,33 @@ func (r *Runner) Forget(ctx context.Context, before time.Time) error {
 	return nil
 }
 
-// remove takes the targets first: what is left of one that was broken off is removed
-// by the next call.
 func (r *Runner) remove(ctx context.Context, id string) error {
-	for {
-		page, err := r.opt.Store.Documents(ctx, kindTarget, id+"/", "", 100)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d, err := r.opt.Store.Document(ctx, rolloutDoc(id))
+	if err != nil {
+		return err
+	}
+	b := store.Batch{Documents: []store.DocumentWrite{{DocumentID: d.DocumentID, Was: d.Version}}}
+	for after := ""; ; {
+		page, err := r.opt.Store.Documents(ctx, kindTarget, id+"/", after, 100)
 		if err != nil {
 			return err
 		}
 		if len(page) == 0 {
-			d, err := r.opt.Store.Document(ctx, rolloutDoc(id))
-			if err != nil {
-				return err
-			}
-			page = append(page, d)
+			break
 		}
-		b := store.Batch{}
 		for i := range page {
+			after = page[i].Key
 			b.Documents = append(b.Documents, store.DocumentWrite{DocumentID: page[i].DocumentID, Was: page[i].Version})
 		}
-		if _, err := r.opt.Store.Commit(ctx, &b); err != nil || page[0].Kind == kindRollout {
-			return err
-		}
 	}
+	if _, err := r.opt.Store.Commit(ctx, &b); err != nil {
+		r.distrust()
+		return err
+	}
+	r.letGo(id)
+	return nil
 }
 
 // Executed are the targets of a roll-out in which it took effect, and their commands,
