@@ -177,16 +177,21 @@ func (e *Engine) takeUpLater(tids []command.TID) {
 func (e *Engine) tookUp(tids []command.TID) (unread []command.TID) {
 	e.locks.mu.Lock()
 	defer e.locks.mu.Unlock()
+	var failed error
 	for _, tid := range tids {
 		c, err := e.opt.Store.Command(e.ctx, tid)
 		switch {
 		case fault.CodeOf(err) == fault.NotFound: // it has ended, and was purged
 		case err != nil:
-			e.log.Error("an outstanding command cannot be read; until it is, none that is interlocked gets a place", "tid", tid, "error", err)
+			failed = err
 			unread = append(unread, tid)
 		case c.Interlocked() && c.Outstanding():
 			e.locks.take(e.claim(&c))
 		}
+	}
+	if failed != nil {
+		e.log.Error("outstanding commands cannot be read; until they are, none that is interlocked gets a place",
+			"commands", len(unread), "one of them", unread[0], "error", failed)
 	}
 	return unread
 }
