@@ -209,8 +209,8 @@ const maxEchoes = 1000
 func (t *turn) echo(d *device, c *command.Command, now *replica.Replica) (*undo.Refusal, error) {
 	for _, ch := range t.order { // what the store does not have yet
 		if ch.is.Device == d.address {
-			if no := undo.Echo(c, &ch.is, now); no != nil {
-				return no, nil
+			if no, err := t.wished(c, &ch.is, now); no != nil || err != nil {
+				return no, err
 			}
 		}
 	}
@@ -220,11 +220,28 @@ func (t *turn) echo(d *device, c *command.Command, now *replica.Replica) (*undo.
 		return nil, err
 	}
 	for i := range later {
-		if no := undo.Echo(c, &later[i], now); no != nil {
-			return no, nil
+		if no, err := t.wished(c, &later[i], now); no != nil || err != nil {
+			return no, err
 		}
 	}
 	return nil, nil
+}
+
+// wished refuses when other asked for what c has brought about, and that has not been
+// taken back and is not about to be.
+func (t *turn) wished(c, other *command.Command, now *replica.Replica) (*undo.Refusal, error) {
+	no := undo.Echo(c, other, now)
+	if no == nil || other.UndoneBy == nil {
+		return no, nil
+	}
+	back, err := t.command(*other.UndoneBy)
+	switch {
+	case fault.CodeOf(err) == fault.NotFound: // purged
+		return nil, nil
+	case err != nil || undo.Again(&back) != nil:
+		return nil, err
+	}
+	return no, nil
 }
 
 // requester is who asked for the command that a report names.

@@ -93,6 +93,22 @@ func TestWhoAskedForTheSame(t *testing.T) {
 	})
 }
 
+// TestAWishStandsWhenItsRollbackWasDenied: only what has been taken back is none any more.
+func TestAWishStandsWhenItsRollbackWasDenied(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		first := r.moved()
+		between := r.move(`{"to":30}`)
+		r.does(between.TID, `{"pos":30}`)
+		second := r.move(`{"to":40}`)
+		r.does(second.TID, `{"pos":40}`)
+		held := r.mustUndo(UndoRequest{TID: second.TID, How: byType(&command.Approval{Quorum: 1})})
+		if _, err := r.e.Deny(t.Context(), held.TID, "eve", "no"); err != nil {
+			t.Fatal(err)
+		}
+		r.refused(UndoRequest{TID: first.TID, How: byType(nil)}, second.TID.String())
+	})
+}
+
 // TestWhoAsksForTheSameWhileItWaits: others have agreed to what takes the first back
 // when the second was done.
 func TestWhoAsksForTheSameWhileItWaits(t *testing.T) {

@@ -302,10 +302,10 @@ func TookEffect(c *command.Command) bool {
 
 // Echo refuses to take c back while a value that c has brought about is also what
 // other has asked for: one that came later, and was executed, or may have been. The
-// state does not tell it, because nothing changed by it. What was taken back itself, or
-// takes back, asks for nothing any more.
+// state does not tell it, because nothing changed by it. What takes back asks for nothing.
+// Whether other was taken back itself is for the caller to say.
 func Echo(c, other *command.Command, now *replica.Replica) *Refusal {
-	if bytes.Compare(other.TID[:], c.TID[:]) <= 0 || other.Undoes != nil || other.UndoneBy != nil ||
+	if bytes.Compare(other.TID[:], c.TID[:]) <= 0 || other.Undoes != nil ||
 		other.State != command.Executed && other.State != command.TimedOut {
 		return nil
 	}
