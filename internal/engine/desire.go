@@ -59,6 +59,9 @@ func badParams(err error) error {
 
 // approved changes what is desired, now that c need not wait any more.
 func (t *turn) approved(d *device, c *command.Command) {
+	if _, ok := t.s.e.opt.Directory.Device(d.address); !ok {
+		return // removed: there is no state to be changed
+	}
 	if err := t.desired(d, c, nil); err != nil {
 		t.s.e.log.Error("an approved change of the desired state could not be made; the command goes on", "tid", c.TID, "error", err)
 	}

@@ -274,13 +274,16 @@ func (j *goneJob) run(t *turn) {
 
 func (j *goneJob) failed(error) bool { return true }
 
-// removedJob forgets the state of a device that was removed.
+// removedJob forgets the state of a device that was removed. Whatever is known of one
+// that was added under its name comes behind it.
 type removedJob struct{ device wire.Address }
 
 func (j *removedJob) needs(func(command.TID)) {}
 
 func (j *removedJob) run(t *turn) {
-	t.after = append(t.after, func() { t.s.dropReplica(j.device) }) // behind what this turn keeps
+	if err := t.s.removeReplica(j.device); err != nil {
+		t.s.e.log.Error("the state of a device that was removed may still be there", "device", j.device, "error", err)
+	}
 }
 
 func (j *removedJob) failed(error) bool { return true }

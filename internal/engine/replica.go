@@ -124,6 +124,32 @@ func (s *shard) dropReplica(a wire.Address) {
 	}
 }
 
+// removeReplica takes what is known of a device's state out of memory, and out of the
+// store what a turn has put there that was under way while the device was removed.
+func (s *shard) removeReplica(a wire.Address) error {
+	s.dropReplica(a)
+	k, err := s.loadReplica(a)
+	if err != nil || k.doc == 0 {
+		return err
+	}
+	defer s.dropReplica(a)
+	ids := []store.DocumentID{{Kind: KindReplica, Key: a.String()}}
+	for v := max(k.Version-RevisionsKept+1, 1); v <= k.Version; v++ {
+		ids = append(ids, store.DocumentID{Kind: KindRevision, Key: RevisionKey(a, v)})
+	}
+	var b store.Batch
+	for _, id := range ids {
+		doc, err := s.e.opt.Store.Document(context.Background(), id)
+		if err == nil {
+			b.Documents = append(b.Documents, store.DocumentWrite{DocumentID: id, Was: doc.Version})
+		} else if fault.CodeOf(err) != fault.NotFound {
+			return err
+		}
+	}
+	_, err = s.e.opt.Store.Commit(context.Background(), &b)
+	return err
+}
+
 // revise takes a changed replica into the turn, with the revision that it gave,
 // which is nil when no value is another.
 func (t *turn) revise(ch *replicaChange, r replica.Replica, rev *replica.Revision) {
