@@ -114,9 +114,7 @@ func TestLatest(t *testing.T) {
 			say(t, mouth, "l/b", strconv.Itoa(n))
 			if n == 5 {
 				synctest.Wait()
-				w.line.cut()
 				w.kill()
-				w.line.cut()
 			}
 		}
 		say(t, mouth, "l/c", "1")

@@ -58,6 +58,12 @@ func (g *gate) cut() {
 	g.closeAll()
 }
 
+func (g *gate) isShut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut
+}
+
 func (g *gate) closeAll() {
 	for end := range g.ends {
 		end.Conn.Close()
@@ -181,8 +187,10 @@ func (w *world) stop() {
 }
 
 // kill is a kill -9 of the uplink, and a new start: from one moment on nothing that it
-// does is seen by anybody, and the next has the files of that moment.
+// does is seen by anybody, and the next has the files of that moment. A line above that
+// is cut stays so.
 func (w *world) kill() {
+	shut := w.line.isShut()
 	w.local.stick()
 	w.line.stick()
 	w.starts++
@@ -196,7 +204,7 @@ func (w *world) kill() {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	_ = ghost.Stop(ctx)
 	cancel()
-	w.line = &gate{}
+	w.line = &gate{shut: shut}
 	w.dir = dir
 	w.start()
 }
