@@ -256,7 +256,7 @@ func (c *Client) live() *link {
 // into the link's buffer, the store is told, and results go to their owners. mu
 // is held.
 func (c *Client) step() {
-	if l := c.live(); l != nil {
+	if l := c.live(); l != nil && l.open {
 		c.pump(l)
 	}
 	if changes := c.snd.Changes(); c.opts.Store != nil && len(changes)+len(c.untold) > 0 {

@@ -36,11 +36,13 @@ type link struct {
 	out         []byte    // encoded, not yet taken by the writer
 	ready       sync.Cond // the writer waits: for out, or dead
 	dead        bool
+	open        bool // the subscriptions are asked for: publishes may leave
 	readerWaits bool
 	sent        uint64 // batches
 	received    uint64 // packets
 	broken      bool   // a write failed: the stream may end in half a packet
 	auth        *authCall
+	maxPacket   int // of the server, in bytes; 0: none
 
 	// Owned by the reader.
 	publish mqtt.Publish

@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
@@ -34,7 +35,7 @@ func (m *Message) outgoing(now time.Time) flow.Message {
 		CorrelationData: m.CorrelationData, User: m.User,
 	}
 	if m.Expiry > 0 {
-		f.Expires = now.Add(m.Expiry)
+		f.Expires = now.Add(min(m.Expiry, math.MaxUint32*time.Second)) // what MQTT can say; a Store counts in nanoseconds
 	}
 	return f
 }
@@ -53,7 +54,13 @@ type Delivery struct {
 }
 
 // size is what the delivery costs while it waits, in bytes.
-func (d *Delivery) size() int { return deliverySize + len(d.Payload) + len(d.CorrelationData) }
+func (d *Delivery) size() int {
+	n := deliverySize + len(d.Topic) + len(d.Payload) + len(d.ContentType) + len(d.ResponseTopic) + len(d.CorrelationData)
+	for i := range d.User {
+		n += userSize + len(d.User[i].Key) + len(d.User[i].Value)
+	}
+	return n + 4*len(d.SubscriptionIDs)
+}
 
 // Ack says that the message is processed, and must be called for each delivery
 // with QoS 1 or 2, or the server will stop sending when the Receive Maximum is

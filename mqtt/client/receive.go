@@ -15,6 +15,8 @@ const (
 	maxInboxZeros = 4096
 	// deliverySize is what a delivery costs beside its bytes.
 	deliverySize = 256
+	// userSize is what a user property costs beside its bytes.
+	userSize = 48
 	// maxTopics is how many topic names a connection keeps to hand out again.
 	maxTopics    = 1024
 	maxTopicSize = 256

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -360,13 +361,19 @@ func TestBackPressure(t *testing.T) {
 	for name, flood := range map[string]struct {
 		qos         mqtt.QoS
 		total, size int
+		user        int // properties of a key of 10,000 bytes
 	}{
-		"small of QoS 0": {0, 20_000, 100},
-		"large of QoS 0": {0, 40, 1_000_000},
-		"large of QoS 1": {1, 40, 1_000_000},
+		"small of QoS 0":           {0, 20_000, 100, 0},
+		"large of QoS 0":           {0, 40, 1_000_000, 0},
+		"large of QoS 1":           {1, 40, 1_000_000, 0},
+		"large for its properties": {1, 40, 0, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, n *network) {
+			each := bubble
+			if flood.user > 0 {
+				each = bubble5
+			}
+			each(t, func(t *testing.T, n *network) {
 				gate := make(chan struct{})
 				count := 0
 				o := n.options()
@@ -378,8 +385,11 @@ func TestBackPressure(t *testing.T) {
 				var wg sync.WaitGroup
 				wg.Go(func() {
 					payload := strings.Repeat("x", flood.size)
+					user := slices.Repeat([]mqtt.BorrowedProperty{{Key: bytes.Repeat([]byte("k"), 10_000)}}, flood.user)
 					for i := range flood.total {
-						s.send(publish(uint16(i+1)*uint16(flood.qos), flood.qos, "topic", payload))
+						p := publish(uint16(i+1)*uint16(flood.qos), flood.qos, "topic", payload)
+						p.User = user
+						s.send(p)
 						sent++
 					}
 				})

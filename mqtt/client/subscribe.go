@@ -14,6 +14,7 @@ import (
 type subCall struct {
 	kind   mqtt.Type // of the answer
 	subs   []mqtt.Subscription
+	ends   []string // filters
 	count  int
 	answer chan subAnswer // has room for one
 }
@@ -34,8 +35,9 @@ const (
 // granted QoS, or a failure (Failed reports true), in the same order. Granted
 // ones are renewed whenever the server has lost the session. It waits for a
 // connection, and asks again on the next one if it ends before the answer. The
-// error is that of ctx, ErrStopped, or an *mqtt.Error for a filter that is not
-// valid; it is not an error that the server refuses.
+// error is that of ctx, ErrStopped, ErrSize when the server takes no packet as
+// large as this one, or an *mqtt.Error for a filter that is not valid; it is not
+// an error that the server refuses.
 func (c *Client) Subscribe(ctx context.Context, subs ...mqtt.Subscription) ([]mqtt.ReasonCode, error) {
 	for _, s := range subs {
 		if err := mqtt.ValidFilter(s.Filter); err != nil {
@@ -60,7 +62,7 @@ func (c *Client) Unsubscribe(ctx context.Context, filters ...string) error {
 		return nil
 	}
 	c.mu.Lock()
-	c.subs = slices.DeleteFunc(c.subs, func(s mqtt.Subscription) bool { return slices.Contains(filters, s.Filter) })
+	c.dropSubs(filters)
 	c.mu.Unlock()
 	codes, err := c.ask(ctx, &mqtt.Unsubscribe{Filters: filters}, len(filters))
 	if err != nil {
@@ -83,6 +85,11 @@ func (c *Client) keepSub(s mqtt.Subscription) {
 		}
 	}
 	c.subs = append(c.subs, s)
+}
+
+// dropSubs takes filters out of the set of renewals. mu is held.
+func (c *Client) dropSubs(filters []string) {
+	c.subs = slices.DeleteFunc(c.subs, func(s mqtt.Subscription) bool { return slices.Contains(filters, s.Filter) })
 }
 
 // ask sends a SUBSCRIBE or UNSUBSCRIBE, on as many connections as it takes.
@@ -147,9 +154,12 @@ func (c *Client) send(l *link, p mqtt.Packet, count int) (*subCall, error) {
 	case *mqtt.Subscribe:
 		p.PacketID, call.kind, call.subs = id, mqtt.TypeSuback, p.Subscriptions
 	case *mqtt.Unsubscribe:
-		p.PacketID, call.kind = id, mqtt.TypeUnsuback
+		p.PacketID, call.kind, call.ends = id, mqtt.TypeUnsuback, p.Filters
 	}
 	out, err := p.Append(l.out, c.opts.Version)
+	if err == nil && l.maxPacket > 0 && len(out)-len(l.out) > l.maxPacket { // [MQTT-3.2.2-15]
+		err = ErrSize
+	}
 	if err != nil {
 		c.snd.FreeID(id)
 		return nil, err
@@ -180,6 +190,7 @@ func (c *Client) answerSub(id uint16, kind mqtt.Type, codes []mqtt.ReasonCode) e
 			c.keepSub(s)
 		}
 	}
+	c.dropSubs(call.ends) // a SUBACK may have brought them back meanwhile
 	call.answer <- subAnswer{codes: codes}
 	return nil
 }
@@ -198,12 +209,13 @@ func (c *Client) renew(l *link) (refused []mqtt.Subscription, err error) {
 	var calls []*subCall
 	var parts [][]mqtt.Subscription
 	for len(subs) > 0 && err == nil {
-		n := splitSubs(subs)
+		n := splitSubs(subs, l.maxPacket)
 		var call *subCall
 		call, err = c.send(l, &mqtt.Subscribe{Subscriptions: subs[:n]}, n)
 		calls, parts, subs = append(calls, call), append(parts, subs[:n]), subs[n:]
 	}
 	if err == nil {
+		l.open = true
 		c.step()
 	}
 	c.mu.Unlock()
@@ -236,12 +248,17 @@ func (c *Client) renew(l *link) (refused []mqtt.Subscription, err error) {
 	return refused, nil
 }
 
-// splitSubs returns how many of the subscriptions go into one packet.
-func splitSubs(subs []mqtt.Subscription) int {
+// splitSubs returns how many of the subscriptions go into one packet, of which
+// the server takes up to maxPacket bytes, 0 for any.
+func splitSubs(subs []mqtt.Subscription, maxPacket int) int {
+	most := maxFilterBytes
+	if maxPacket > 0 {
+		most = min(most, maxPacket-8) // fixed header, identifier, no properties
+	}
 	size := 0
 	for i, s := range subs {
 		size += len(s.Filter) + 3
-		if i > 0 && (i == maxFilters || size > maxFilterBytes) {
+		if i > 0 && (i == maxFilters || size > most) {
 			return i
 		}
 	}

@@ -277,6 +277,7 @@ func (c *Client) establish(l *link, connack *mqtt.Connack) {
 	if connack.AssignedClientID != "" {
 		c.clientID = connack.AssignedClientID
 	}
+	c.sessionExpiry = wholeSeconds(c.opts.SessionExpiry)
 	if connack.HasSessionExpiry {
 		c.sessionExpiry = connack.SessionExpirySeconds
 	}
@@ -289,12 +290,13 @@ func (c *Client) establish(l *link, connack *mqtt.Connack) {
 	c.rcv.Up(connack.SessionPresent)
 	limits := flow.LimitsOf(connack)
 	limits.ReceiveMaximum = min(limits.ReceiveMaximum, c.opts.MaxInflight)
+	l.maxPacket = int(limits.MaximumPacketSize)
 	c.snd.Up(limits, connack.SessionPresent)
 	c.paused = false
 	c.epoch, c.unacked = c.epoch+1, 0
 	c.arrived.Signal()
-	// The publishes that wait are not yet pumped: SUBSCRIBE goes first, so that
-	// an answer to one of them finds its subscription made.
+	// The publishes that wait are not yet pumped, see link.open: SUBSCRIBE goes
+	// first, so that an answer to one of them finds its subscription made.
 }
 
 // watch keeps the connection alive until it fails, or Stop was called and what

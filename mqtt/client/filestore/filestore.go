@@ -14,9 +14,10 @@
 // more of it is dead than alive, what lives is copied to a new file, which takes
 // the old one's name after an fsync.
 //
-// A last entry that is cut short or damaged is what a crash in a write leaves:
-// Open drops it, nothing that was synced is in it. Damage before the last entry
-// is not guessed at: Open returns ErrCorrupt and leaves the file as it is.
+// A last entry that is cut short or damaged, or one behind which the file has only
+// zeros, is what a crash in a write leaves: Open drops it, nothing that was synced
+// is in it. Damage before that is not guessed at: Open returns ErrCorrupt and leaves
+// the file as it is.
 //
 // One process at a time may use a file.
 package filestore
@@ -166,7 +167,8 @@ var (
 )
 
 // readEntry reads one entry of a file of which rest bytes are left. errTorn
-// means that the entry is the last one, and was not written whole.
+// means that the entry is the last one, and was not written whole: a file may have
+// grown before the bytes arrived, and then has zeros in their place.
 func readEntry(r *bufio.Reader, rest int64) ([]byte, error) {
 	if rest < prefix {
 		return nil, errTorn
@@ -175,12 +177,12 @@ func readEntry(r *bufio.Reader, rest int64) ([]byte, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
 	}
-	if head == [prefix]byte{} && zeros(r) {
-		return nil, errTorn // the file had grown, its bytes had not arrived
-	}
 	// The length has a checksum of its own: else one flipped bit of it, which
 	// makes the entry reach past the end, would look like a torn write.
 	if crc32.Checksum(head[:4], castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
+		if zeros(r) {
+			return nil, errTorn
+		}
 		return nil, errors.New("wrong checksum of its length")
 	}
 	size := int64(binary.LittleEndian.Uint32(head[:]))
@@ -195,7 +197,7 @@ func readEntry(r *bufio.Reader, rest int64) ([]byte, error) {
 		return nil, err
 	}
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(head[8:]) {
-		if prefix+size == rest {
+		if zeros(r) {
 			return nil, errTorn
 		}
 		return nil, errors.New("wrong checksum")

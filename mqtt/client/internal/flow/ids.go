@@ -3,6 +3,12 @@ package flow
 // noMessage marks a packet identifier that SUBSCRIBE or UNSUBSCRIBE holds.
 const noMessage = ^uint64(0)
 
+// maxBusy is how many identifiers messages may hold, whatever the server allows.
+// The rest is for SUBSCRIBE and UNSUBSCRIBE: a session whose messages had all of
+// them could not be given its subscriptions, and what begins with these would
+// never send one of those.
+const maxBusy = 65535 - 1024
+
 // ids hands out packet identifiers, which all of a client's packets share
 // [MQTT-2.2.1-3]. It goes round the whole range before it uses one again, so
 // that a late acknowledgement finds nobody rather than the wrong one.

@@ -119,9 +119,6 @@ func (s *Sender) Restore(seq uint64, id uint16, pubrec bool, m Message) {
 	s.ids.last = id
 }
 
-// Start sets the first sequence number of an empty sender.
-func (s *Sender) Start(seq uint64) { s.queue.Start(seq) }
-
 // Up begins a connection. With sessionPresent everything unacknowledged is
 // resent, PUBLISH with DUP and PUBREL, in the original order [MQTT-4.4.0-1].
 // Without it the server has forgotten the session: each message that is not
@@ -169,7 +166,7 @@ func (s *Sender) Pump(out []byte, now time.Time, room int) []byte {
 			out = mqtt.AppendAck(out, s.version, mqtt.TypePubrel, e.id, mqtt.Success)
 			s.busy++
 		default:
-			if e.msg.QoS > 0 && s.busy >= int(s.limits.ReceiveMaximum) {
+			if e.msg.QoS > 0 && s.busy >= min(int(s.limits.ReceiveMaximum), maxBusy) {
 				return out
 			}
 			var ok bool
