@@ -38,17 +38,30 @@ func (s *Server) keepFirstToken(ctx context.Context) error {
 	return nil
 }
 
-// writeToken writes a file that only this user can read, and returns when it is durable.
+// writeToken puts a file that only this user can read in the place of the one that may be
+// there: that may be another's, or be open for another to read. It returns when it is
+// durable, the name included: a token whose file is lost is one that nobody knows.
 func writeToken(path, text string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a start that was killed
+		return err
+	}
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if err = f.Chmod(0o600); err == nil { // it may have been there, for all to read
-		_, err = f.WriteString(text)
-	}
-	if err == nil {
+	if _, err = f.WriteString(text); err == nil {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

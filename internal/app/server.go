@@ -87,6 +87,7 @@ type Options struct {
 
 const (
 	defaultRetention = 30 * 24 * time.Hour
+	firstPurge       = time.Minute // after the start: those who come back have the store first
 	purgeEvery       = time.Hour
 	purgeAtOnce      = 1000
 )
@@ -246,7 +247,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.startHTTP(svc); err != nil {
 		return err
 	}
-	s.startPurge()
+	s.startPurge(s.purge)
 	return nil
 }
 
@@ -350,36 +351,44 @@ func (s *Server) startHTTP(svc *service.Audited) error {
 	return nil
 }
 
-// startPurge forgets ended commands, events, roll-outs and tokens when their time is over.
-func (s *Server) startPurge() {
+// startPurge forgets ended commands, events, roll-outs and tokens when their time is
+// over, by purge: soon, so that it also does on a server that is started anew each
+// hour, and then each hour.
+func (s *Server) startPurge(purge func(ctx context.Context, before time.Time)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		ticker := time.NewTicker(purgeEvery)
-		defer ticker.Stop()
+		next := time.NewTimer(firstPurge)
+		defer next.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-ticker.C:
+			case <-next.C:
 			}
-			for n := purgeAtOnce; n >= purgeAtOnce; {
-				var err error
-				if n, err = s.Store.Purge(ctx, time.Now().Add(-s.opt.Retention), purgeAtOnce); err != nil {
-					s.log.Error("purge of old commands failed; tried again later", "error", err)
-					break
-				}
-			}
-			if err := s.Fleet.Forget(ctx, time.Now().Add(-s.opt.Retention)); err != nil {
-				s.log.Error("purge of old tokens failed; tried again later", "error", err)
-			}
-			if err := s.rollouts.Forget(ctx, time.Now().Add(-s.opt.Retention)); err != nil {
-				s.log.Error("purge of old roll-outs failed; tried again later", "error", err)
-			}
+			purge(ctx, time.Now().Add(-s.opt.Retention))
+			next.Reset(purgeEvery)
 		}
 	}()
 	s.push("purge", func(context.Context) error { cancel(); <-done; return nil })
+}
+
+// purge forgets what ended before a time.
+func (s *Server) purge(ctx context.Context, before time.Time) {
+	for n := purgeAtOnce; n >= purgeAtOnce; {
+		var err error
+		if n, err = s.Store.Purge(ctx, before, purgeAtOnce); err != nil {
+			s.log.Error("purge of old commands failed; tried again later", "error", err)
+			break
+		}
+	}
+	if err := s.Fleet.Forget(ctx, before); err != nil {
+		s.log.Error("purge of old tokens failed; tried again later", "error", err)
+	}
+	if err := s.rollouts.Forget(ctx, before); err != nil {
+		s.log.Error("purge of old roll-outs failed; tried again later", "error", err)
+	}
 }
 
 // deviceChanged cuts the connections of a device whose rights have changed.

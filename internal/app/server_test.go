@@ -3,12 +3,14 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -105,6 +107,61 @@ func TestATokenFileThatIsEmptyIsFilled(t *testing.T) {
 	for _, token := range []string{first, s.FirstToken()} {
 		if _, err := s.Fleet.VerifyToken(t.Context(), token); err != nil {
 			t.Errorf("token %q: %v", token, err)
+		}
+	}
+}
+
+// TestPurges: the first comes soon after the start, and not only when the server has run
+// for an hour.
+func TestPurges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{Retention: 24 * time.Hour})
+		began := time.Now()
+		purged := make(chan time.Duration)
+		s.startPurge(func(ctx context.Context, before time.Time) {
+			select {
+			case purged <- before.Sub(began):
+			case <-ctx.Done():
+			}
+		})
+		for _, want := range []time.Duration{firstPurge, firstPurge + purgeEvery, firstPurge + 2*purgeEvery} {
+			if got := <-purged + s.opt.Retention; got != want {
+				t.Errorf("after %s, want %s", got, want)
+			}
+		}
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestATokenFileIsNobodyElses: what stood at its place, and who has that open, gets
+// nothing of the token.
+func TestATokenFileIsNobodyElses(t *testing.T) {
+	data := t.TempDir()
+	file, other := filepath.Join(data, config.TokenFile), filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for what, put := range map[string]func(string, string) error{"a symbolic link": os.Symlink, "a hard link": os.Link} {
+		if err := errors.Join(os.RemoveAll(file), put(other, file), put(other, file+".new")); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeToken(file, "secret"); err != nil {
+			t.Fatal(what, err)
+		}
+		text, err := os.ReadFile(other)
+		if err != nil || len(text) > 0 {
+			t.Errorf("%s: the other has %q: %v", what, text, err)
+		}
+		if info, err := os.Lstat(file); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s: %v %v", what, info, err)
+		}
+		if text, err := os.ReadFile(file); string(text) != "secret" {
+			t.Errorf("%s: the file has %q: %v", what, text, err)
+		}
+		if all, err := filepath.Glob(file + "*"); len(all) != 1 {
+			t.Errorf("%s: left over: %q %v", what, all, err)
 		}
 	}
 }
