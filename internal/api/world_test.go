@@ -100,8 +100,10 @@ func startWorld(dir string, o options) (*world, error) {
 	if err := w.Fleet.Start(ctx); err != nil {
 		return nil, err
 	}
-	if w.Token, err = w.Fleet.FirstToken(ctx); err != nil {
-		return nil, err
+	if !w.Fleet.Managed() {
+		if w.Token, err = w.Fleet.AdminToken(ctx); err != nil {
+			return nil, err
+		}
 	}
 	types := shelf.New(w.Store)
 	w.Engine = engine.New(engine.Options{CheckResult: types.CheckResult, Store: w.Store, Directory: w.Fleet, Link: w, Profiles: profiles, Epoch: time.Now().Unix(),

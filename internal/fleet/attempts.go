@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"time"
@@ -41,6 +42,59 @@ type attempts struct {
 	// when that is n times every away.
 	full  map[bucketKey]time.Time
 	swept time.Time
+	lines map[bucketKey]*line
+}
+
+// line is where those wait who log in as one user from one address.
+type line struct {
+	turn chan struct{} // has room for one
+	in   int           // the one whose turn it is included
+}
+
+// enter waits for the turn of a user from an address, which leave ends. What one has
+// begun and not ended is a failure until then, so that clients of one user that connect
+// all at once would be too many failures before the first is found right. Errors:
+// TooMany when too many wait, or ctx ends before.
+func (a *attempts) enter(ctx context.Context, user, from string) (leave func(), err error) {
+	k := bucketKey{pair, user, from}
+	a.mu.Lock()
+	l := a.lines[k]
+	if l == nil {
+		l = &line{turn: make(chan struct{}, 1)}
+		if a.lines == nil {
+			a.lines = map[bucketKey]*line{}
+		}
+		a.lines[k] = l
+	}
+	if l.in > maxWaiting {
+		a.mu.Unlock()
+		return nil, errBusy
+	}
+	l.in++
+	a.mu.Unlock()
+	leave = func() { <-l.turn; a.leave(k) }
+	select {
+	case l.turn <- struct{}{}:
+		return leave, nil
+	default: // its own: a context is asked by who must wait only, and may be over for who need not
+	}
+	select {
+	case l.turn <- struct{}{}:
+		return leave, nil
+	case <-ctx.Done():
+		a.leave(k)
+		return nil, errBusy
+	}
+}
+
+func (a *attempts) leave(k bucketKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.lines[k]; l.in > 1 {
+		l.in--
+	} else {
+		delete(a.lines, k)
+	}
 }
 
 // sweepEvery bounds what looking at all buckets costs while there are too many.

@@ -86,17 +86,18 @@ const (
 // hashing takes a place among those who hash, in turn. Errors: TooMany when too many
 // wait, or ctx ends before.
 func (f *Fleet) hashing(ctx context.Context) (done func(), err error) {
-	const busy = "too many logins at once; try again later"
 	select {
 	case f.waiting <- struct{}{}:
 		defer func() { <-f.waiting }()
 	default:
-		return nil, fault.New(fault.TooMany, busy)
+		return nil, errBusy
 	}
 	select {
 	case f.hashes <- struct{}{}:
 		return func() { <-f.hashes }, nil
 	case <-ctx.Done():
-		return nil, fault.Wrap(ctx.Err(), fault.TooMany, busy)
+		return nil, errBusy
 	}
 }
+
+var errBusy = fault.New(fault.TooMany, "too many logins at once; try again later")

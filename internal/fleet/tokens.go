@@ -182,14 +182,6 @@ func (f *Fleet) Managed() bool {
 	return managed
 }
 
-// FirstToken is AdminToken for a fleet that is not Managed; otherwise it returns "".
-func (f *Fleet) FirstToken(ctx context.Context) (string, error) {
-	if f.Managed() {
-		return "", nil
-	}
-	return f.AdminToken(ctx)
-}
-
 // AdminToken makes a token of the role admin for everything and returns its text.
 func (f *Fleet) AdminToken(ctx context.Context) (string, error) {
 	name := "first-admin"

@@ -252,13 +252,19 @@ func (f *Fleet) RemoveUser(ctx context.Context, name string) error {
 // TooMany, whatever the password, and so are too many logins at once. Otherwise
 // Unauthenticated, the same after the same work for an unknown user, a disabled one and
 // a wrong password. It computes for a tenth of a second, and waits for its turn when
-// others are doing so, unless the same password was right before.
+// others are doing so, unless the same password was right before. It waits besides for
+// those who came before as the same user from the same address.
 func (f *Fleet) CheckPassword(ctx context.Context, name, password, remote string) (User, error) {
 	wrong := fault.New(fault.Unauthenticated, "user name or password is wrong")
 	if !validName(name) {
 		return User{}, wrong // that it cannot be a name is no secret
 	}
 	from := origin(remote)
+	leave, err := f.attempts.enter(ctx, name, from)
+	if err != nil {
+		return User{}, err
+	}
+	defer leave()
 	if wait := f.attempts.begin(f.opt.Now(), name, from); wait > 0 {
 		wait = (wait + time.Second - 1).Truncate(time.Second)
 		return User{}, &fault.Error{Code: fault.TooMany, Message: "too many failed logins; try again in " + wait.String(), After: wait}
@@ -279,6 +285,9 @@ func (f *Fleet) CheckPassword(ctx context.Context, name, password, remote string
 		}
 		if same := len(password) <= maxPassword && passwordOpens(kept, password); !same || !ok || u.Disabled {
 			return User{}, wrong
+		}
+		if now, ok := f.User(name); !ok || now.Disabled || now.Password != kept {
+			return User{}, wrong // it was right when the wait began
 		}
 		f.opened.note(&u, password)
 	}

@@ -377,7 +377,7 @@ func (r *rig) disableUser(name string, off bool) {
 func TestTheFirstTokenHasAName(t *testing.T) {
 	r := newRig(t)
 	r.user("first-admin", "correct horse", Grant{Role: Viewer})
-	text, err := r.FirstToken(t.Context())
+	text, err := r.AdminToken(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -488,4 +488,71 @@ func TestNoPasswordForAnother(t *testing.T) {
 	<-r.hashes
 	wantCode(t, <-ended, fault.Conflict)
 	r.session("ann", "correct horse")
+}
+
+// TestManyClientsOfOneUser connect at once, just after a start when nothing is
+// remembered yet: all have the right password, and none is a failure.
+func TestManyClientsOfOneUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New(Options{})
+		f.users["ann"] = User{Name: "ann", Password: quick.hashPassword("correct horse")}
+		done, err := f.hashing(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients := 4 * limits[pair].burst
+		told := make(chan error, clients)
+		for range clients {
+			go func() {
+				_, err := f.CheckPassword(t.Context(), "ann", "correct horse", remoteAddress)
+				told <- err
+			}()
+		}
+		synctest.Wait()
+		done()
+		for range clients {
+			if err := <-told; err != nil {
+				t.Error(err)
+			}
+		}
+		if n := len(f.attempts.lines); n != 0 {
+			t.Errorf("%d lines are kept", n)
+		}
+	})
+}
+
+// TestAPasswordThatWasRightWhenTheWaitBegan: who waits for a turn while the user is
+// disabled or gets another password comes after that.
+func TestAPasswordThatWasRightWhenTheWaitBegan(t *testing.T) {
+	for what, end := range map[string]func(*Fleet){
+		"disabled": func(f *Fleet) { u := f.users["ann"]; u.Disabled = true; f.users["ann"] = u },
+		"another password": func(f *Fleet) {
+			u := f.users["ann"]
+			u.Password = quick.hashPassword("battery staple")
+			f.users["ann"] = u
+		},
+		"gone": func(f *Fleet) { delete(f.users, "ann") },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := New(Options{})
+			f.users["ann"] = User{Name: "ann", Password: quick.hashPassword("correct horse")}
+			done, err := f.hashing(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			told := make(chan error)
+			go func() {
+				_, err := f.CheckPassword(t.Context(), "ann", "correct horse", remoteAddress)
+				told <- err
+			}()
+			synctest.Wait()
+			f.mu.Lock()
+			end(f)
+			f.mu.Unlock()
+			done()
+			if err := <-told; fault.CodeOf(err) != fault.Unauthenticated {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
 }
