@@ -116,7 +116,7 @@ type HookMessage struct {
 
 // AddHook makes a hook. The answer's Secret is told this once. It is not repeated
 // after a failure of the network, because the secret would be lost. Errors:
-// "exists", "invalid", "too_many".
+// "exists", "invalid", "conflict" when there are 64.
 func (c *Client) AddHook(ctx context.Context, h NewHook) (*Hook, error) {
 	out := &Hook{}
 	if _, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/hooks", body: h, out: out, once: true}); err != nil {

@@ -169,7 +169,7 @@ func (c *Client) PlanRollout(ctx context.Context, s RolloutSpec) (*RolloutPlan, 
 
 // StartRollout begins a roll-out. One without a name is not repeated after a failure
 // of the network: look with Rollouts. Errors: "exists", "invalid", "forbidden",
-// "too_many".
+// "conflict" when 64 are under way.
 func (c *Client) StartRollout(ctx context.Context, s RolloutSpec) (*Rollout, error) {
 	out := &Rollout{}
 	_, err := c.do(ctx, call{method: http.MethodPost, path: "/v1/rollouts", body: s, out: out, once: s.Name == ""})

@@ -228,7 +228,8 @@ const secretPrefix = "whsec_"
 // Make checks a new rule and makes it ready: its secret, which is returned for the
 // one who asked and for nobody after, its time and its place in the event stream.
 // The write puts it into the store; call Reload when that is committed, before the
-// one who asked is answered. Errors: Invalid, Exists, TooMany, the store's.
+// one who asked is answered. Errors: Invalid, Exists, Conflict when there are MaxHooks,
+// the store's.
 func (r *Runner) Make(ctx context.Context, rule Rule) (made Rule, secret string, w store.DocumentWrite, err error) {
 	if err := rule.Check(); err != nil {
 		return Rule{}, "", w, err
@@ -241,7 +242,7 @@ func (r *Runner) Make(ctx context.Context, rule Rule) (made Rule, secret string,
 	case there:
 		return Rule{}, "", w, fault.New(fault.Exists, "there is a hook %s already", rule.Name)
 	case n >= MaxHooks:
-		return Rule{}, "", w, fault.New(fault.TooMany, "there are %d hooks, which is all that there may be", n)
+		return Rule{}, "", w, fault.New(fault.Conflict, "there are %d hooks, which is all that there may be; remove one first", n)
 	}
 	if rule.Since, err = r.opt.Store.LastEvent(ctx); err != nil {
 		return Rule{}, "", w, err

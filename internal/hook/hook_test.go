@@ -470,3 +470,17 @@ func TestFollowUps(t *testing.T) {
 		t.Errorf("sent once more: %+v", <-got)
 	}
 }
+
+// TestHooksAreBounded: asking again cannot help, so it is no matter of too much at once.
+func TestHooksAreBounded(t *testing.T) {
+	g := newRig(t)
+	g.r.mu.Lock()
+	for i := range MaxHooks {
+		g.r.rules[fmt.Sprint("h", i)] = &Rule{Name: fmt.Sprint("h", i), Alarm: &Alarm{Text: "x"}}
+	}
+	g.r.mu.Unlock()
+	_, _, _, err := g.r.Make(t.Context(), Rule{Name: "more", Alarm: &Alarm{Text: "x"}})
+	if fault.CodeOf(err) != fault.Conflict {
+		t.Error(err)
+	}
+}

@@ -47,8 +47,8 @@ func (r *Runner) New(d *Draft) (plan.Rollout, error) {
 
 // Begin makes a roll-out; its ID is that of the draft, or a new UUIDv7. When there is
 // one of that id with the same digest and from the same person, that is returned, and
-// existed. Errors: Exists, TooMany, Conflict when what it undoes is taken back already,
-// those of commit.
+// existed. Errors: Exists, Conflict when what it undoes is taken back already or MaxActive
+// are under way, those of commit.
 func (r *Runner) Begin(ctx context.Context, d Draft, commit Commit) (begun plan.Rollout, existed bool, err error) {
 	if d.ID == "" {
 		id, err := uuid.NewV7()
@@ -71,7 +71,7 @@ func (r *Runner) Begin(ctx context.Context, d Draft, commit Commit) (begun plan.
 		return begun, false, err
 	}
 	if n := len(r.open()); n >= MaxActive {
-		return begun, false, fault.New(fault.TooMany, "%d roll-outs are under way, which is all that there may be", n)
+		return begun, false, fault.New(fault.Conflict, "%d roll-outs are under way, which is all that there may be; wait until one has ended, or abort one", n)
 	}
 	token, err := uuid.NewV7()
 	if err != nil {

@@ -381,3 +381,15 @@ func TestTakesBackInReverse(t *testing.T) {
 		}
 	}
 }
+
+// TestRolloutsAreBounded: who asks for one more is told what to do, and not to repeat it.
+func TestRolloutsAreBounded(t *testing.T) {
+	g := newRig(t, 1)
+	r := g.runner()
+	for i := range MaxActive {
+		r.active[fmt.Sprint(i)] = &run{Rollout: plan.Rollout{ID: fmt.Sprint(i), State: plan.Running}}
+	}
+	if _, err := g.begin(r, "more", plan.Spec{}); fault.CodeOf(err) != fault.Conflict {
+		t.Error(err)
+	}
+}

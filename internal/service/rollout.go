@@ -74,7 +74,8 @@ func (a *Audited) PlanRollout(ctx context.Context, p Principal, spec rplan.Spec)
 
 // StartRollout begins a roll-out, or holds it as a whole when the command's type
 // asks for approval of so many targets. Its name is a key: the same again gives the
-// one that there is, and existed. Errors: Exists; TooMany; those of an order.
+// one that there is, and existed. Errors: Exists; Conflict when too
+// many are under way; those of an order.
 func (a *Audited) StartRollout(ctx context.Context, p Principal, spec rplan.Spec) (begun rplan.Rollout, existed bool, err error) {
 	e := entryOf(p, actStartRollout, spec.Name, spec.Command)
 	d, err := a.draft(p, spec)

@@ -145,7 +145,7 @@ func (s *Shelf) CheckResult(name string, version int, result json.RawMessage) er
 // Apply makes want, as catalog.Parse gives it, the newest version of its name,
 // and returns that and whether it is a new one: the same content is not. It
 // blocks until that is durable. Errors: Invalid; Conflict when somebody else has
-// applied another content meanwhile; TooMany.
+// applied another content meanwhile, or there are MaxVersions.
 func (s *Shelf) Apply(ctx context.Context, want catalog.Type, by string, now time.Time) (*Item, bool, error) {
 	s.mu.RLock()
 	full := s.count >= MaxVersions
@@ -160,7 +160,7 @@ func (s *Shelf) Apply(ctx context.Context, want catalog.Type, by string, now tim
 		return was, false, nil
 	}
 	if full {
-		return nil, false, fault.New(fault.TooMany, "there are %d versions of command types; no more are kept", MaxVersions)
+		return nil, false, fault.New(fault.Conflict, "there are %d versions of command types, which is all that are kept; none can be added", MaxVersions)
 	}
 	next.Created, next.By = now.UTC().Truncate(time.Millisecond), by
 	item, err := compile(next)

@@ -154,3 +154,16 @@ func TestCheckResult(t *testing.T) {
 		}
 	}
 }
+
+// TestVersionsAreBounded: what is there already is answered all the same.
+func TestVersionsAreBounded(t *testing.T) {
+	s := New(open(t))
+	apply(t, s, "name: a")
+	s.count = MaxVersions
+	if _, isNew := apply(t, s, "name: a"); isNew {
+		t.Error("the same is new")
+	}
+	if _, _, err := s.Apply(t.Context(), parsed(t, "name: b"), "ann", at); fault.CodeOf(err) != fault.Conflict {
+		t.Error(err)
+	}
+}
