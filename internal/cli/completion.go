@@ -91,12 +91,31 @@ func (a *app) suggest(ctx context.Context, f names, args []string, begun string)
 	if err != nil {
 		cobra.CompDebugln(err.Error(), false)
 	}
-	found = slices.DeleteFunc(found, func(s string) bool { return !strings.HasPrefix(s, begun) })
+	found = harmless(found, begun)
 	directive := cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 	if len(found) > 0 && strings.HasSuffix(found[0], "/") { // a device follows
 		directive |= cobra.ShellCompDirectiveNoSpace
 	}
 	return found, directive
+}
+
+// inNames are the characters that addresses, ids and names are made of.
+const inNames = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-/"
+
+// harmless are those of found that begin so and that a shell may be told: devices and
+// people have written them, and what stands on a command line is executed.
+func harmless(found []string, begun string) (out []string) {
+	for _, s := range found {
+		word, text, _ := strings.Cut(s, "\t")
+		if word == "" || word[0] == '-' || !strings.HasPrefix(word, begun) || strings.Trim(word, inNames) != "" {
+			continue
+		}
+		if text != "" {
+			word += "\t" + clean(text)
+		}
+		out = append(out, word)
+	}
+	return out
 }
 
 // deviceNames are the devices of the group that is begun; without one, the groups,
