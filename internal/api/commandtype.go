@@ -53,7 +53,8 @@ func (a *API) types() {
 		Responses:   map[string]*huma.Response{"200": answer("It is what it was"), "201": answer("A new version")},
 	}, a.applyType, withBody(catalog.MaxSize))
 	typed(a, huma.Operation{Method: http.MethodGet, Path: "/v1/types", OperationID: "listTypes", Tags: tags,
-		Summary: "List command types, each in its newest version"}, a.listTypes)
+		Summary:     "List command types, each in its newest version",
+		Description: "All, in one answer: there are 10,000 versions of all types at most."}, a.listTypes)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: "/v1/types/{name}", OperationID: "getType", Tags: tags,
 		Summary: "Look at a command type"}, a.getType)
 	typed(a, huma.Operation{Method: http.MethodPost, Path: "/v1/types/{name}/deprecate", OperationID: "deprecateType", Tags: tags,

@@ -46,9 +46,6 @@ func streamStart(r *http.Request) (f service.EventFilter, after int64, err error
 		return f, 0, fault.Field("query", "is not well-formed")
 	}
 	f.Group, f.Device, f.Rollout = q.Get("group"), q.Get("device"), q.Get("rollout")
-	if f.Device != "" && f.Group == "" {
-		return f, 0, fault.Field("device", "needs group beside it: a device's name is unique within its group only")
-	}
 	if t := q.Get("tid"); t != "" {
 		tid, err := tidOf(t)
 		if err != nil {

@@ -25,7 +25,7 @@ func (a *API) hooks() {
 		Description: "A webhook gets HookMessage documents, signed as the Standard Webhooks specification has it: webhook-signature is v1, and " +
 			"the base64 of HMAC-SHA-256 over webhook-id, webhook-timestamp and the body with dots between. The answer has the secret, which is told this once."}, a.addHook)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: "/v1/hooks", OperationID: "listHooks", Tags: tags,
-		Summary: "List hooks"}, a.listHooks)
+		Summary: "List hooks", Description: "All, in one answer: there are 64 at most."}, a.listHooks)
 	typed(a, huma.Operation{Method: http.MethodDelete, Path: one, OperationID: "removeHook", Tags: tags,
 		Summary: "Remove a hook and forget what it had still to deliver", DefaultStatus: http.StatusNoContent}, a.removeHook)
 	typed(a, huma.Operation{Method: http.MethodPost, Path: one + "/rotate", OperationID: "rotateHook", Tags: tags,

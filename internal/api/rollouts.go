@@ -57,7 +57,8 @@ func (a *API) rollouts() {
 	typed(a, huma.Operation{Method: http.MethodPost, Path: all + "/plan", OperationID: "planRollout", Tags: tags,
 		Summary: "What a roll-out would do: targets, conflicts, waves, and the shortest time"}, a.planRollout, withBody(bulkBytes))
 	typed(a, huma.Operation{Method: http.MethodGet, Path: all, OperationID: "listRollouts", Tags: tags,
-		Summary: "List roll-outs, the newest first"}, a.listRollouts)
+		Summary:     "List roll-outs, the newest first",
+		Description: "All that are kept, in one answer: 64 at most that have not ended, and those that have until the retention is over."}, a.listRollouts)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: one, OperationID: "getRollout", Tags: tags,
 		Summary: "Look at a roll-out"}, a.getRollout)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: one + "/targets", OperationID: "rolloutTargets", Tags: tags,

@@ -11,18 +11,24 @@ import (
 	"github.com/wilco-iot/wilco/internal/service"
 )
 
+type tokenMade struct {
+	Location string `header:"Location" doc:"of the token, for its removal"`
+	Body     client.APIToken
+}
+
 func (a *API) tokens() {
 	tags := []string{"tokens"}
 	typed(a, huma.Operation{Method: http.MethodPost, Path: "/v1/tokens", OperationID: "createToken", Tags: tags,
 		Summary: "Make a token", DefaultStatus: http.StatusCreated,
 		Description: "The answer has the token's text, which is told this once and kept nowhere."}, a.createToken)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: "/v1/tokens", OperationID: "listTokens", Tags: tags,
-		Summary: "List tokens"}, a.listTokens)
+		Summary:     "List tokens",
+		Description: "All that the caller may remove, in one answer; of a user's sessions there are 64 at most."}, a.listTokens)
 	typed(a, huma.Operation{Method: http.MethodDelete, Path: "/v1/tokens/{id}", OperationID: "removeToken", Tags: tags,
 		Summary: "Make a token void at once", DefaultStatus: http.StatusNoContent}, a.removeToken)
 }
 
-func (a *API) createToken(ctx context.Context, in *struct{ Body client.NewToken }) (*struct{ Body client.APIToken }, error) {
+func (a *API) createToken(ctx context.Context, in *struct{ Body client.NewToken }) (*tokenMade, error) {
 	grants, err := tokenGrants(&in.Body)
 	if err != nil {
 		return nil, err
@@ -31,7 +37,7 @@ func (a *API) createToken(ctx context.Context, in *struct{ Body client.NewToken 
 	if err != nil {
 		return nil, err
 	}
-	return &struct{ Body client.APIToken }{tokenDoc(&t, secret)}, nil
+	return &tokenMade{Location: "/v1/tokens/" + t.ID, Body: tokenDoc(&t, secret)}, nil
 }
 
 // tokenGrants are those that are asked for, in the long form or the short one.

@@ -19,6 +19,11 @@ type UserInPath struct {
 
 type userBody struct{ Body client.User }
 
+type userMade struct {
+	Location string `header:"Location" doc:"of the user"`
+	Body     client.User
+}
+
 func (a *API) users() {
 	tags := []string{"users"}
 	typed(a, huma.Operation{Method: http.MethodPost, Path: "/v1/login", OperationID: "login", Tags: tags,
@@ -30,7 +35,7 @@ func (a *API) users() {
 	typed(a, huma.Operation{Method: http.MethodPost, Path: "/v1/users", OperationID: "addUser", Tags: tags,
 		Summary: "Make a user", DefaultStatus: http.StatusCreated}, a.addUser)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: "/v1/users", OperationID: "listUsers", Tags: tags,
-		Summary: "List users"}, a.listUsers)
+		Summary: "List users", Description: "All that the caller may change, in one answer."}, a.listUsers)
 	typed(a, huma.Operation{Method: http.MethodGet, Path: "/v1/users/{name}", OperationID: "getUser", Tags: tags,
 		Summary: "Look at a user"}, a.getUser)
 	typed(a, huma.Operation{Method: http.MethodPatch, Path: "/v1/users/{name}", OperationID: "changeUser", Tags: tags,
@@ -54,9 +59,12 @@ func (a *API) logout(ctx context.Context, _ *struct{}) (*struct{}, error) {
 	return nil, a.svc.Logout(ctx, caller(ctx))
 }
 
-func (a *API) addUser(ctx context.Context, in *struct{ Body client.NewUser }) (*userBody, error) {
+func (a *API) addUser(ctx context.Context, in *struct{ Body client.NewUser }) (*userMade, error) {
 	u, err := a.svc.AddUser(ctx, caller(ctx), service.NewUser{Name: in.Body.Name, Password: in.Body.Password, Grants: mapped(in.Body.Grants, grantOf)})
-	return userAnswer(&u, err)
+	if err != nil {
+		return nil, err
+	}
+	return &userMade{Location: "/v1/users/" + u.Name, Body: userDoc(&u)}, nil
 }
 
 func (a *API) listUsers(ctx context.Context, _ *struct{}) (*struct{ Body client.UserList }, error) {

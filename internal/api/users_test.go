@@ -70,7 +70,14 @@ func TestUsers(t *testing.T) {
 	user := func(name, grants string) string {
 		return fmt.Sprintf(`{"name":%q,"password":"correct horse","grants":[%s]}`, name, grants)
 	}
-	bo := read[client.User](t, as("POST", "/v1/users", user("bo", `{"role":"operator"}`)), 201)
+	made := as("POST", "/v1/users", user("bo", `{"role":"operator"}`))
+	bo := read[client.User](t, made, 201)
+	if at := read[client.User](t, as("GET", made.header.Get("Location"), ""), 200); at.Name != "bo" {
+		t.Errorf("at %q there is %+v", made.header.Get("Location"), at)
+	}
+	if made = as("POST", "/v1/tokens", `{"name":"x","role":"viewer"}`); as("DELETE", made.header.Get("Location"), "").status != 204 {
+		t.Errorf("the token is not at %q", made.header.Get("Location"))
+	}
 	if len(bo.Grants) != 1 || bo.Grants[0].String() != "operator@plant" {
 		t.Errorf("%v", bo.Grants)
 	}

@@ -292,3 +292,19 @@ func FuzzParseHead(f *testing.F) {
 		}
 	})
 }
+
+// TestCursors: what Page gives is a cursor, also when somebody has put it there, and a
+// place at which there is nothing yet; what is neither is none.
+func TestCursors(t *testing.T) {
+	db, l := filled(t, 3)
+	odd := store.DocumentID{Kind: "audit", Key: audit.KeyOf(2) + "a"}
+	if _, err := db.Commit(t.Context(), &store.Batch{Documents: []store.DocumentWrite{{DocumentID: odd, Body: []byte("{}")}}}); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]bool{"": true, audit.KeyOf(1): true, audit.KeyOf(99): true, odd.Key: true,
+		"nonsense": false, odd.Key + "a": false, odd.Key[:8]: false, "0": false, "-1": false, "\x00": false} {
+		if got, err := l.IsKey(t.Context(), key); got != want || err != nil {
+			t.Errorf("%q: %v %v", key, got, err)
+		}
+	}
+}

@@ -216,6 +216,16 @@ func (l *Log) Head() Head {
 	return l.head
 }
 
+// IsKey says whether after can be given to Page: it is "", a place, be there an entry yet or
+// not, or the key of what somebody put between the places.
+func (l *Log) IsKey(ctx context.Context, after string) (bool, error) {
+	if _, err := placeOf(after); err == nil || after == "" {
+		return true, nil
+	}
+	docs, err := l.store.Documents(ctx, kind, after, "", 1) // the key itself comes first of those that begin so
+	return len(docs) > 0 && docs[0].Key == after, err
+}
+
 // Page gives up to limit entries behind the key after, "" for the first, in the
 // order of their keys, what somebody put between the places included. Limit is 1
 // to 1000; 0 means 100. KeyOf makes keys.

@@ -304,13 +304,19 @@ func (a *Audited) RemoveToken(ctx context.Context, p Principal, id string) error
 }
 
 // Audit reads the audit log, the oldest entries first: up to limit behind the key
-// after, and the head of the chain. Only an admin of everything may.
+// after, and the head of the chain. Only an admin of everything may. Errors: Invalid for
+// a key that no entry has and none can have.
 func (a *Audited) Audit(ctx context.Context, p Principal, after string, limit int) ([]audit.Entry, audit.Head, error) {
 	if err := mayAll(p, Admin); err != nil {
 		return nil, audit.Head{}, err
 	}
 	if limit < 0 || limit > MaxPage {
 		return nil, audit.Head{}, fault.Field("limit", "%d is not between 1 and %d", limit, MaxPage)
+	}
+	if known, err := a.log.IsKey(ctx, after); err != nil {
+		return nil, audit.Head{}, done(err)
+	} else if !known {
+		return nil, audit.Head{}, fault.Field("cursor", "is not the next of a page of the audit log")
 	}
 	head := a.log.Head() // first: what is read then has it
 	list, err := a.log.Page(ctx, after, limit)

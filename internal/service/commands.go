@@ -72,11 +72,8 @@ func (s *Service) List(ctx context.Context, p Principal, q store.Query) ([]comma
 		return nil, "", err
 	}
 	var err error
-	if q.Group, q.Groups, err = narrow(p, q.Group); err != nil {
+	if q.Group, q.Groups, err = narrow(p, q.Group, q.Device); err != nil {
 		return nil, "", err
-	}
-	if q.Device != "" && q.Group == "" {
-		return nil, "", fault.Field("device", "needs group beside it: a device's name is unique within its group only")
 	}
 	if q.Limit < 0 || q.Limit > MaxPage {
 		return nil, "", fault.Field("limit", "%d is not between 1 and %d", q.Limit, MaxPage)

@@ -103,7 +103,7 @@ func (s *Service) Devices(ctx context.Context, p Principal, q store.DeviceQuery)
 		return nil, "", err
 	}
 	var err error
-	if q.Group, q.Groups, err = narrow(p, q.Group); err != nil {
+	if q.Group, q.Groups, err = narrow(p, q.Group, ""); err != nil {
 		return nil, "", err
 	}
 	if q.Limit < 0 || q.Limit > MaxPage {

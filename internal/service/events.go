@@ -69,7 +69,7 @@ func (t *Tail) narrow() error {
 	p, err := t.s.now(t.who)
 	if err == nil {
 		t.filter.reader = p
-		t.filter.Group, t.filter.groups, err = narrow(p, t.filter.asked)
+		t.filter.Group, t.filter.groups, err = narrow(p, t.filter.asked, t.filter.Device)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/wilco-iot/wilco/internal/fault"
@@ -101,9 +102,24 @@ func mayDevice(p Principal, r Role, a wire.Address) error {
 	return may(p, r, a.Group, "")
 }
 
-// narrow makes a filter by group one that p may look at: one group, or one of
-// several, or, when both are empty, all.
-func narrow(p Principal, group string) (one string, several []string, err error) {
+// narrow makes a filter by a group of devices, and in it by a device, one that p may
+// look at: one group, or one of several, or, when both are empty, all. What cannot be
+// is Invalid: an empty answer would look like a group without devices.
+func narrow(p Principal, group, device string) (one string, several []string, err error) {
+	if device != "" && group == "" {
+		return "", nil, fault.Field("device", "needs group beside it: a device's name is unique within its group only")
+	}
+	if group != "" {
+		if err := address(wire.Address{Group: group, Device: cmp.Or(device, "any")}); err != nil {
+			return "", nil, err
+		}
+	}
+	return narrowAny(p, group)
+}
+
+// narrowAny is narrow for groups of which some are of no devices of ours, such as those
+// of Sparkplug.
+func narrowAny(p Principal, group string) (one string, several []string, err error) {
 	if group != "" {
 		return group, nil, may(p, Viewer, group, "")
 	}

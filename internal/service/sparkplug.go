@@ -71,7 +71,7 @@ func (s *Service) SparkplugNodes(_ context.Context, p Principal, q NodeQuery) (p
 		return nil, "", err
 	}
 	var groups []string
-	if q.Group, groups, err = narrow(p, q.Group); err != nil {
+	if q.Group, groups, err = narrowAny(p, q.Group); err != nil {
 		return nil, "", err
 	}
 	if q.Limit < 0 || q.Limit > MaxPage {

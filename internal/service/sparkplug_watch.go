@@ -53,7 +53,7 @@ func (s *Service) SparkplugTail(_ context.Context, p Principal, f EdgeFilter) (*
 func (t *EdgeTail) narrow() error {
 	p, err := t.s.now(t.who)
 	if err == nil {
-		t.filter.Group, t.groups, err = narrow(p, t.group)
+		t.filter.Group, t.groups, err = narrowAny(p, t.group)
 	}
 	return err
 }

@@ -82,7 +82,7 @@ func (s *Service) Stats(ctx context.Context, p Principal, q StatsQuery) (Stats, 
 	}
 	list := store.Query{Name: q.Type, Since: q.Since, Limit: MaxPage}
 	var err error
-	if list.Group, list.Groups, err = narrow(p, q.Group); err != nil {
+	if list.Group, list.Groups, err = narrow(p, q.Group, ""); err != nil {
 		return Stats{}, err
 	}
 	t := newTally()
