@@ -73,7 +73,7 @@ type SparkplugOptions struct {
 }
 
 // SparkplugNodes gives one page of edge nodes, sorted by group and node. Errors:
-// "not_found" when the server is no Sparkplug host.
+// "conflict" when the server is no Sparkplug host.
 func (c *Client) SparkplugNodes(ctx context.Context, o SparkplugOptions) (*SparkplugNodePage, error) {
 	q := url.Values{}
 	set(q, "group", o.Group)

@@ -55,7 +55,7 @@ type SparkplugEventOptions struct {
 // missing. ConnectionLost is also what comes first while the server does not answer.
 //
 // The error is the last item: that of ctx, or an *Error that asking again would not
-// change, "not_found" when the server is no Sparkplug host.
+// change, "conflict" when the server is no Sparkplug host.
 func (c *Client) SparkplugEvents(ctx context.Context, o SparkplugEventOptions) iter.Seq2[SparkplugEvent, error] {
 	return func(yield func(SparkplugEvent, error) bool) {
 		q := url.Values{}

@@ -232,7 +232,7 @@ func simulate(ctx context.Context, o cli.SimulateOptions, streams cli.IO) error 
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Dial:   func(ctx context.Context, _ wire.Address) (net.Conn, error) { return s.dial(ctx) }})
 	if !o.JSON {
-		fmt.Fprintf(streams.Out, "%d devices, seed %d, broker %s; end with Ctrl-C\n", len(s.members), s.seed, s.url)
+		fmt.Fprintf(streams.Out, "devices: %d, seed %d, broker %s; end with Ctrl-C\n", len(s.members), s.seed, s.url)
 	}
 	stopped := make(chan struct{})
 	go func() { fleet.Run(ctx); close(stopped) }()

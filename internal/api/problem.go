@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func problemOf(err error) *Problem {
 	if m.HTTP < 400 {
 		p.Status = http.StatusConflict // an outcome, not an answer; it must not look like a success
 	}
-	p.Field, p.Detail = f.Field, f.Public()
+	p.Field, p.Detail, p.Cure = f.Field, f.Public(), cmp.Or(f.Cure, m.Cure)
 	return p
 }
 

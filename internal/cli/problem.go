@@ -70,7 +70,7 @@ func (a *app) problem(err error) *client.Error {
 	var f *fault.Error
 	if errors.As(err, &f) {
 		m := f.Code.Of()
-		return &client.Error{Status: m.HTTP, Code: string(f.Code), Field: f.Field, Detail: f.Public(), Cure: m.Cure}
+		return &client.Error{Status: m.HTTP, Code: string(f.Code), Field: f.Field, Detail: f.Public(), Cure: first(f.Cure, m.Cure)}
 	}
 	code, cure := ownFault(err)
 	if !a.started {

@@ -348,7 +348,7 @@ func printRollout(out io.Writer, r *client.Rollout) {
 		}
 	}
 	for i := range r.Waves {
-		row(fmt.Sprintf("wave %d", i+1), fmt.Sprintf("%d devices: %s", r.Waves[i].Total, countsText(r.Waves[i].Counts)))
+		row(fmt.Sprintf("wave %d", i+1), fmt.Sprintf("%s: %s", counted(r.Waves[i].Total, "device"), countsText(r.Waves[i].Counts)))
 	}
 	for _, e := range r.Log {
 		row(stamp(e.At), strings.TrimSpace(fmt.Sprintf("%s: %s %s %s", e.State, strings.ReplaceAll(e.Reason, "_", " "), e.By, e.Detail)))

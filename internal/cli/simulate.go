@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -31,16 +32,18 @@ func (a *app) simulateCommand() *cobra.Command {
 	var o SimulateOptions
 	var count int
 	var group, secret string
+	var remove bool
 	c := &cobra.Command{Use: "simulate [GROUP/DEVICE]", Short: "Be one device, or many, with seeded faults",
 		Long: "Simulate is devices that understand set (at once), move (takes a while, with progress) and flaky (fails half of the\n" +
 			"times). With GROUP/DEVICE and --secret it is that device; without, it registers --count devices in --group, tagged\n" +
-			"\"simulated\", and is all of them. It goes on until it is interrupted.",
+			"\"simulated\", and is all of them. It goes on until it is interrupted. With --remove those are then removed again.",
 		Example: "  wilco device simulate plant-1/pump-3 --secret \"$SECRET\"\n" +
 			"  wilco device simulate --count 100 --seed 7 --lose 0.01 --duplicate 0.05 --crash 0.2",
 		Args: cobra.MaximumNArgs(1)}
 	f := c.Flags()
 	f.IntVar(&count, "count", 10, "how many devices are registered and simulated")
 	f.StringVar(&group, "group", "sim", "their group")
+	f.BoolVar(&remove, "remove", false, "remove the devices of --group at the end")
 	f.StringVar(&secret, "secret", "", "secret of GROUP/DEVICE (WILCO_DEVICE_SECRET)")
 	f.StringVar(&o.Broker, "broker", "mqtt://127.0.0.1:1883", "URL of the broker")
 	f.DurationVar(&o.For, "for", 0, "how long (default: until interrupted)")
@@ -84,14 +87,44 @@ func (a *app) simulateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for i := range count {
-			d, err := sim.Register(ctx, api, client.NewDevice{Device: fmt.Sprintf("%s/sim-%04d", group, i+1)})
-			if err != nil {
-				return a.unreachable(err)
-			}
-			o.Devices = append(o.Devices, SimulatedDevice{d.Device, d.Secret})
+		o.Devices, err = register(ctx, api, count, func(n int) client.NewDevice { return client.NewDevice{Device: fmt.Sprintf("%s/sim-%04d", group, n)} })
+		if err == nil {
+			err = a.run.Simulate(ctx, o, a.IO)
 		}
-		return a.run.Simulate(ctx, o, a.IO)
+		return a.leave(ctx, api, o.Devices, remove, err)
 	})
 	return c
+}
+
+// register registers the devices 1 to count of a simulation. With an error it gives
+// those that it came to.
+func register(ctx context.Context, api *client.Client, count int, device func(n int) client.NewDevice) (list []SimulatedDevice, err error) {
+	for n := 1; n <= count; n++ {
+		d, err := sim.Register(ctx, api, device(n))
+		if err != nil {
+			return list, err
+		}
+		list = append(list, SimulatedDevice{d.Device, d.Secret})
+	}
+	return list, nil
+}
+
+// leave removes the devices of a simulation that has ended with an error or nil, if
+// that is wanted, also when it was interrupted. It says what becomes of them.
+func (a *app) leave(ctx context.Context, api *client.Client, list []SimulatedDevice, remove bool, ended error) error {
+	left := len(list)
+	for ; remove && left > 0; left-- {
+		if err := api.RemoveDevice(context.WithoutCancel(ctx), list[left-1].Address); err != nil {
+			ended = errors.Join(ended, err)
+			break
+		}
+	}
+	switch {
+	case a.json || len(list) == 0:
+	case left > 0:
+		fmt.Fprintf(a.Err, "%s left registered; --remove removes them\n", counted(left, "device"))
+	default:
+		fmt.Fprintf(a.Err, "%s removed\n", counted(len(list), "device"))
+	}
+	return a.unreachable(ended)
 }

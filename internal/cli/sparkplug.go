@@ -14,7 +14,6 @@ import (
 
 	"github.com/wilco-iot/wilco/client"
 	"github.com/wilco-iot/wilco/internal/fault"
-	"github.com/wilco-iot/wilco/internal/sim"
 )
 
 func (a *app) sparkplugCommand() *cobra.Command {
@@ -173,14 +172,16 @@ func (a *app) sparkplugSimulate() *cobra.Command {
 	var o SimulateOptions
 	var count int
 	var group string
+	var remove bool
 	c := &cobra.Command{Use: "simulate", Short: "Be edge nodes, with seeded faults", Args: a.args(),
 		Long: "Simulate registers --nodes devices of the profile sparkplug in --group, tagged \"simulated\", and is the edge nodes of their\n" +
 			"names, each with a device pump behind it, until it is interrupted; then it says what it has done. Faults are made of DATA;\n" +
 			"births and deaths come through. Where --url has a user, all nodes log in as that, and nothing is registered: that is for\n" +
-			"other brokers.",
+			"other brokers. With --remove those devices are removed again.",
 		Example: "  wilco sparkplug simulate --nodes 20 --seed 7 --loss 0.01 --reorder 0.05\n" +
 			"  wilco sparkplug simulate --url mqtt://user:password@other:1883"}
 	f := c.Flags()
+	f.BoolVar(&remove, "remove", false, "remove the devices that stand for the nodes at the end")
 	f.IntVar(&count, "nodes", 10, "how many edge nodes")
 	f.StringVar(&group, "group", "sim", "their group")
 	f.StringVar(&o.Broker, "url", "mqtt://127.0.0.1:1883", "URL of the server's built-in broker")
@@ -203,31 +204,27 @@ func (a *app) sparkplugSimulate() *cobra.Command {
 		if err != nil {
 			return fault.Field("url", "must be a URL like mqtt://127.0.0.1:1883")
 		}
-		if o.Devices, err = a.edgeNodes(ctx, group, count, u.User == nil); err != nil {
+		o.JSON = a.json
+		if u.User != nil {
+			for n := range count {
+				o.Devices = append(o.Devices, SimulatedDevice{Address: edgeNode(group, n+1).Device})
+			}
+			return a.run.SimulateEdges(ctx, o, a.IO)
+		}
+		api, err := a.connect()
+		if err != nil {
 			return err
 		}
-		o.JSON = a.json
-		return a.run.SimulateEdges(ctx, o, a.IO)
+		o.Devices, err = register(ctx, api, count, func(n int) client.NewDevice { return edgeNode(group, n) })
+		if err == nil {
+			err = a.run.SimulateEdges(ctx, o, a.IO)
+		}
+		return a.leave(ctx, api, o.Devices, remove, err)
 	})
 	return c
 }
 
-// edgeNodes names the nodes of a simulation, and registers them where they need that.
-func (a *app) edgeNodes(ctx context.Context, group string, count int, register bool) ([]SimulatedDevice, error) {
-	list := make([]SimulatedDevice, count)
-	for i := range list {
-		list[i].Address = fmt.Sprintf("%s/edge-%04d", group, i+1)
-	}
-	if !register {
-		return list, nil
-	}
-	api, err := a.connect()
-	for i := 0; i < count && err == nil; i++ {
-		var d *client.Device
-		if d, err = sim.Register(ctx, api, client.NewDevice{Device: list[i].Address, Profile: "sparkplug"}); err != nil {
-			return nil, a.unreachable(err)
-		}
-		list[i].Secret = d.Secret
-	}
-	return list, err
+// edgeNode is one of a simulation.
+func edgeNode(group string, n int) client.NewDevice {
+	return client.NewDevice{Device: fmt.Sprintf("%s/edge-%04d", group, n), Profile: "sparkplug"}
 }

@@ -41,7 +41,7 @@ func (a *app) statsCommand() *cobra.Command {
 }
 
 func printStats(out io.Writer, s *client.Stats) {
-	fmt.Fprintf(out, "%d commands since %s\n", s.Commands, stamp(s.From))
+	fmt.Fprintf(out, "%s since %s\n", counted(s.Commands, "command"), stamp(s.From))
 	if s.Cut {
 		fmt.Fprintln(out, "There were more: only the newest are counted. Ask for less with --since, --type or --group.")
 	}
@@ -52,12 +52,20 @@ func printStats(out io.Writer, s *client.Stats) {
 	printWorst(out, "slowest", s.Slowest)
 }
 
+// counted writes "1 command" and "2 commands".
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 func printTypeStats(out io.Writer, t *client.TypeStats) {
 	name := clean(t.Name)
 	if name == "" {
 		name = "(others)"
 	}
-	fmt.Fprintf(out, "\n%s: %d commands, %d open\n", name, t.Commands, t.Open)
+	fmt.Fprintf(out, "\n%s: %s, %d open\n", name, counted(t.Commands, "command"), t.Open)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, e := range t.Ends {
 		fmt.Fprintf(w, "  %s\t%d\t%s\n", e.State, e.Count, reasonText(e.Reason))

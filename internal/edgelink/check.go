@@ -41,7 +41,8 @@ const MaxMetrics = 100
 // and their values. The error is a *fault.Error that names the field.
 func (l *Link) Check(a wire.Address, name string, params json.RawMessage) error {
 	if l.opt.Passive {
-		return fault.New(fault.Conflict, "this server is a passive Sparkplug host and writes nothing; set sparkplug.role to active or primary")
+		return &fault.Error{Code: fault.Conflict, Message: "this server is a passive Sparkplug host and writes nothing",
+			Cure: "set sparkplug.role of the server to active or primary"}
 	}
 	edge, device, _ := fleet.EdgeOf(a)
 	id := host.NodeID{Group: a.Group, Node: edge}

@@ -90,6 +90,7 @@ type Error struct {
 	Code    Code
 	Field   string        // the field that is wrong, as the client wrote it; "" when none
 	Message string        // for the one who asked
+	Cure    string        // what to do about it; "": that of its code
 	After   time.Duration // when asking again may help; 0: nobody knows
 	cause   error
 }

@@ -39,7 +39,8 @@ func (s *Service) fits(o *Order, d *store.Device, by *command.Terms) (*command.T
 	case d.Profile != fleet.SparkplugProfile:
 		return by, nil
 	case s.opt.Sparkplug == nil:
-		return by, fault.New(fault.Conflict, "%s is a Sparkplug device, and this server is no Sparkplug host; set sparkplug.role", o.Device)
+		return by, &fault.Error{Code: fault.Conflict, Message: o.Device.String() + " is a Sparkplug device, and this server is no Sparkplug host",
+			Cure: "set sparkplug.role of the server"}
 	}
 	if err := s.opt.Sparkplug.CheckCommand(o.Device, o.Name, o.Params); err != nil {
 		return by, err
@@ -122,7 +123,8 @@ func (s *Service) SparkplugRebirth(ctx context.Context, p Principal, id host.Nod
 		return err
 	}
 	if !s.opt.Sparkplug.Rebirth(id) {
-		return fault.New(fault.Conflict, "this server is a passive Sparkplug host and asks for nothing; set sparkplug.role to active or primary")
+		return &fault.Error{Code: fault.Conflict, Message: "this server is a passive Sparkplug host and asks for nothing",
+			Cure: "set sparkplug.role of the server to active or primary"}
 	}
 	return nil
 }
@@ -137,7 +139,7 @@ func (s *Service) mustSparkplug(p Principal, r Role) error {
 		return err
 	}
 	if s.opt.Sparkplug == nil {
-		return fault.New(fault.NotFound, "this server is no Sparkplug host; set sparkplug.role")
+		return &fault.Error{Code: fault.Conflict, Message: "this server is no Sparkplug host", Cure: "set sparkplug.role of the server"}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/wilco-iot/wilco/internal/command"
@@ -71,7 +72,7 @@ func TestEdgeNodesByGroupAndRole(t *testing.T) {
 	if err := s.SparkplugRebirth(t.Context(), Principal{Grants: fleet.Everywhere(Operator)}, known); fault.CodeOf(err) != fault.Conflict {
 		t.Errorf("a passive host: %v", err)
 	}
-	if _, _, err := New(Options{}).SparkplugNodes(t.Context(), Principal{Grants: fleet.Everywhere(Admin)}, NodeQuery{}); fault.CodeOf(err) != fault.NotFound {
+	if _, _, err := New(Options{}).SparkplugNodes(t.Context(), Principal{Grants: fleet.Everywhere(Admin)}, NodeQuery{}); fault.CodeOf(err) != fault.Conflict || !strings.Contains(fault.From(err).Cure, "sparkplug.role") {
 		t.Errorf("no host: %v", err)
 	}
 }

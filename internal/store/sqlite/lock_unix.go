@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/wilco-iot/wilco/internal/fault"
 )
 
 // lockFile takes the lock that keeps a second process out. It is a file of its
@@ -30,7 +32,7 @@ func lockFile(path string) (*os.File, error) {
 		if pid := strings.TrimSpace(string(holder)); pid != "" {
 			who = "process " + pid
 		}
-		return nil, fmt.Errorf("%s is in use by %s: stop that one first, or give this one another file", path, who)
+		return nil, &fault.Error{Code: fault.Conflict, Message: path + " is in use by " + who, Cure: "stop that one first, or give this one another directory"}
 	}
 	err = f.Truncate(0)
 	if err == nil {
