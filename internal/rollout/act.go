@@ -95,14 +95,15 @@ func (run *run) key(i int) string {
 
 // start makes the commands of targets. When it was paused or aborted meanwhile, its
 // Resume asks once more, and its Abort looks for them. When the window is over, as it
-// may be after a restart, they are made in the next one.
+// may be after a restart, they are made in the next one; and when nobody answers for it
+// they wait for the turn that pauses it.
 func (r *Runner) start(ctx context.Context, run *run, a plan.Action) {
 	list, p := r.pending(run, a)
 	now := r.now()
 	switch {
 	case p.State != plan.Running || len(list) == 0:
 		return
-	case !p.InWindow(now):
+	case !p.InWindow(now), r.orphaned(&p) != "":
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		run.late = append(run.late, a)

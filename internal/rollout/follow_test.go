@@ -7,6 +7,7 @@ import (
 	"github.com/wilco-iot/wilco/internal/command"
 	"github.com/wilco-iot/wilco/internal/rollout/plan"
 	"github.com/wilco-iot/wilco/internal/store"
+	"github.com/wilco-iot/wilco/wire"
 )
 
 // firstExecuted ends what is open: that of the first device well, others time out.
@@ -118,5 +119,32 @@ func TestForgottenWholeOrNotAtAll(t *testing.T) {
 		if err == nil {
 			return
 		}
+	}
+}
+
+// TestApprovedAndNobodyAnswers: who began it was disabled while it was held, and it is
+// approved just before the runner acts.
+func TestApprovedAndNobodyAnswers(t *testing.T) {
+	g := newRig(t, 2)
+	g.absent = map[string]string{"ada": "the user ada is disabled"}
+	r := g.runner()
+	spec := plan.Spec{Command: "firmware.install", Targets: plan.Targets{All: true}}
+	d := Draft{Rollout: plan.Rollout{ID: "fw", Spec: spec, By: "ada", Digest: "d"}, Targets: []wire.Address{device(0), device(1)}, Approval: &command.Approval{Quorum: 1}}
+	if _, _, err := r.Begin(t.Context(), d, g.commit); err != nil {
+		t.Fatal(err)
+	}
+	g.turns(r)
+	if _, err := r.Ask(t.Context(), "fw", plan.Event{Kind: plan.Approve, By: "bob", Digest: "d"}, g.commit); err != nil {
+		t.Fatal(err)
+	}
+	r.act(t.Context())
+	if p := g.get(r, "fw"); p.State != plan.Running || len(g.commands()) != 0 {
+		t.Fatalf("%s, %d commands", p.State, len(g.commands()))
+	}
+	g.absent = map[string]string{} // before it was paused
+	g.now = g.now.Add(lookEvery)
+	g.turns(r)
+	if len(g.commands()) != 2 {
+		t.Errorf("%d commands", len(g.commands()))
 	}
 }

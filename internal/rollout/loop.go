@@ -326,7 +326,7 @@ func (r *Runner) decide(ctx context.Context, ends map[*run][]plan.Change, found 
 	now := r.now()
 	for _, run := range r.runs() {
 		wake := !run.Wake.IsZero() && !now.Before(run.Wake)
-		orphan := r.orphaned(run)
+		orphan := r.orphaned(&run.Rollout)
 		settled := run.State.Final() && run.tracked == 0 && !run.Settled
 		if len(run.news)+len(run.given)+len(ends[run])+len(found[run]) == 0 && !wake && !run.doubt && orphan == "" && !settled {
 			continue
@@ -360,13 +360,13 @@ func (r *Runner) decide(ctx context.Context, ends map[*run][]plan.Change, found 
 
 // orphaned says why nobody answers for a roll-out that would start something; "":
 // somebody does.
-func (r *Runner) orphaned(run *run) string {
-	if r.opt.Absent == nil || run.State != plan.Running && run.State != plan.Scheduled {
+func (r *Runner) orphaned(p *plan.Rollout) string {
+	if r.opt.Absent == nil || p.State != plan.Running && p.State != plan.Scheduled {
 		return ""
 	}
-	who := run.Answers
+	who := p.Answers
 	if who.Name == "" {
-		who.Name = run.By
+		who.Name = p.By
 	}
 	return r.opt.Absent(who)
 }

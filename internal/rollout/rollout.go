@@ -165,7 +165,7 @@ type run struct {
 	version int64 // of its document
 	pieces  []*piece
 	todo    []plan.Action // committed, and to be done
-	late    []plan.Action // Starts whose window is over: for the next one
+	late    []plan.Action // Starts that must wait: for the next window, or for somebody who answers
 	news    []plan.Change // of what was done, to be given to the plan
 	given   []plan.Action // alarms: what people are to be told of news: which targets were given up
 	doubt   bool          // Restarted is to be given to the plan
