@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"time"
 
 	"github.com/wilco-iot/wilco/mqtt"
@@ -97,6 +98,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.HistoryFile == "" {
 		c.HistoryFile = c.File + ".history"
+	}
+	if filepath.Clean(c.HistoryFile) == filepath.Clean(c.File) {
+		return c, errors.New("File and HistoryFile are one file")
 	}
 	if c.Version == 0 {
 		c.Version = mqtt.V5

@@ -41,7 +41,8 @@ func TestConnect(t *testing.T) {
 			if c.Will == nil {
 				t.Fatal("no Will")
 			}
-			if topic, err := sparkplug.ParseTopic(c.Will.Topic); err != nil || topic.Type != sparkplug.NDeath {
+			// [tck-id-payloads-ndeath-will-message-qos] [tck-id-payloads-ndeath-will-message-retain]
+			if topic, err := sparkplug.ParseTopic(c.Will.Topic); err != nil || topic.Type != sparkplug.NDeath || c.Will.QoS != 1 || c.Will.Retain {
 				t.Fatalf("Will %+v, %v", c.Will, err)
 			}
 			testkit.WritePacket(t, ours, v, &mqtt.Connack{})

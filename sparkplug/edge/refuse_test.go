@@ -97,6 +97,7 @@ func TestConfig(t *testing.T) {
 		"history":       func(c *edge.Config) { c.History = -1 },
 		"bad server":    func(c *edge.Config) { c.Servers = []string{"http://x"} },
 		"same device":   func(c *edge.Config) { c.Devices = []edge.Device{press(), press()} },
+		"one file":      func(c *edge.Config) { c.HistoryFile = filepath.Dir(file) + "/./bdseq" },
 		"a directory":   func(c *edge.Config) { c.File = t.TempDir() },
 		"MQTT 9":        func(c *edge.Config) { c.Version = 9 },
 		"long interval": func(c *edge.Config) { c.KeepAlive = 100_000 * 1e9 },

@@ -165,6 +165,25 @@ func TestPartOfATemplate(t *testing.T) {
 	}
 }
 
+// A metric whose alias another one has, too, is written by its name: by the alias the
+// node could take it for the other. Shows [tck-id-payloads-alias-data-cmd-requirement].
+func TestWriteOfATwofoldAlias(t *testing.T) {
+	b := newBench(t, Options{})
+	list := []sparkplug.Metric{number("a", 1), number("b", 2), number("c", 3)}
+	for i, alias := range []uint64{7, 7, 8} {
+		list[i].Alias, list[i].HasAlias = alias, true
+	}
+	b.take(0, sparkplug.NBirth, "n", "", 0, list...)
+	u, _ := b.h.Unit(NodeID{"g", "n"}, "")
+	for i, byAlias := range []bool{false, false, true} {
+		ask := number(string(list[i].Name), 5)
+		m, err := command(u, &ask, 1)
+		if err != nil || m.HasAlias != byAlias || (m.Name == nil) != byAlias {
+			t.Errorf("%s: %+v, %v", list[i].Name, m, err)
+		}
+	}
+}
+
 // What a value's properties take is charged as long as they are kept.
 func TestPropertiesBudget(t *testing.T) {
 	b := newBench(t, Options{MaxText: 10_000})

@@ -77,6 +77,11 @@ func (h *host) read(m sparkplug.Message) {
 		tt.Fatal(err)
 	}
 	h.violations(t, &p)
+	// [tck-id-topics-nbirth-timestamp] [tck-id-topics-dbirth-timestamp] [tck-id-topics-ndata-timestamp]
+	// [tck-id-topics-ddata-timestamp] [tck-id-payloads-nbirth-timestamp] [tck-id-payloads-ddeath-timestamp]
+	if t.Type != sparkplug.NDeath && p.Timestamp != millis(h.st.now) {
+		tt.Fatalf("%s of %d, at %d", t, p.Timestamp, millis(h.st.now))
+	}
 	if m.QoS != t.Type.QoS() || m.Retain {
 		tt.Fatalf("%s with QoS %d, retain %v", t, m.QoS, m.Retain)
 	}
