@@ -46,8 +46,12 @@ func beBroker(address, dir string) error {
 	return store.Close()
 }
 
-// diskPatience is with processes and disks that may be slow.
-const diskPatience = 15 * time.Second
+// Patience with processes and disks that may be slow: for what comes, and for what is
+// lost, which is waited for in vain.
+const (
+	diskPatience = time.Minute
+	lossPatience = 7500 * time.Millisecond
+)
 
 // durableBroker gives the options of a run against our broker with a disk.
 func durableBroker(t *testing.T) Options {
@@ -99,7 +103,7 @@ func TestDisk(t *testing.T) {
 			o := o(t)
 			o.Cases = []string{x.id}
 			if x.violated {
-				o.Patience /= 2 // what is lost is waited for
+				o.Patience = lossPatience
 			}
 			r := mustRun(t, o)
 			if c := r.Cases[0]; c.Violated != x.violated || !slices.Equal(c.Verdicts, x.want) {
