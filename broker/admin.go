@@ -40,6 +40,14 @@ func (b *Broker) Queued(clientID string) int {
 	return messages
 }
 
+// NumberAbove has all messages from now on get numbers above n, see NumberProperty: for
+// a client that knows numbers which the broker, with its store lost or new, does not.
+func (b *Broker) NumberAbove(n uint64) {
+	b.hub.mu.Lock()
+	defer b.hub.mu.Unlock()
+	b.hub.seq = max(b.hub.seq, n)
+}
+
 // Forget ends everything of the identity of that name: its connections, its
 // sessions with their queues, and its retained messages. Wills are not
 // published. It returns how many sessions there were.

@@ -98,3 +98,27 @@ func TestQueueOfItsOwn(t *testing.T) {
 		last = ""
 	}
 }
+
+// NumberAbove only ever raises the numbers.
+func TestNumberAbove(t *testing.T) {
+	b := start(t, Options{})
+	nc, err := b.DialQueue(t.Context(), Queue{Numbered: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPeer(t, nc)
+	p.connect(lasting("p"))
+	p.subscribe(1, "t")
+	from := join(t, b, clean("from"))
+	for i, above := range []uint64{1000, 5, 1 << 40} {
+		b.NumberAbove(above)
+		from.publish(pub("t", "x", 1, 1))
+		m, ok := p.must().(*mqtt.Publish)
+		if !ok || len(m.User) != 1 {
+			t.Fatalf("%+v", m)
+		}
+		if got, want := string(m.User[0].Value), fmt.Sprintf("%020d", []uint64{1001, 1002, 1<<40 + 1}[i]); got != want {
+			t.Errorf("above %d: %s, want %s", above, got, want)
+		}
+	}
+}

@@ -53,7 +53,21 @@ func (e *edge) report(c *mqttclient.Client, first, last int) {
 			e.t.Fatal(err)
 		}
 	}
-	wg.Wait()
+	if err := waited(&wg); err != nil {
+		e.t.Fatalf("reports %d to %d: %v", first, last, err)
+	}
+}
+
+// waited is WaitGroup.Wait, but not for ever.
+func waited(wg *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(patience):
+		return fmt.Errorf("not all is answered within %s", patience)
+	}
 }
 
 // inOrder follows what the valve reports at the server above, from the beginning
@@ -490,7 +504,11 @@ func listener(t *testing.T, address, name, secret string, filters ...string) *ea
 	if err := e.AwaitUp(ctx); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = e.Stop(context.Background()) })
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = e.Stop(ctx) // it may still wait for an answer, or for somebody to take what it heard
+	})
 	return e
 }
 

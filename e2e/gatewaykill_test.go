@@ -236,7 +236,9 @@ func (h *counting) mouth(t *testing.T, topic string, n int) {
 			<-time.After(10 * time.Millisecond) // the load goes on while both are killed
 		}
 	}
-	taken.Wait()
+	if err := waited(&taken); err != nil {
+		t.Errorf("%s: %v", topic, err)
+	}
 }
 
 // await waits until so many different numbers were heard.

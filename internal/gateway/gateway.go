@@ -170,7 +170,7 @@ func (g *Gateway) newUplink() error {
 		g.down = append(g.down, newDownLane(g, m))
 	}
 	g.link, err = uplink.New(uplink.Options{Dir: filepath.Join(g.cfg.Server.Data, uplinkDir), Upstream: above,
-		Dial: g.server.Broker.DialQueue, Lanes: lanes, Logger: g.log})
+		Dial: g.server.Broker.DialQueue, NumberAbove: g.server.Broker.NumberAbove, Lanes: lanes, Logger: g.log})
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "%v", err)
 	}

@@ -58,13 +58,11 @@ func (g *Gateway) newMouth() (*client.Client, error) {
 	return client.New(client.Options{Dial: g.server.Broker.Dial, ClientID: mouthClient, CleanStart: true, Logger: g.log})
 }
 
-func size(d *client.Delivery) int { return len(d.Topic) + len(d.Payload) }
-
 // take says false when there is no room, and the policy is to refuse.
 func (l *downLane) take(d *client.Delivery) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.waiting) >= l.MaxMessages || len(l.waiting) > 0 && l.bytes+size(d) > l.MaxBytes {
+	for len(l.waiting) >= l.MaxMessages || len(l.waiting) > 0 && l.bytes+uplink.Size(&d.Message) > l.MaxBytes {
 		switch l.Overflow {
 		case broker.Refuse:
 			return false
@@ -72,12 +70,10 @@ func (l *downLane) take(d *client.Delivery) bool {
 			l.drop(d)
 			return true
 		}
-		oldest := l.waiting[0]
-		l.remove(oldest)
-		l.drop(oldest)
+		l.drop(l.shift())
 	}
 	l.waiting = append(l.waiting, d)
-	l.bytes += size(d)
+	l.bytes += uplink.Size(&d.Message)
 	select {
 	case l.changed <- struct{}{}:
 	default:
@@ -93,52 +89,57 @@ func (l *downLane) drop(d *client.Delivery) {
 	}
 }
 
-// remove takes a message out, if it is still there: the first.
-func (l *downLane) remove(d *client.Delivery) {
-	if len(l.waiting) > 0 && l.waiting[0] == d {
-		l.waiting = l.waiting[1:]
-		l.bytes -= size(d)
-	}
+// shift takes out the first. l.mu is held.
+func (l *downLane) shift() *client.Delivery {
+	d := l.waiting[0]
+	l.waiting[0] = nil
+	l.waiting = l.waiting[1:]
+	l.bytes -= uplink.Size(&d.Message)
+	return d
 }
 
-func (l *downLane) first() *client.Delivery {
+// next takes out the first, which no policy touches any more; nil: there is none.
+func (l *downLane) next() *client.Delivery {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) == 0 {
 		return nil
 	}
-	return l.waiting[0]
+	return l.shift()
 }
 
 // run publishes what waits at the gateway's broker.
 func (l *downLane) run() {
-	failing := false
 	for l.g.ctx.Err() == nil {
-		d := l.first()
-		if d == nil {
-			select {
-			case <-l.changed:
-			case <-l.g.ctx.Done():
-			}
+		if d := l.next(); d != nil {
+			l.publish(d)
 			continue
 		}
+		select {
+		case <-l.changed:
+		case <-l.g.ctx.Done():
+		}
+	}
+}
+
+// publish returns when d is at the gateway's broker, or never can be, and acknowledges it.
+func (l *downLane) publish(d *client.Delivery) {
+	for failing := false; ; failing = true {
 		err := l.g.mouth.Publish(l.g.ctx, d.Message)
 		switch {
 		case err == nil:
-			failing = false
+		case l.g.ctx.Err() != nil:
+			return // not acknowledged: it comes again
 		case uplink.NeverTaken(err), errors.As(err, new(*mqtt.Error)):
 			l.g.log.Error("a message from above cannot be mirrored, and is dropped", "topic", d.Topic, "error", err)
 		default:
-			if !failing && l.g.ctx.Err() == nil {
+			if !failing {
 				l.g.log.Warn("a message from above cannot be mirrored now; what comes by its filter waits", "topic", d.Topic, "error", err)
 			}
-			failing = true
 			l.g.wait(pause / 4)
 			continue
 		}
-		l.mu.Lock()
-		l.remove(d)
-		l.mu.Unlock()
 		d.Ack()
+		return
 	}
 }

@@ -148,7 +148,12 @@ func (c *Client) restore() error {
 			}
 			var who call
 			if told := c.opts.OnRestored; told != nil {
-				who.done = func(result Result) { told(r.Message, result) }
+				who.done = func(result Result) {
+					if !r.Expires.IsZero() {
+						r.Message.Expiry = max(time.Until(r.Expires), 1)
+					}
+					told(r.Message, result)
+				}
 			}
 			c.calls.Push(who)
 		}

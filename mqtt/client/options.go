@@ -72,7 +72,7 @@ type Options struct {
 	// Store keeps unacknowledged publishes across processes. Nil: in memory.
 	Store Store
 	// OnRestored, if set, is told how the messages of a former process ended that
-	// were in the Store, as the done of PublishAsync is told of the others.
+	// were in the Store, as the done of PublishAsync is told of the others. Expiry is what is left then.
 	OnRestored func(Message, Result)
 	Backoff    Backoff
 	// Once makes the client end with its first connection, or when none of the

@@ -22,12 +22,10 @@ type box struct {
 	number  uint64
 	kept    map[uint64]bool // by seq, whether PUBREC has come
 	order   []uint64        // of kept, those whose result was not told yet
-	changed chan struct{}
+	changed chan struct{}   // closed by stir; nil: nobody waits
 }
 
-func newBox(s *filestore.Store) *box {
-	return &box{Store: s, kept: map[uint64]bool{}, changed: make(chan struct{})}
-}
+func newBox(s *filestore.Store) *box { return &box{Store: s, kept: map[uint64]bool{}} }
 
 // keep has what is added up to the call of the function it returns kept, as that
 // message of a lane.
@@ -49,11 +47,14 @@ func (b *box) full() bool {
 	return len(b.kept) >= Window
 }
 
-// room is closed when a message has left the outbox, or the server above has come into
-// reach.
+// room is closed when a message has left the outbox or the client of the server above,
+// or that server has come into reach.
 func (b *box) room() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.changed == nil {
+		b.changed = make(chan struct{})
+	}
 	return b.changed
 }
 
@@ -61,8 +62,10 @@ func (b *box) room() <-chan struct{} {
 func (b *box) stir() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	close(b.changed)
-	b.changed = make(chan struct{})
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
 }
 
 // first takes the oldest whose result was not told, which is the one that is told now.

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -21,7 +22,9 @@ type counts struct {
 	by map[Count]uint64 // N is 0
 }
 
-func (c *counts) add(lane, reason string, n uint64) uint64 {
+// add says how many there are now, and whether that is to be told: ever more seldom, as
+// all that waits may be of the same kind.
+func (c *counts) add(lane, reason string, n uint64) (all uint64, tell bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.by == nil {
@@ -29,7 +32,15 @@ func (c *counts) add(lane, reason string, n uint64) uint64 {
 	}
 	key := Count{Lane: lane, Reason: reason}
 	c.by[key] += n
-	return c.by[key]
+	all = c.by[key]
+	return all, bits.Len64(all) > bits.Len64(all-n)
+}
+
+// lost counts messages of a lane that do not go up, and tells of them.
+func (u *Uplink) lost(lane, reason string, n uint64) {
+	if all, tell := u.count.add(lane, reason, n); tell {
+		u.log.Warn("messages on their way up are lost", "filter", lane, "reason", reason, "so far", all)
+	}
 }
 
 // Counts are what has not gone up since the start, in no order.

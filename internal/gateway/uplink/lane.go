@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,15 +32,16 @@ type lane struct {
 	owed  []mqtt.UserProperty // gap notes of messages that did not go up
 }
 
-// openLanes makes the lanes, and takes note of their sessions.
+// openLanes makes the lanes.
 func (u *Uplink) openLanes() error {
 	for i, x := range u.opt.Lanes {
 		l := &lane{Lane: x, u: u, place: u.box.Place(x.Client)}
 		if x.Latest {
-			if err := l.openLatest(filepath.Join(u.opt.Dir, fmt.Sprintf("latest-%x", fileKey(x.Client)))); err != nil {
+			if err := l.openLatest(); err != nil {
 				return err
 			}
 		}
+		u.opt.NumberAbove(l.place)
 		var err error
 		l.client, err = client.New(client.Options{Dial: l.dial, ClientID: x.Client, SessionExpiry: forEver, ReceiveMaximum: l.window(),
 			MaximumPacketSize: mostPacket, Subscriptions: x.Subscriptions, OnMessage: l.take, Logger: u.log})
@@ -76,7 +78,7 @@ func (l *lane) dial(ctx context.Context) (net.Conn, error) { return l.u.opt.Dial
 // taken is a delivery that a file has, as yet not durable.
 type taken struct {
 	*client.Delivery
-	file *filestore.Store
+	file *filestore.Store // nil: one that was taken before it has it
 }
 
 // take passes a message up, or keeps it. It blocks while neither can be done; what
@@ -97,7 +99,7 @@ func (l *lane) take(d *client.Delivery) {
 		return
 	}
 	if number != 0 && number <= l.place {
-		d.Ack() // a kill came between the file and the session
+		l.acknowledge(d, nil) // a kill came between the file and the session, or a cut before the file was durable
 		return
 	}
 	m := d.Message
@@ -107,6 +109,11 @@ func (l *lane) take(d *client.Delivery) {
 		return // not acknowledged: it comes again
 	}
 	l.place, l.owed = max(l.place, number), nil
+	l.acknowledge(d, file)
+}
+
+// acknowledge does so when file is durable, and what was handed to it before.
+func (l *lane) acknowledge(d *client.Delivery, file *filestore.Store) {
 	select {
 	case l.u.acks <- taken{d, file}:
 	case <-l.u.ctx.Done():
@@ -159,8 +166,7 @@ func (l *lane) strip(m *client.Message) (number uint64) {
 	for _, p := range gapsOf(m) {
 		count, reason, _ := strings.Cut(p.Value, " ")
 		if n, err := strconv.ParseUint(count, 10, 32); err == nil {
-			l.u.count.add(l.Name, known(reason), n)
-			l.u.log.Warn("messages on their way up are lost", "filter", l.Name, "count", n, "reason", reason)
+			l.u.lost(l.Name, known(reason), n)
 		}
 	}
 	if i := len(m.User) - 1; i >= 0 && m.User[i].Key == broker.NumberProperty {
@@ -230,33 +236,63 @@ func (u *Uplink) sync(batch []taken) bool {
 	}
 }
 
-// lanesFile has the client identifiers of all lanes that have a session, as JSON.
+// lanesFile has the client identifiers of all lanes that may have a session, as JSON.
 const lanesFile = "lanes.json"
+
+// noteLanes notes the sessions that there will be, before there are any, and gives those
+// that there were and that no lane has any more.
+func (u *Uplink) noteLanes() (stale []string, err error) {
+	var was []string
+	b, err := os.ReadFile(filepath.Join(u.opt.Dir, lanesFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("uplink: %w", err)
+	}
+	if err == nil && json.Unmarshal(b, &was) != nil {
+		u.log.Error("the list of lanes is damaged; if one is not mirrored any more, its session stays and fills", "file", lanesFile)
+	}
+	for _, name := range was {
+		if !slices.ContainsFunc(u.lanes, func(l *lane) bool { return l.Client == name }) {
+			stale = append(stale, name)
+		}
+	}
+	u.noted = was
+	return stale, u.writeLanes(stale)
+}
+
+// writeLanes makes the list durable: those of all lanes, and more.
+func (u *Uplink) writeLanes(more []string) error {
+	list := slices.Clone(more)
+	for _, l := range u.lanes {
+		list = append(list, l.Client)
+	}
+	if slices.Equal(list, u.noted) {
+		return nil
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		return fmt.Errorf("uplink: %w", err)
+	}
+	path := filepath.Join(u.opt.Dir, lanesFile)
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("uplink: %w", err)
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return fmt.Errorf("uplink: %w", err)
+	}
+	u.noted = list
+	return nil
+}
 
 // endStale ends the sessions of lanes that the file does not name any more: they would
 // fill, and then refuse what is published.
 func (u *Uplink) endStale() {
-	path := filepath.Join(u.opt.Dir, lanesFile)
-	var was, is []string
-	if b, err := os.ReadFile(path); err == nil {
-		_ = json.Unmarshal(b, &was) // a damaged list is as none
-	}
-	for _, l := range u.lanes {
-		is = append(is, l.Client)
-	}
-	for _, name := range was {
-		if !slices.Contains(is, name) && !u.end(name) {
-			is = append(is, name) // with the next start
-		}
-	}
-	b, err := json.Marshal(is)
-	if err == nil {
-		err = os.WriteFile(path+".new", b, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
+	left := slices.DeleteFunc(u.stale, u.end) // the rest with the next start
+	if err := u.writeLanes(left); err != nil {
 		u.log.Error("the lanes that go up cannot be noted", "error", err)
 	}
 }
@@ -276,6 +312,7 @@ func (u *Uplink) end(name string) bool {
 		u.log.Error("a lane that is not mirrored any more is still there", "session", name, "error", err)
 		return false
 	}
+	_ = os.Remove(u.latestPath(name)) // there is none if the lane kept all
 	u.log.Warn("what waited of a filter that is not mirrored any more is gone", "session", name)
 	return true
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,11 +44,13 @@ type waiting struct {
 // aggregated is the reason of a gap that a younger message of the topic fills.
 const aggregated = "aggregated"
 
-// fileKey tells the files of lanes apart.
-func fileKey(name string) uint32 { return crc32.ChecksumIEEE([]byte(name)) }
+// latestPath is the file of what waits of a lane, by the client identifier of its session.
+func (u *Uplink) latestPath(name string) string {
+	return filepath.Join(u.opt.Dir, fmt.Sprintf("latest-%x", crc32.ChecksumIEEE([]byte(name))))
+}
 
-func (l *lane) openLatest(path string) error {
-	file, err := filestore.Open(path, filestore.Options{})
+func (l *lane) openLatest() error {
+	file, err := filestore.Open(l.u.latestPath(l.Client), filestore.Options{})
 	if err != nil {
 		return fmt.Errorf("uplink: %w", err)
 	}
@@ -60,6 +63,9 @@ func (l *lane) openLatest(path string) error {
 		if r.Seq <= l.place { // the outbox has had it
 			_ = file.Remove(r.Seq)
 			continue
+		}
+		if old := k.topic[r.Message.Topic]; old != nil {
+			k.drop(old) // a crash came before the file had its end
 		}
 		w := &waiting{number: r.Seq, m: r.Message, expires: r.Expires}
 		if i := len(w.m.User) - 1; i >= 0 && w.m.User[i].Key == broker.GapProperty {
@@ -76,7 +82,16 @@ func (l *lane) openLatest(path string) error {
 }
 
 // size is what a message counts for, in bytes.
-func (w *waiting) size() int { return len(w.m.Topic) + len(w.m.Payload) + 64 }
+func (w *waiting) size() int { return Size(&w.m) + 64 }
+
+// Size is the bytes of a message that its publisher decides about.
+func Size(m *client.Message) int {
+	n := len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData)
+	for _, p := range m.User {
+		n += len(p.Key) + len(p.Value)
+	}
+	return n
+}
 
 func (k *latest) add(w *waiting) {
 	k.topic[w.m.Topic] = w
@@ -114,10 +129,7 @@ func (k *latest) put(number uint64, m client.Message) (*filestore.Store, error) 
 			return k.l.u.box.Store, err
 		}
 	}
-	w := &waiting{number: number, m: m}
-	if m.Expiry > 0 {
-		w.expires = time.Now().Add(m.Expiry)
-	}
+	w := &waiting{number: number, m: m, expires: expiry(&m)}
 	old := k.topic[m.Topic]
 	if old != nil && !old.handed {
 		w.stands = old.stands + 1
@@ -151,9 +163,7 @@ func (k *latest) cull() {
 		k.drop(k.queue[0])
 		return
 	}
-	if n := k.l.u.count.add(k.l.Name, "queue_full", 1); n&(n-1) == 0 {
-		k.l.u.log.Warn("messages on their way up are lost", "filter", k.l.Name, "reason", "queue_full", "so far", n)
-	}
+	k.l.u.lost(k.l.Name, "queue_full", 1)
 	k.lost += 1 + k.queue[0].stands
 	k.drop(k.queue[0])
 }

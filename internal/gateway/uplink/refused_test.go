@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -27,19 +28,14 @@ func (p peer) send(x mqtt.Packet) { testkit.WritePacket(p.t, p.Conn, mqtt.V5, x)
 // scripted is an uplink with one lane, a mouth, and the server above in the test's hands.
 func scripted(t *testing.T) (w *world, dialled chan net.Conn) {
 	dialled = make(chan net.Conn, 10)
-	w = &world{t: t, below: startBroker(t), dir: t.TempDir()}
-	var err error
-	w.u, err = New(Options{Dir: w.dir, Lanes: []Lane{fifo("a/#", roomy)}, Dial: w.below.DialQueue,
-		Upstream: client.Options{ClientID: "gw", SessionExpiry: forEver, KeepAlive: -1, Backoff: client.Backoff{Min: time.Second, Max: time.Second},
-			Dial: func(context.Context) (net.Conn, error) {
-				near, far := pipe.Pipe()
-				dialled <- far
-				return near, nil
-			}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.u.Start()
+	w = &world{t: t, below: startBroker(t), dir: t.TempDir(), lanes: []Lane{fifo("a/#", roomy)}, log: slog.New(slog.DiscardHandler)}
+	w.upstream = client.Options{KeepAlive: -1, Backoff: client.Backoff{Min: time.Second, Max: time.Second},
+		Dial: func(context.Context) (net.Conn, error) {
+			near, far := pipe.Pipe()
+			dialled <- far
+			return near, nil
+		}}
+	w.start()
 	t.Cleanup(func() { w.stop() })
 	synctest.Wait() // it has subscribed
 	return w, dialled
@@ -141,4 +137,85 @@ func TestACutAmidAHandshake(t *testing.T) {
 		}
 		p.Close()
 	})
+}
+
+// A line that is slower than what is said with QoS 0 fills the client's queue with that.
+// What is kept waits until there is room, and goes on then, with nothing of its own to
+// wake it; so does what belongs to no lane.
+func TestRoomThatOthersMake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, dialled := scripted(t)
+		mouth := speaker(t, w.below)
+		p := peer{t, <-dialled}
+		p.next()
+		p.send(&mqtt.Connack{})
+		synctest.Wait()
+		big := make([]byte, 1000)
+		for range 8 * Window {
+			if err := mouth.Publish(t.Context(), client.Message{Topic: "a/x", Payload: big}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		settle()
+		say(t, mouth, "a/x", "kept")
+		said := make(chan error, 1)
+		go func() {
+			said <- w.u.Publish(t.Context(), client.Message{Topic: "status", Payload: []byte("said"), QoS: mqtt.AtLeastOnce})
+		}()
+		synctest.Wait()
+		if n := w.below.Queued("up/a/#"); n != 1 {
+			t.Fatalf("%d wait in the session; the queue was to be full", n)
+		}
+		for got := map[string]bool{}; !got["kept"] || !got["said"]; {
+			switch x := p.next().(type) {
+			case *mqtt.Publish:
+				got[string(x.Payload)] = true
+				switch x.QoS {
+				case mqtt.AtLeastOnce:
+					p.send(&mqtt.Ack{Kind: mqtt.TypePuback, PacketID: x.PacketID})
+				case mqtt.ExactlyOnce:
+					p.send(&mqtt.Ack{Kind: mqtt.TypePubrec, PacketID: x.PacketID})
+				}
+			case *mqtt.Ack:
+				p.send(&mqtt.Ack{Kind: mqtt.TypePubcomp, PacketID: x.PacketID})
+			}
+		}
+		if err := <-said; err != nil {
+			t.Error(err)
+		}
+		p.Close()
+	})
+}
+
+// What is refused for now expires in its time, also over a kill.
+func TestWhatIsRefusedExpires(t *testing.T) {
+	for _, kill := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w, dialled := scripted(t)
+			p := peer{t, <-dialled}
+			p.next()
+			p.send(&mqtt.Connack{})
+			began := time.Now()
+			m := client.Message{Topic: "a/x", QoS: mqtt.AtLeastOnce, Expiry: 10 * time.Second}
+			if err := speaker(t, w.below).Publish(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+			if kill {
+				p.next()
+				p.Close()
+				w.stop()
+				w.start()
+				p = peer{t, <-dialled}
+				p.next()
+				p.send(&mqtt.Connack{SessionPresent: true})
+			}
+			time.Sleep(time.Until(began.Add(9500 * time.Millisecond)))
+			p.answer(mqtt.QuotaExceeded)
+			settle()
+			if got := w.u.Counts(); !slices.Equal(got, []Count{{"a/#", "expired", 1}}) {
+				t.Errorf("kill %v: counted %v", kill, got)
+			}
+			p.Close()
+		})
+	}
 }

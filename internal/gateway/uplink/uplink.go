@@ -47,8 +47,11 @@ type Options struct {
 	// are the uplink's own.
 	Upstream client.Options
 	Dial     func(context.Context, broker.Queue) (net.Conn, error) // to the gateway's broker
-	Lanes    []Lane
-	Logger   *slog.Logger // default: silent
+	// NumberAbove is the gateway's broker's: were its store lost, it would give numbers
+	// again that the uplink's files have had, and new messages would pass for repeats.
+	NumberAbove func(uint64)
+	Lanes       []Lane
+	Logger      *slog.Logger // default: silent
 }
 
 // Uplink is the way up. Its methods are safe for concurrent use.
@@ -58,6 +61,8 @@ type Uplink struct {
 	up    *client.Client
 	box   *box
 	lanes []*lane
+	noted []string // what the file of the lanes' sessions has
+	stale []string // those of them that no lane has any more
 	count counts
 
 	// publishing makes one of naming where a message comes from and publishing it.
@@ -91,6 +96,9 @@ func New(o Options) (*Uplink, error) {
 	if err = u.connect(); err == nil {
 		err = u.openLanes()
 	}
+	if err == nil {
+		u.stale, err = u.noteLanes()
+	}
 	if err != nil {
 		return nil, errors.Join(err, u.Stop(context.Background()))
 	}
@@ -101,7 +109,8 @@ func New(o Options) (*Uplink, error) {
 func (u *Uplink) connect() (err error) {
 	o := u.opt.Upstream
 	up, down := o.OnUp, o.OnDown
-	o.Store, o.OnRestored = u.box, u.done
+	o.Store = u.box
+	o.OnRestored = func(m client.Message, r client.Result) { u.done(m, expiry(&m), r) }
 	o.MaxQueued, o.MaxQueuedBytes = 4*Window, 256<<20
 	o.OnUp = func(x client.Up) {
 		u.reach.Store(true)
@@ -203,7 +212,12 @@ func (u *Uplink) Publish(ctx context.Context, m client.Message) error {
 func (u *Uplink) PublishAsync(m client.Message, done func(client.Result)) error {
 	u.publishing.Lock()
 	defer u.publishing.Unlock()
-	return u.up.PublishAsync(m, done)
+	return u.up.PublishAsync(m, func(r client.Result) {
+		u.box.stir() // a lane may wait for the place that it had
+		if done != nil {
+			done(r)
+		}
+	})
 }
 
 // hand puts a message of a lane into the outbox. Errors: client.ErrFull, client.ErrStopped,
@@ -218,14 +232,23 @@ func (u *Uplink) hand(source string, number uint64, m client.Message) error {
 // publish is hand where there is a place for the message.
 func (u *Uplink) publish(source string, number uint64, m client.Message) error {
 	m.QoS = min(mqtt.ExactlyOnce, mqtt.QoS(u.mostQoS.Load()))
+	expires := expiry(&m)
 	u.publishing.Lock()
 	defer u.publishing.Unlock()
 	defer u.box.keep(source, number)()
-	return u.up.PublishAsync(m, func(r client.Result) { u.done(m, r) })
+	return u.up.PublishAsync(m, func(r client.Result) { u.done(m, expires, r) })
+}
+
+// expiry is when a message expires; the zero time: never.
+func expiry(m *client.Message) time.Time {
+	if m.Expiry <= 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(m.Expiry)
 }
 
 // done is how the server above has answered the first message of the outbox.
-func (u *Uplink) done(m client.Message, r client.Result) {
+func (u *Uplink) done(m client.Message, expires time.Time, r client.Result) {
 	if errors.Is(r.Err, client.ErrStopped) {
 		return
 	}
@@ -236,14 +259,14 @@ func (u *Uplink) done(m client.Message, r client.Result) {
 		if u.mostQoS.Swap(uint32(mqtt.AtLeastOnce)) == uint32(mqtt.ExactlyOnce) {
 			u.log.Warn("the server above knows no QoS 2; after a kill of either side messages may come twice")
 		}
-		u.again.put(refused{seq, m})
+		u.again.put(refused{seq, m, expires})
 		return
 	case NeverTaken(r.Err):
-		if n := u.count.add(u.nameOf(m.Topic), "refused", 1); n&(n-1) == 0 { // ever more seldom: all that waits may be of this kind
+		if n, tell := u.count.add(u.nameOf(m.Topic), "refused", 1); tell {
 			u.log.Error("a message cannot go up, and is dropped", "topic", m.Topic, "bytes", len(m.Payload), "error", r.Err, "so far", n)
 		}
 	default:
-		if u.again.put(refused{seq, m}) {
+		if u.again.put(refused{seq, m, expires}) {
 			u.log.Warn("the server above does not take a message at present; it is offered again", "topic", m.Topic, "error", r.Err)
 		}
 		return
@@ -279,8 +302,9 @@ type again struct {
 
 // refused is a message that the outbox has as seq.
 type refused struct {
-	seq uint64
-	m   client.Message
+	seq     uint64
+	m       client.Message
+	expires time.Time // zero: never
 }
 
 // put says whether it is the first that waits.
@@ -314,6 +338,13 @@ func (u *Uplink) runAgain() {
 		}
 		u.wait(pause)
 		for _, r := range u.again.takeAll() {
+			if !r.expires.IsZero() {
+				if r.m.Expiry = time.Until(r.expires); r.m.Expiry <= 0 {
+					u.lost(u.nameOf(r.m.Topic), "expired", 1)
+					u.box.forget(r.seq)
+					continue
+				}
+			}
 			for u.publish("", 0, r.m) != nil {
 				if u.wait(pause / 20); u.ctx.Err() != nil {
 					return // the file has it

@@ -1,9 +1,12 @@
 package uplink
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"github.com/wilco-iot/wilco/broker"
 	"github.com/wilco-iot/wilco/mqtt"
 	"github.com/wilco-iot/wilco/mqtt/client"
+	"github.com/wilco-iot/wilco/mqtt/client/filestore"
 )
 
 var roomy = broker.Queue{Messages: 100_000, Bytes: 1 << 30}
@@ -232,4 +236,151 @@ func TestALaneThatIsNotNamedEnds(t *testing.T) {
 		w.line.mend()
 		settle()
 	})
+}
+
+// A broker that has lost its store would give numbers anew: what is new is no repeat.
+func TestABrokerThatHasLostItsStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, fifo("a/#", roomy))
+		above := listen(t, w.above, "#")
+		for _, text := range []string{"1", "2"} {
+			mouth := speaker(t, w.below)
+			synctest.Wait()
+			say(t, mouth, "a/x", text)
+			settle()
+			w.stop()
+			w.below = startBroker(t)
+			w.start()
+		}
+		if got, want := above.heard(), []string{"a/x 1", "a/x 2"}; !slices.Equal(got, want) {
+			t.Errorf("heard %q, want %q", got, want)
+		}
+	})
+}
+
+// A repeat may be of what is not durable yet: it is not acknowledged before that is.
+func TestARepeatIsAcknowledgedInTurn(t *testing.T) {
+	below := startBroker(t)
+	u, err := New(Options{Dir: t.TempDir(), Lanes: []Lane{fifo("a/#", roomy)}, Dial: below.DialQueue, NumberAbove: below.NumberAbove,
+		Upstream: client.Options{ClientID: "gw", Dial: below.Dial}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		u.lanes[0].take(&client.Delivery{Message: client.Message{Topic: "a/x", QoS: mqtt.AtLeastOnce,
+			User: []mqtt.UserProperty{{Key: broker.NumberProperty, Value: "7"}}}})
+	}
+	if len(u.acks) != 2 || len(u.box.kept) != 1 {
+		t.Errorf("%d wait to be acknowledged, %d are in the outbox", len(u.acks), len(u.box.kept))
+	}
+	if err := u.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A crash between the younger of a topic and the end of the older leaves both in the file.
+func TestLatestAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := fifo("l/#", roomy)
+		l.Latest = true
+		w := newWorld(t, l)
+		above := listen(t, w.above, "#")
+		w.line.cut()
+		w.stop()
+		file, err := filestore.Open(w.u.latestPath(l.Client), filestore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range uint64(2) {
+			m := client.Message{Topic: "l/a", Payload: []byte(strconv.Itoa(int(n))), QoS: mqtt.AtLeastOnce}
+			if err := file.AddFrom(client.Record{Seq: n + 1, Message: m}, l.Client, n+1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+		mouth := speaker(t, w.below)
+		synctest.Wait()
+		say(t, mouth, "l/b", "x")
+		synctest.Wait()
+		w.line.mend()
+		settle()
+		if got, want := above.heard(), []string{"l/a 1", "l/b x"}; !slices.Equal(got, want) {
+			t.Errorf("heard %q, want %q", got, want)
+		}
+	})
+}
+
+// What a publisher adds as properties takes room too.
+func TestLatestCountsProperties(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := fifo("l/#", broker.Queue{Messages: 10, Bytes: 3000})
+		l.Latest = true
+		w := newWorld(t, l)
+		mouth := speaker(t, w.below)
+		synctest.Wait()
+		w.line.cut()
+		synctest.Wait()
+		for n := range 4 {
+			m := client.Message{Topic: fmt.Sprint("l/", n), QoS: mqtt.AtLeastOnce,
+				User: []mqtt.UserProperty{{Key: "k", Value: strings.Repeat("x", 1000)}}}
+			if err := mouth.Publish(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if got := w.u.Counts(); !slices.Equal(got, []Count{{"l/#", "queue_full", 2}}) {
+			t.Errorf("%v", got)
+		}
+		w.line.mend()
+		settle()
+	})
+}
+
+// A session is noted before it is there, and until it has ended; its file goes with it.
+func TestSessionsAreNotedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := fifo("l/#", roomy)
+		l.Latest = true
+		w := newWorld(t, fifo("a/#", roomy), l)
+		synctest.Wait()
+		w.stop()
+		w.lanes = []Lane{fifo("b/#", roomy)}
+		for _, want := range []string{`["up/a/#","up/l/#","up/b/#"]`, `["up/b/#"]`} {
+			u, err := New(Options{Dir: w.dir, Lanes: w.lanes, NumberAbove: w.below.NumberAbove, Dial: w.below.DialQueue,
+				Upstream: client.Options{ClientID: "gw", Dial: w.above.Dial}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := os.ReadFile(filepath.Join(w.dir, lanesFile)); string(b) != want {
+				t.Errorf("noted: %s, %v; want %s", b, err, want)
+			}
+			if err := u.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+			w.start()
+			settle()
+			w.stop()
+		}
+		w.start()
+		if _, err := os.Stat(w.u.latestPath(l.Client)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the file of a lane that has ended: %v", err)
+		}
+	})
+}
+
+// Losses are told ever more seldom, whatever comes at once.
+func TestLossesAreToldEverMoreSeldom(t *testing.T) {
+	var c counts
+	var told []uint64
+	for _, n := range []uint64{1, 1, 1, 1, 1, 10, 1, 1, 1} {
+		if all, tell := c.add("l", "r", n); tell {
+			told = append(told, all)
+		}
+	}
+	if !slices.Equal(told, []uint64{1, 2, 4, 15, 16}) {
+		t.Errorf("%v", told)
+	}
 }

@@ -120,6 +120,7 @@ func (c *gated) Read(b []byte) (int, error) {
 type world struct {
 	t            *testing.T
 	below, above *broker.Broker
+	upstream     client.Options
 	dir          string
 	lanes        []Lane
 	u            *Uplink
@@ -134,6 +135,7 @@ func fifo(filter string, q broker.Queue) Lane {
 
 func newWorld(t *testing.T, lanes ...Lane) *world {
 	w := &world{t: t, below: startBroker(t), above: startBroker(t), dir: t.TempDir(), lanes: lanes, log: slog.New(slog.DiscardHandler)}
+	w.upstream = client.Options{KeepAlive: time.Second, Backoff: client.Backoff{Min: 10 * time.Millisecond, Max: time.Second}, Dial: w.above.Dial}
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
@@ -163,15 +165,16 @@ func (w *world) start() {
 	}
 	line := w.line
 	w.local = local
+	up := w.upstream
+	up.ClientID, up.SessionExpiry = "gw", forEver
+	up.Dial = func(ctx context.Context) (net.Conn, error) {
+		return line.dial(func() (net.Conn, error) { return w.upstream.Dial(ctx) })
+	}
 	var err error
-	w.u, err = New(Options{Dir: w.dir, Lanes: w.lanes, Logger: w.log,
+	w.u, err = New(Options{Dir: w.dir, Lanes: w.lanes, Logger: w.log, NumberAbove: w.below.NumberAbove,
 		Dial: func(ctx context.Context, q broker.Queue) (net.Conn, error) {
 			return local.dial(func() (net.Conn, error) { return w.below.DialQueue(ctx, q) })
-		},
-		Upstream: client.Options{ClientID: "gw", SessionExpiry: forEver, KeepAlive: time.Second, Backoff: client.Backoff{Min: 10 * time.Millisecond, Max: time.Second},
-			Dial: func(ctx context.Context) (net.Conn, error) {
-				return line.dial(func() (net.Conn, error) { return w.above.Dial(ctx) })
-			}}})
+		}, Upstream: up})
 	if err != nil {
 		w.t.Fatal(err)
 	}

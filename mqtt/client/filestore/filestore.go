@@ -79,6 +79,7 @@ type Store struct {
 	size    int64 // of the file
 	alive   int64 // bytes of it that are entries of live records
 	pending []byte
+	dirty   bool // something was written since the last fsync
 	live    map[uint64]place
 	places  map[string]uint64
 	broken  error // the file could not be brought back to a whole end; everything after it is refused
@@ -93,7 +94,8 @@ type place struct {
 
 var _ client.Store = (*Store)(nil)
 
-// Open opens or creates the file at path, with mode 0600.
+// Open opens or creates the file at path, with mode 0600. What it finds is durable then:
+// a process that was killed may have left it to the system.
 func Open(path string, options Options) (*Store, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -142,6 +144,9 @@ func (s *Store) replay() error {
 		if err := s.file.Truncate(s.size); err != nil {
 			return fmt.Errorf("filestore: cut off the torn end: %w", err)
 		}
+	}
+	if err := s.fsync(s.file); err != nil {
+		return fmt.Errorf("filestore: %w", err)
 	}
 	return nil
 }
@@ -376,6 +381,10 @@ func (s *Store) Sync() error {
 			return err
 		}
 	}
+	if !s.dirty {
+		return nil
+	}
+	s.dirty = false
 	return s.keepError(s.fsync(s.file))
 }
 
@@ -400,7 +409,7 @@ func (s *Store) flush() error {
 		return fmt.Errorf("filestore: %w", err)
 	}
 	s.size += int64(len(s.pending))
-	s.pending = s.pending[:0]
+	s.pending, s.dirty = s.pending[:0], true
 	return nil
 }
 
@@ -450,7 +459,7 @@ func (s *Store) compact() error {
 		return fmt.Errorf("filestore: %w", err)
 	}
 	s.file.Close()
-	s.file, s.live, s.size = f, live, size
+	s.file, s.live, s.size, s.dirty = f, live, size, false
 	s.alive = 0
 	for _, p := range live {
 		s.alive += p.size
