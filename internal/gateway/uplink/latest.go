@@ -50,9 +50,9 @@ func (u *Uplink) latestPath(name string) string {
 }
 
 func (l *lane) openLatest() error {
-	file, err := filestore.Open(l.u.latestPath(l.Client), filestore.Options{})
+	file, err := openFile(l.u.latestPath(l.Client), l.u.log)
 	if err != nil {
-		return fmt.Errorf("uplink: %w", err)
+		return err
 	}
 	k := &latest{l: l, file: file, wake: make(chan struct{}, 1), topic: map[string]*waiting{}}
 	records, err := file.Load()

@@ -85,9 +85,9 @@ func New(o Options) (*Uplink, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("uplink: %w", err)
 	}
-	file, err := filestore.Open(filepath.Join(o.Dir, "outbox"), filestore.Options{})
+	file, err := openFile(filepath.Join(o.Dir, "outbox"), o.Logger)
 	if err != nil {
-		return nil, fmt.Errorf("uplink: %w", err)
+		return nil, err
 	}
 	u := &Uplink{opt: o, log: o.Logger, box: newBox(file), acks: make(chan taken, 2*Window)}
 	u.mostQoS.Store(uint32(mqtt.ExactlyOnce))
@@ -103,6 +103,23 @@ func New(o Options) (*Uplink, error) {
 		return nil, errors.Join(err, u.Stop(context.Background()))
 	}
 	return u, nil
+}
+
+// openFile opens a file of what is on its way up. A damaged one is put aside: what it has
+// is little, and a gateway that does not start for it is no help when the line is cut.
+func openFile(path string, log *slog.Logger) (*filestore.Store, error) {
+	file, err := filestore.Open(path, filestore.Options{})
+	if errors.Is(err, filestore.ErrCorrupt) {
+		aside := path + ".damaged"
+		log.Error("a file of messages on their way up is damaged and put aside; of these some do not go up, some may go twice", "file", aside, "error", err)
+		if err = os.Rename(path, aside); err == nil {
+			file, err = filestore.Open(path, filestore.Options{})
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("uplink: %w", err)
+	}
+	return file, nil
 }
 
 // connect makes the client of the server above, with what the outbox has.

@@ -384,3 +384,52 @@ func TestLossesAreToldEverMoreSeldom(t *testing.T) {
 		t.Errorf("%v", told)
 	}
 }
+
+// Files that are damaged are put aside, and what is said from then on goes up.
+func TestDamagedFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := fifo("l/#", roomy)
+		l.Latest = true
+		w := newWorld(t, fifo("a/#", roomy), l)
+		above := listen(t, w.above, "#")
+		mouth := speaker(t, w.below)
+		synctest.Wait()
+		w.line.cut()
+		synctest.Wait()
+		for n := range 3 {
+			say(t, mouth, "a/x", strconv.Itoa(n))
+			say(t, mouth, "l/x", strconv.Itoa(n))
+		}
+		synctest.Wait()
+		w.stop()
+		files := []string{filepath.Join(w.dir, "outbox"), w.u.latestPath(l.Client)}
+		for _, path := range files {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[30] ^= 1
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.start()
+		synctest.Wait()
+		w.line.mend()
+		settle()
+		say(t, mouth, "a/x", "new")
+		say(t, mouth, "l/x", "new")
+		settle()
+		heard := above.heard()
+		for _, want := range []string{"a/x new", "l/x new"} {
+			if !slices.Contains(heard, want) {
+				t.Errorf("heard %q without %q", heard, want)
+			}
+		}
+		for _, path := range files {
+			if _, err := os.Stat(path + ".damaged"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
