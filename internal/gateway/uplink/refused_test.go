@@ -111,6 +111,7 @@ func TestACutAmidAHandshake(t *testing.T) {
 		p.send(&mqtt.Connack{})
 		say(t, mouth, "a/x", "0")
 		say(t, mouth, "a/x", "1")
+		synctest.Wait() // both are on their way before the first is answered
 		text, _, first := p.answer(mqtt.Success)
 		if text != "0" {
 			t.Fatal(text)
