@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,7 +28,7 @@ const (
 )
 
 // maxBuckets bounds what is remembered. Beyond that everybody waits until some have
-// drained.
+// drained, but for users at addresses where they were right before.
 const maxBuckets = 16384
 
 type bucketKey struct {
@@ -43,7 +44,12 @@ type attempts struct {
 	full  map[bucketKey]time.Time
 	swept time.Time
 	lines map[bucketKey]*line
+	// known are the addresses at which a user was right, the latest last, maxKnown of each
+	// user. What others fail elsewhere, in the user's name or in all, keeps nobody out there.
+	known map[string][]string
 }
+
+const maxKnown = 8
 
 // line is where those wait who log in as one user from one address.
 type line struct {
@@ -112,12 +118,16 @@ func (a *attempts) begin(now time.Time, user, from string) (wait time.Duration) 
 	if a.full == nil || len(a.full) >= maxBuckets && now.Sub(a.swept) >= sweepEvery {
 		a.sweep(now)
 	}
-	if len(a.full) >= maxBuckets {
+	known := slices.Contains(a.known[user], from)
+	if len(a.full) >= maxBuckets && !known {
 		return limits[account].every
 	}
 	keys := keysOf(user, from)
 	for i, k := range keys {
 		l := limits[i]
+		if known && i == account {
+			continue
+		}
 		if room := now.Add(time.Duration(l.burst-1) * l.every); a.full[k].After(room) {
 			wait = max(wait, a.full[k].Sub(room))
 		}
@@ -153,6 +163,21 @@ func (a *attempts) succeeded(user, from string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.full, bucketKey{pair, user, from})
+	list := slices.DeleteFunc(a.known[user], func(s string) bool { return s == from })
+	if len(list) == maxKnown {
+		list = slices.Delete(list, 0, 1)
+	}
+	if a.known == nil {
+		a.known = map[string][]string{}
+	}
+	a.known[user] = append(list, from)
+}
+
+// forget is for a user who is no more.
+func (a *attempts) forget(user string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.known, user)
 }
 
 func (a *attempts) sweep(now time.Time) {

@@ -243,6 +243,7 @@ func (f *Fleet) RemoveUser(ctx context.Context, name string) error {
 	}
 	f.mu.Unlock()
 	f.opened.forget(name)
+	f.attempts.forget(name)
 	f.tellUser(name, true)
 	return nil
 }

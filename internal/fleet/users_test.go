@@ -556,3 +556,46 @@ func TestAPasswordThatWasRightWhenTheWaitBegan(t *testing.T) {
 		})
 	}
 }
+
+// TestOthersKeepNobodyOut of where it was right before, however many fail in its name or
+// in all: there it is bounded by its own failures alone.
+func TestOthersKeepNobodyOut(t *testing.T) {
+	var a attempts
+	now := time.Now()
+	for i := range 2 * maxKnown {
+		from := fmt.Sprint("place", i)
+		if wait := a.begin(now, "ann", from); wait > 0 {
+			t.Fatal("kept out at", from)
+		}
+		a.succeeded("ann", from)
+	}
+	if n := len(a.known["ann"]); n != maxKnown {
+		t.Errorf("%d places are known", n)
+	}
+	home := fmt.Sprint("place", 2*maxKnown-1)
+	for i := range 2 * limits[account].burst {
+		a.begin(now, "ann", fmt.Sprint("elsewhere", i))
+	}
+	wait := func(user, from string) bool { return a.begin(now, user, from) > 0 }
+	if !wait("ann", "place0") || wait("ann", home) {
+		t.Error("those who fail in its name do not tell home from elsewhere")
+	}
+	a.succeeded("ann", home)
+	for i := 0; len(a.full) < maxBuckets; i++ {
+		a.begin(now, fmt.Sprint("user", i), fmt.Sprint("from", i))
+	}
+	if !wait("bo", home) || wait("ann", home) {
+		t.Error("those who fail in all names do not tell home from elsewhere")
+	}
+	for range limits[pair].burst - 1 {
+		if wait("ann", home) {
+			t.Error("waits for less than it may fail")
+		}
+	}
+	if !wait("ann", home) {
+		t.Error("guesses at home without bound")
+	}
+	if a.forget("ann"); len(a.known) != 0 {
+		t.Errorf("remembered: %v", a.known)
+	}
+}
