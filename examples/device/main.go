@@ -17,6 +17,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -42,6 +44,7 @@ func run() error {
 	server := flag.String("server", "mqtt://localhost:1883", "URL of the MQTT server")
 	name := flag.String("device", "north/valve-1", "address of this device, group/device")
 	secret := flag.String("secret", "", "password of this device; empty: anonymous")
+	ca := flag.String("ca", "", "PEM file with the authorities of the certificate of an mqtts server; empty: those of the system")
 	dir := flag.String("dir", "./valve", "directory of the journal, which must survive restarts")
 	flag.Parse()
 
@@ -53,10 +56,15 @@ func run() error {
 	if *secret != "" {
 		password = []byte(*secret)
 	}
-	v := &valve{tell: func(int) {}}
+	trusted, err := trust(*ca)
+	if err != nil {
+		return err
+	}
+	v := &valve{tell: func() {}}
 	d, err := device.New(device.Config{
 		Address:  address,
 		Servers:  []string{*server},
+		TLS:      trusted,
 		Password: password,
 		Dir:      *dir,
 		Firmware: "example 1.0",
@@ -86,12 +94,15 @@ func run() error {
 		v.moveTo(to)
 		return nil
 	})
-	v.tell = func(at int) {
-		if err := state.Report(position{at}); err != nil {
+	var telling sync.Mutex // so that the last report has the last position
+	v.tell = func() {
+		telling.Lock()
+		defer telling.Unlock()
+		if err := state.Report(position{v.where()}); err != nil {
 			slog.Error("cannot report the position", "error", err)
 		}
 	}
-	v.tell(v.where())
+	v.tell()
 
 	// The first Ctrl-C stops the device cleanly: it says goodbye to the server.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -99,12 +110,28 @@ func run() error {
 	return d.Run(ctx)
 }
 
+// trust reads the authorities in a file; nil, for "", means those of the system.
+func trust(file string) (*tls.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s has no certificate", file)
+	}
+	return &tls.Config{RootCAs: pool}, nil
+}
+
 // valve is the thing that is controlled. Handlers run in their own goroutines,
 // and the state may be asked for at any time.
 type valve struct {
 	mu       sync.Mutex
 	position int
-	tell     func(int) // told of every step
+	tell     func() // told of every step, without mu
 }
 
 type position struct {
@@ -163,9 +190,9 @@ func (v *valve) move(ctx context.Context, r *device.Request) (any, error) {
 
 func (v *valve) moveTo(at int) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.position = at
-	v.tell(at)
+	v.mu.Unlock()
+	v.tell()
 }
 
 func (v *valve) where() int {
