@@ -93,48 +93,40 @@ func (t *Template) Over(old *Template) *Template {
 		return t
 	}
 	out := *t
-	out.Members, out.Parameters = slices.Clone(old.Members), slices.Clone(old.Parameters)
 	if out.Version == nil {
 		out.Version = old.Version
 	}
-	// The work grows with what both have, and no faster: an instance may fill a payload.
-	members, said := make(map[string]int, len(out.Members)), make([]bool, len(out.Members))
-	for i := range out.Members {
-		note(members, out.Members[i].Name, i)
-	}
-	for _, m := range t.Members {
-		i, ok := members[string(m.Name)]
-		if !ok {
-			note(members, m.Name, len(out.Members))
-			out.Members = append(out.Members, m)
-			continue
+	out.Members = overlay(old.Members, t.Members, func(m *Metric) []byte { return m.Name }, func(m, was *Metric) {
+		if m.Template != nil && was.Template != nil {
+			m.Template = m.Template.Over(was.Template)
 		}
-		if i < len(said) && !said[i] { // completed once, however often it is there
-			if was := out.Members[i].Template; m.Template != nil && was != nil {
-				m.Template = m.Template.Over(was)
-			}
-			said[i] = true
-		}
-		out.Members[i] = m
-	}
-	parameters := make(map[string]int, len(out.Parameters))
-	for i := range out.Parameters {
-		note(parameters, out.Parameters[i].Name, i)
-	}
-	for _, p := range t.Parameters {
-		if i, ok := parameters[string(p.Name)]; ok {
-			out.Parameters[i] = p
-			continue
-		}
-		note(parameters, p.Name, len(out.Parameters))
-		out.Parameters = append(out.Parameters, p)
-	}
+	})
+	out.Parameters = overlay(old.Parameters, t.Parameters, func(p *Parameter) []byte { return p.Name }, func(_, _ *Parameter) {})
 	return &out
 }
 
-// note keeps the place of a name, of two alike that of the first.
-func note(places map[string]int, name []byte, i int) {
-	if _, twice := places[string(name)]; !twice {
-		places[string(name)] = i
+// overlay is old with the things of part in the places of those of the same names, and
+// behind them the new ones. complete may fill a thing of part from the one that it takes
+// the place of. Of two alike, the first of old and the last of part count, so that the
+// work grows with what both have and no faster: either may fill a payload.
+func overlay[T any](old, part []T, name func(*T) []byte, complete func(x, was *T)) []T {
+	last := make(map[string]int, len(part))
+	for i := range part {
+		last[string(name(&part[i]))] = i
 	}
+	out := slices.Clone(old)
+	for i := range out {
+		if j, ok := last[string(name(&out[i]))]; ok {
+			delete(last, string(name(&out[i])))
+			x := part[j]
+			complete(&x, &out[i])
+			out[i] = x
+		}
+	}
+	for i := range part {
+		if j, ok := last[string(name(&part[i]))]; ok && i == j {
+			out = append(out, part[i])
+		}
+	}
+	return out
 }
