@@ -100,7 +100,7 @@ func (c Config) complete() (Config, error) {
 		c.HistoryFile = c.File + ".history"
 	}
 	if filepath.Clean(c.HistoryFile) == filepath.Clean(c.File) {
-		return c, errors.New("File and HistoryFile are one file")
+		return c, errors.New("one file for bdSeq and for history")
 	}
 	if c.Version == 0 {
 		c.Version = mqtt.V5
