@@ -43,7 +43,7 @@ func (a *app) simulateCommand() *cobra.Command {
 	f := c.Flags()
 	f.IntVar(&count, "count", 10, "how many devices are registered and simulated")
 	f.StringVar(&group, "group", "sim", "their group")
-	f.BoolVar(&remove, "remove", false, "remove the devices of --group at the end")
+	f.BoolVar(&remove, "remove", false, "remove the simulated devices of --group at the end")
 	f.StringVar(&secret, "secret", "", "secret of GROUP/DEVICE (WILCO_DEVICE_SECRET)")
 	f.StringVar(&o.Broker, "broker", "mqtt://127.0.0.1:1883", "URL of the broker")
 	f.DurationVar(&o.For, "for", 0, "how long (default: until interrupted)")
