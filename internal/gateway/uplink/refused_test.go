@@ -167,7 +167,7 @@ func TestRoomThatOthersMake(t *testing.T) {
 		if n := w.below.Queued("up/a/#"); n != 1 {
 			t.Fatalf("%d wait in the session; the queue was to be full", n)
 		}
-		for got := map[string]bool{}; !got["kept"] || !got["said"]; {
+		for got := map[string]bool{}; !got["kept"] || !got["said"] || !got["released"]; {
 			switch x := p.next().(type) {
 			case *mqtt.Publish:
 				got[string(x.Payload)] = true
@@ -178,6 +178,7 @@ func TestRoomThatOthersMake(t *testing.T) {
 					p.send(&mqtt.Ack{Kind: mqtt.TypePubrec, PacketID: x.PacketID})
 				}
 			case *mqtt.Ack:
+				got["released"] = true
 				p.send(&mqtt.Ack{Kind: mqtt.TypePubcomp, PacketID: x.PacketID})
 			}
 		}
