@@ -423,9 +423,9 @@ func TestGatewayMirrors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("users.yaml", "users:\n  - {name: panel, secret: "+hash+", publish: [\"#\"], subscribe: [\"#\"]}\n")
-	write("gateway.yaml", fmt.Sprintf("name: s/gw\nupstream: {url: mqtt://%s, secret: x, keepAlive: 1s}\ndata: %s\nhttp: {address: 127.0.0.1:0}\nmqtt: {tcp: %s}\n"+
-		"users: users.yaml\nmirror: {up: [all/#, {topics: last/#, overflow: latest}], down: [down/#]}\nlog: {level: warn}\n", line.Addr(), filepath.Join(dir, "data"), local))
+	write("users.yaml", "users:\n  - {name: panel, secret: "+hash+", publish: [all/#, last/#], subscribe: [all/#, down/#]}\n")
+	write("gateway.yaml", fmt.Sprintf("name: s/gw\nupstream: {url: mqtt://%s, secret: x, keepAlive: 1s}\ndata: %s\nhttp: {address: 127.0.0.1:0}\nmqtt: {tcp: %s, users: %s}\n"+
+		"mirror: {up: [all/#, {topics: last/#, overflow: latest}], down: [down/#]}\nlog: {level: warn}\n", line.Addr(), filepath.Join(dir, "data"), local, filepath.Join(dir, "users.yaml")))
 	gw, err := serving("wilco gateway", nil, "gateway", "--config", filepath.Join(dir, "gateway.yaml"))
 	if err != nil {
 		t.Fatal(err)

@@ -118,9 +118,9 @@ func TestGatewayMirrorsOnce(t *testing.T) {
 	file := filepath.Join(dir, "gateway.yaml")
 	secret, hash := brokerSecret(t)
 	files := map[string]string{
-		filepath.Join(dir, "users.yaml"): "users:\n  - {name: panel, secret: " + hash + ", publish: [\"#\"], subscribe: [\"#\"]}\n",
-		file: fmt.Sprintf("name: s/gw\nupstream: {url: mqtt://%s, secret: x, keepAlive: 1s}\ndata: %s\nhttp: {address: 127.0.0.1:0}\nmqtt: {tcp: %s}\n"+
-			"users: users.yaml\nmirror: {up: [up/#], down: [down/#]}\nlog: {level: error}\n", addresses[0], filepath.Join(dir, "gateway"), addresses[1]),
+		filepath.Join(dir, "users.yaml"): "users:\n  - {name: panel, secret: " + hash + ", publish: [up/#], subscribe: [down/#]}\n",
+		file: fmt.Sprintf("name: s/gw\nupstream: {url: mqtt://%s, secret: x, keepAlive: 1s}\ndata: %s\nhttp: {address: 127.0.0.1:0}\nmqtt: {tcp: %s, users: %s}\n"+
+			"mirror: {up: [up/#], down: [down/#]}\nlog: {level: error}\n", addresses[0], filepath.Join(dir, "gateway"), addresses[1], filepath.Join(dir, "users.yaml")),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {

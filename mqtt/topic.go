@@ -210,3 +210,29 @@ func Match(filter, topic string) bool {
 	}
 	return t == len(topic)
 }
+
+// Overlap tells whether there is a topic that both of two valid filters match, which
+// come without $share prefixes. A leading wildcard matches no topic that begins with $
+// [MQTT-4.7.2-1]. It does not allocate.
+func Overlap(a, b string) bool {
+	if a == "" || b == "" || (a[0] == '$') != (b[0] == '$') {
+		return false
+	}
+	if a == "+" && b == "/#" || a == "/#" && b == "+" {
+		return false // the parent of "/#" is the empty topic, which is none
+	}
+	for {
+		x, restA, moreA := strings.Cut(a, "/")
+		y, restB, moreB := strings.Cut(b, "/")
+		switch {
+		case x == "#" || y == "#":
+			return true
+		case x != y && x != "+" && y != "+":
+			return false
+		case !moreA || !moreB:
+			// "a/#" matches its parent "a" too (4.7.1.2).
+			return moreA == moreB || moreA && restA == "#" || moreB && restB == "#"
+		}
+		a, b = restA, restB
+	}
+}

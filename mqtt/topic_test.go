@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -158,6 +159,45 @@ func TestTopicRulesAgainstOracle(t *testing.T) {
 		}
 		checkTopics(t, make("filter"), make("topic"))
 	})
+}
+
+// TestOverlap holds Overlap to what it means, over all filters and topics of a small
+// world.
+func TestOverlap(t *testing.T) {
+	levels := func(words []string, deep int) (all []string) {
+		for last := []string{""}; deep > 0; deep-- {
+			var next []string
+			for _, begin := range last {
+				for _, w := range words {
+					next = append(next, begin+w+"/")
+				}
+			}
+			last = next
+			for _, s := range last {
+				all = append(all, s[:len(s)-1])
+			}
+		}
+		return slices.DeleteFunc(all, func(s string) bool { return s == "" })
+	}
+	topics := levels([]string{"", "a", "b", "$c"}, 4)
+	filters := slices.DeleteFunc(levels([]string{"", "a", "$c", "+", "#"}, 3), func(f string) bool { return ValidFilter(f) != nil })
+	matched := map[string][]bool{}
+	for _, f := range filters {
+		for _, topic := range topics {
+			matched[f] = append(matched[f], Match(f, topic))
+		}
+	}
+	for _, a := range filters {
+		for _, b := range filters {
+			want := false
+			for i := range topics {
+				want = want || matched[a][i] && matched[b][i]
+			}
+			if got := Overlap(a, b); got != want {
+				t.Errorf("%q and %q: %v", a, b, got)
+			}
+		}
+	}
 }
 
 func TestTopicFunctionsDoNotAllocate(t *testing.T) {

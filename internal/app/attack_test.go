@@ -51,7 +51,7 @@ func TestF06_PasswordHashing(t *testing.T) {
 	if err := os.WriteFile(file, []byte("users:\n  - name: a\n    secret: "+hash+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	u, _, err := newUsers(nil, file, false)
+	u, _, err := newUsers(nil, file, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

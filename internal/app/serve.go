@@ -43,9 +43,6 @@ func Serve(ctx context.Context, c config.Config, version string, reload <-chan o
 // With is what a server may have that is not in the settings.
 type With struct {
 	Limits broker.Limits // of the built-in broker
-	// UsersFile has users of the built-in broker who are no devices, as that of wilco
-	// broker; "" for none.
-	UsersFile string
 	// Part joins the server: it is called when that has started, and what it returns
 	// is called before it stops. Nil: there is none.
 	Part func(context.Context, *Server) (stop func(context.Context) error, err error)
@@ -56,13 +53,6 @@ func ServeWith(ctx context.Context, c config.Config, w With, version string, rel
 	o, files, err := options(c)
 	if err != nil {
 		return err
-	}
-	if w.UsersFile != "" {
-		var file *watched
-		if o.users, file, err = newUsers(nil, w.UsersFile, c.MQTT.TLS.ClientCA != ""); err != nil {
-			return err
-		}
-		files = append(files, file)
 	}
 	part := w.Part
 	o.Version, o.Logger, o.Limits = version, log, w.Limits
@@ -147,6 +137,11 @@ func options(c config.Config) (o Options, files []*watched, err error) {
 		TLSFiles{Cert: c.MQTT.TLS.Cert, Key: c.MQTT.TLS.Key, ClientCA: c.MQTT.TLS.ClientCA})
 	if err == nil {
 		err = setOverflow(ls, c.MQTT.Overflow, "mqtt.overflow")
+	}
+	if err == nil && c.MQTT.Users != "" {
+		var file *watched
+		o.users, file, err = newUsers(nil, c.MQTT.Users, c.MQTT.TLS.ClientCA != "", spacesOf(c.Root, o.Sparkplug.On))
+		more = append(more, file)
 	}
 	o.Listeners = ls
 	return o, append(files, more...), err
@@ -244,7 +239,7 @@ func RunBroker(ctx context.Context, o BrokerOptions, reload <-chan os.Signal, ou
 	authority, known := broker.AllowAnonymous(), (*users)(nil)
 	if !o.Anonymous {
 		var w *watched
-		if known, w, err = newUsers(o.Users, o.UsersFile, o.Files.ClientCA != ""); err != nil {
+		if known, w, err = newUsers(o.Users, o.UsersFile, o.Files.ClientCA != "", nil); err != nil {
 			return err
 		}
 		authority, files = known, append(files, w)

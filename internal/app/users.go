@@ -19,11 +19,13 @@ import (
 // users is the authority of a lone broker: those that the command line names,
 // who may do everything, and those of the users file, who may do what it says.
 // Nobody may anything on topics that begin with "$". It is safe for concurrent
-// use, also while the file is read anew.
+// use, also while the file is read anew. For the users beside a server's devices see
+// authorities.
 type users struct {
 	named map[string]*user
 	file  string // "" for none
 	certs bool   // there is a listener that asks for certificates
+	own   spaces // of the server; nil: a lone broker
 
 	inForce atomic.Pointer[directory]
 	hashing chan struct{} // bounds how many passwords are hashed at once
@@ -72,8 +74,8 @@ func (x *user) remembers(sum *[sha256.Size]byte) bool {
 // everything is all topics but those that begin with "$".
 var everything = []string{"#"}
 
-func newUsers(passwords map[string]string, file string, certs bool) (*users, *watched, error) {
-	u := &users{named: map[string]*user{}, file: file, certs: certs, hashing: make(chan struct{}, runtime.GOMAXPROCS(0)), cut: func(string) {}}
+func newUsers(passwords map[string]string, file string, certs bool, own spaces) (*users, *watched, error) {
+	u := &users{named: map[string]*user{}, file: file, certs: certs, own: own, hashing: make(chan struct{}, runtime.GOMAXPROCS(0)), cut: func(string) {}}
 	for name, password := range passwords {
 		hash, err := fleet.ParseHash(fleet.MosquittoHash(password))
 		if err != nil {
@@ -86,9 +88,26 @@ func newUsers(passwords map[string]string, file string, certs bool) (*users, *wa
 		w.files = []string{file}
 	}
 	if _, err := w.look(true); err != nil {
-		return nil, nil, fault.Field("users", "%v", err)
+		field := "users"
+		if own != nil {
+			field = "mqtt.users"
+		}
+		return nil, nil, fault.Field(field, "%v", err)
 	}
 	return u, w, nil
+}
+
+// besideDevices is the end of the names that users of a server's broker have there. No
+// device, person or token has such a name, so that none of them has the sessions of a
+// user who is called the same. Stored; never change.
+const besideDevices = "@mqtt.users"
+
+// called is the name that a user has at the broker.
+func (u *users) called(name string) string {
+	if u.own == nil {
+		return name
+	}
+	return name + besideDevices
 }
 
 // load puts the users file in force. Who is not in it any more, or has another
@@ -97,7 +116,7 @@ func newUsers(passwords map[string]string, file string, certs bool) (*users, *wa
 func (u *users) load() error {
 	now := &directory{users: maps.Clone(u.named)}
 	if u.file != "" {
-		list, err := readUsers(u.file, u.certs)
+		list, err := readUsers(u.file, u.certs, u.own)
 		if err != nil {
 			return err
 		}
@@ -116,7 +135,7 @@ func (u *users) load() error {
 	}
 	for name, x := range was.users {
 		if y := now.users[name]; y == nil || !x.sameLogin(y) {
-			u.cut(name)
+			u.cut(u.called(name)) // nobody, when it is a device: that keeps its connection, and the rights of its own
 		}
 	}
 	return nil
@@ -167,9 +186,9 @@ func (u *users) Authenticate(ctx context.Context, c broker.Credentials) (broker.
 	return u.identity(name, x), nil
 }
 
-// Identify implements broker.Directory.
+// Identify implements broker.Directory. A server gives the name without its end.
 func (u *users) Identify(name string) (broker.Identity, bool) {
-	x := u.inForce.Load().users[name]
+	x := u.listed(name)
 	if x == nil {
 		return nil, false
 	}
@@ -200,22 +219,27 @@ type identity struct {
 	name  string
 }
 
-func (i identity) Name() string { return i.name }
+func (i identity) Name() string                 { return i.users.called(i.name) }
+func (i identity) MayPublish(topic string) bool { return i.users.listed(i.name).mayPublish(topic) }
+func (i identity) MayReceive(topic string) bool { return i.users.listed(i.name).mayReceive(topic) }
+func (i identity) MaySubscribe(filter string) bool {
+	return i.users.listed(i.name).maySubscribe(filter)
+}
 
-func (i identity) MayPublish(topic string) bool {
-	x := i.users.inForce.Load().users[i.name]
+// listed is what the file says of somebody now; nil, who may nothing, if nothing.
+func (u *users) listed(name string) *user { return u.inForce.Load().users[name] }
+
+func (x *user) mayPublish(topic string) bool {
 	return x != nil && topic[0] != '$' && matches(x.publish, topic)
 }
 
-func (i identity) MayReceive(topic string) bool {
-	x := i.users.inForce.Load().users[i.name]
+func (x *user) mayReceive(topic string) bool {
 	return x != nil && topic[0] != '$' && matches(x.subscribe, topic)
 }
 
-// MaySubscribe says whether one of the user's filters covers all that filter can
+// maySubscribe says whether one of the user's filters covers all that filter can
 // match.
-func (i identity) MaySubscribe(filter string) bool {
-	x := i.users.inForce.Load().users[i.name]
+func (x *user) maySubscribe(filter string) bool {
 	if x == nil {
 		return false
 	}

@@ -23,11 +23,11 @@ import (
 func TestParseUsers(t *testing.T) {
 	_, hash := fleet.NewSecret()
 	good := "users:\n  - name: a\n    secret: " + hash + "\n    publish: [x/+]\n    subscribe: ['x/#', y]\n"
-	list, err := parseUsers([]byte(good), false)
+	list, err := parseUsers([]byte(good), false, nil)
 	if a := list["a"]; err != nil || len(list) != 1 || a.hash == nil || len(a.publish) != 1 || len(a.subscribe) != 2 {
 		t.Errorf("%+v %v", list, err)
 	}
-	if list, err = parseUsers([]byte("users:\n  - name: g/d\n"), true); err != nil || list["g/d"].hash != nil {
+	if list, err = parseUsers([]byte("users:\n  - name: g/d\n"), true, nil); err != nil || list["g/d"].hash != nil {
 		t.Errorf("%+v %v", list, err)
 	}
 	for name, c := range map[string]struct{ text, says string }{
@@ -48,7 +48,7 @@ func TestParseUsers(t *testing.T) {
 		"internal topics":       {"users:\n  - name: a\n    secret: " + hash + "\n    publish: ['$SYS/x']\n", "$SYS"},
 		"too many rounds":       {"users:\n  - name: a\n    secret: " + strings.Replace(hash, "$101$", "$1000001$", 1) + "\n", "not a hash"},
 	} {
-		if _, err := parseUsers([]byte(c.text), false); err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "hunter2") {
+		if _, err := parseUsers([]byte(c.text), false, nil); err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v does not say %q", name, err, c.says)
 		}
 	}
@@ -104,7 +104,7 @@ func TestUsersAuthority(t *testing.T) {
 	if err := os.WriteFile(file, fmt.Appendf(nil, "users:\n  - name: a\n    secret: %s\n    publish: [up/#]\n    subscribe: ['#']\n", hash), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	u, _, err := newUsers(map[string]string{"root": "pass"}, file, false)
+	u, _, err := newUsers(map[string]string{"root": "pass"}, file, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestOverflowOfUsers(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	u, _, err := newUsers(nil, file, false)
+	u, _, err := newUsers(nil, file, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

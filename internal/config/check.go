@@ -95,6 +95,9 @@ func checkBroker(c *Config, wrong func(path, format string, args ...any)) {
 	if c.Broker.RequestsToken != "" && c.Broker.URL == "" {
 		wrong("broker.requestsToken", "is for the broker of broker.url; the built-in one knows who asks")
 	}
+	if c.MQTT.Users != "" && c.Broker.URL != "" {
+		wrong("mqtt.users", "is for the built-in broker; that of broker.url has its own list of users")
+	}
 	if c.Broker.URL == "" {
 		if c.MQTT.TCP == "" && c.MQTT.WS == "" && tls.Address == "" {
 			wrong("mqtt.tcp", "no listener at all: set one of mqtt.tcp, mqtt.ws, mqtt.tls.address, or broker.url")

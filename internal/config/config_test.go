@@ -127,6 +127,7 @@ func TestWhatIsWrong(t *testing.T) {
 		{"mqtt: {tls: {address: ':8883', cert: /none, key: /none}}", "mqtt.tls.cert", "cannot be read"},
 		{"broker: {url: 'http://x'}", "broker.url", "mqtt://"},
 		{"broker: {requestsToken: t}", "broker.requestsToken", "built-in"},
+		{"broker: {url: 'mqtt://b'}\nmqtt: {users: u.yaml}", "mqtt.users", "built-in"},
 		{"oidc: {issuer: 'http://example.com', audience: a}", "oidc.issuer", "https"},
 		{"oidc: {issuer: 'https://example.com'}", "oidc.audience", "oidc.issuer"},
 		{"broker: {version: 4}", "broker.version", "3.1.1, 5"},

@@ -91,7 +91,7 @@ func Run(ctx context.Context, c *config.Config, version string, reload <-chan os
 		}
 		return g.Stop, nil
 	}
-	return app.ServeWith(ctx, c.Server, app.With{Limits: limits, UsersFile: c.Users, Part: part}, version, reload, out, log)
+	return app.ServeWith(ctx, c.Server, app.With{Limits: limits, Part: part}, version, reload, out, log)
 }
 
 // Start joins a started server to the one above, in the background: that need not

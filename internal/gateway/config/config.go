@@ -5,7 +5,6 @@
 //	upstream:
 //	  url: mqtts://wilco.example:8883
 //	  secretFile: /etc/wilco/gw-1.secret
-//	users: users.yaml                  # who else may use its broker, as for wilco broker
 //	mirror:                            # beside what devices and server say to each other
 //	  up:
 //	    - plant-1/events/#             # within the bounds of queue
@@ -53,7 +52,6 @@ type Config struct {
 	Upstream Upstream
 	// Up and Down are what is mirrored beside what devices say and hear.
 	Up, Down []Mirror
-	Users    string // users file of its broker, as wilco broker has one; "": none
 	Queue    Queue
 	Ledger   Ledger
 	Rules    []rules.Rule
@@ -105,7 +103,7 @@ const (
 )
 
 // own are the keys that the settings of a server have not.
-var own = []string{"name", "upstream", "users", "mirror", "queue", "ledger", "rules"}
+var own = []string{"name", "upstream", "mirror", "queue", "ledger", "rules"}
 
 // Load reads a file. The error is an *config.Error with all that is wrong, or that
 // of reading it.
@@ -198,7 +196,6 @@ func (r *reader) document(text []byte, c *Config) {
 	known := keys{
 		"name":     r.address(&c.Name),
 		"upstream": func(n *yaml.Node, at string) { r.upstream(n, at, &c.Upstream) },
-		"users":    r.text(&c.Users),
 		"mirror": func(n *yaml.Node, at string) {
 			r.mapping(n, at, keys{"up": r.mirrors(&c.Up), "down": r.mirrors(&c.Down)})
 		},
@@ -228,7 +225,6 @@ func (r *reader) document(text []byte, c *Config) {
 		}
 	}
 	has := r.mapping(mine, "", known)
-	c.Users = r.beside(c.Users)
 	r.bounds(c)
 	if !has["name"] {
 		r.missing("name", "is missing: the gateway as the server has registered it, GROUP/NAME")
@@ -241,14 +237,14 @@ func (r *reader) document(text []byte, c *Config) {
 // circles says which mirrored topics would go round, or twice.
 func (r *reader) circles(c *Config) {
 	for _, m := range slices.Concat(c.Up, c.Down) {
-		if overlap(m.Filter, c.Server.Root+"/+/+/#") {
+		if mqtt.Overlap(m.Filter, c.Server.Root+"/+/+/#") {
 			r.missing("mirror", fmt.Sprintf("%q matches topics of devices; these are mirrored anyway, in their own way", m.Filter))
 		}
 	}
 	pairs := func(a, b []Mirror, same bool, what string) {
 		for i, x := range a {
 			for k, y := range b {
-				if (!same || i < k) && overlap(x.Filter, y.Filter) {
+				if (!same || i < k) && mqtt.Overlap(x.Filter, y.Filter) {
 					r.missing("mirror", fmt.Sprintf("%q and %q may match one topic, %s", x.Filter, y.Filter, what))
 				}
 			}
@@ -496,22 +492,5 @@ func (r *reader) mirrorOverflow(m *Mirror) func(*yaml.Node, string) {
 		if m.Overflow, err = broker.ParseOverflow(n.Value); err != nil {
 			r.wrong(n, path, "%q is not one of refuse, newest, oldest, latest", n.Value)
 		}
-	}
-}
-
-// overlap says whether two filters may match one topic.
-func overlap(a, b string) bool {
-	for {
-		x, restA, moreA := strings.Cut(a, "/")
-		y, restB, moreB := strings.Cut(b, "/")
-		switch {
-		case x == "#" || y == "#":
-			return true
-		case x != y && x != "+" && y != "+":
-			return false
-		case !moreA || !moreB:
-			return moreA == moreB || moreA && restA == "#" || moreB && restB == "#"
-		}
-		a, b = restA, restB
 	}
 }

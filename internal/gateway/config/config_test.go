@@ -166,17 +166,3 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
-
-func TestOverlap(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want bool
-	}{
-		{"a", "a", true}, {"a", "b", false}, {"a/+", "a/b", true}, {"a/+", "a/b/c", false}, {"a/#", "a", true}, {"a/#", "a/b/c", true},
-		{"+/b", "a/+", true}, {"+/b", "a/c", false}, {"#", "x/y", true}, {"a/b/#", "a/+", true}, {"a/b/c", "a/+", false},
-	} {
-		if got := overlap(c.a, c.b); got != c.want || overlap(c.b, c.a) != c.want {
-			t.Errorf("%s and %s: %v", c.a, c.b, got)
-		}
-	}
-}
