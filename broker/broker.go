@@ -383,8 +383,11 @@ func (b *Broker) retainRefused(topic string) bool {
 func (b *Broker) storeFailed(err error) {
 	b.count.storeFailures.Add(1)
 	b.log.Error("store failed", "error", err)
-	if b.options.Events.StoreFailed != nil {
-		b.options.Events.StoreFailed(err)
+	if told := b.options.Events.StoreFailed; told != nil && b.begin() {
+		go func() { // a store may fail before Commit returns, and so under the hub's mutex
+			defer b.running.Done()
+			told(err)
+		}()
 	}
 }
 

@@ -40,7 +40,8 @@ type Events struct {
 	// SessionEnded tells that a session and its queue are gone.
 	SessionEnded func(clientID string)
 	// StoreFailed tells that the store could not keep something; what it
-	// belonged to was not acknowledged.
+	// belonged to was not acknowledged. It is called by a goroutine of its own, and
+	// no more once the broker stops.
 	StoreFailed func(error)
 }
 

@@ -543,6 +543,38 @@ func TestStoreFailure(t *testing.T) {
 	}
 }
 
+// refusing is a store that says so before Commit returns, as one that is closed may.
+type refusing struct {
+	*store.Memory
+	closed atomic.Bool
+}
+
+func (r *refusing) Commit(b *store.Batch, done func(error)) {
+	if !r.closed.Load() {
+		r.Memory.Commit(b, done)
+		return
+	}
+	if done != nil {
+		done(errors.New("closed"))
+	}
+}
+
+// What is told of a store that fails at once may ask the broker.
+func TestStoreFailureToldOutsideTheLocks(t *testing.T) {
+	disk := &refusing{Memory: store.NewMemory()}
+	told := make(chan Stats, 9)
+	var b *Broker
+	b = start(t, Options{Store: disk, Events: Events{StoreFailed: func(error) { told <- b.Stats() }}})
+	sub, from := join(t, b, lasting("sub")), join(t, b, lasting("from"))
+	sub.subscribe(1, "t")
+	disk.closed.Store(true)
+	from.send(pub("t", "x", 1, 1))
+	from.expect(&mqtt.Disconnect{Reason: mqtt.UnspecifiedError})
+	if s := <-told; s.StoreFailures == 0 {
+		t.Error("no failure counted")
+	}
+}
+
 func TestStop(t *testing.T) {
 	b, err := New(Options{Authority: AllowAnonymous(), Listeners: loopback})
 	if err != nil {
