@@ -460,14 +460,22 @@ func (l *lagging) Commit(b *store.Batch, done func(error)) {
 	})
 }
 
+// settle ends what has been committed since stall with err, and then what came while it
+// did so: a store answers in the order of the commits.
 func (l *lagging) settle(err error) {
 	l.mu.Lock()
-	list := l.queue
-	l.queue, l.slow = nil, false
-	l.mu.Unlock()
-	for _, f := range list {
+	defer l.mu.Unlock()
+	for n := len(l.queue); len(l.queue) > 0; n-- {
+		f := l.queue[0]
+		l.queue = l.queue[1:]
+		if n <= 0 {
+			err = nil
+		}
+		l.mu.Unlock()
 		f(err)
+		l.mu.Lock()
 	}
+	l.slow = false
 }
 
 func (l *lagging) stall() {
