@@ -61,6 +61,8 @@ unit_tests() {
 	go test $RACE "${quick[@]}" -timeout 10m "${list[@]}"
 	mapfile -t list < <(packages "$small")
 	go test $RACE "${quick[@]}" -short -timeout 10m "${list[@]}"
+	# Too large with the race detector, which leaves it out.
+	go test "${quick[@]}" -run '^TestTheDirectoryShrinks$' -timeout 10m ./broker/store/pebble
 }
 
 # With fewer rounds of kill -9; scripts/soak.sh has the others. These tests wait more
