@@ -51,7 +51,7 @@ func New(cfg Config) (*Node, error) {
 	metrics, writers := split(cfg.Metrics)
 	core, err := node.New(node.Config{
 		Group: cfg.Group, Node: cfg.Node, PrimaryHost: cfg.PrimaryHost, Legacy: cfg.LegacyState,
-		Servers: len(cfg.places()), Aliases: cfg.Aliases, Echo: cfg.EchoWrites, History: cfg.History, Keep: true,
+		Servers: len(cfg.places()), Aliases: cfg.Aliases, Echo: cfg.EchoWrites, History: cfg.History,
 	}, metrics)
 	if err != nil {
 		return nil, fmt.Errorf("sparkplug edge: %w", err)

@@ -28,7 +28,6 @@ type Config struct {
 	Aliases     bool   // metrics go by number after their birth
 	Echo        bool   // Wrote tells a value also when it is the one already there
 	History     int    // samples that wait, of all streams together; at least 1
-	Keep        bool   // somebody calls Records
 }
 
 // State is where the connection of a node stands.

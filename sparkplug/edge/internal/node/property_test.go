@@ -19,7 +19,7 @@ func TestStrictHost(t *testing.T) {
 }
 
 func life(r *rapid.T, primary bool) {
-	cfg := Config{Keep: true, Aliases: rapid.Bool().Draw(r, "aliases"), Echo: rapid.Bool().Draw(r, "echo"), Servers: 1, History: 10_000}
+	cfg := Config{Aliases: rapid.Bool().Draw(r, "aliases"), Echo: rapid.Bool().Draw(r, "echo"), Servers: 1, History: 10_000}
 	if primary {
 		cfg.PrimaryHost = "scada"
 	}

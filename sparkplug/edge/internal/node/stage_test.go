@@ -26,7 +26,7 @@ type stage struct {
 	taken   int // not yet written
 	lines   []string
 	cfg     Config
-	file    map[uint64]Record // what Records has said, when cfg.Keep
+	file    map[uint64]Record // what Records has said
 }
 
 // fataler is what the stage needs of a test, and rapid's tests have too.

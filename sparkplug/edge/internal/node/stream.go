@@ -209,9 +209,7 @@ func (c *Core) enqueue(s *stream, i *item, now time.Time, always bool) {
 	}
 	s.queue = append(s.queue, *i)
 	c.waiting++
-	if c.cfg.Keep {
-		c.unkept = append(c.unkept, unkept{s, i.number})
-	}
+	c.unkept = append(c.unkept, unkept{s, i.number})
 }
 
 // makeRoom drops the oldest samples, whosever they are, until the bound is kept.
@@ -273,7 +271,7 @@ func (c *Core) restore() {
 		d.stream.queue = append(d.stream.queue, d.items...)
 		c.waiting += len(d.items)
 		for _, i := range d.items {
-			if c.cfg.Keep && !i.kept {
+			if !i.kept {
 				c.unkept = append(c.unkept, unkept{d.stream, i.number})
 			}
 		}
